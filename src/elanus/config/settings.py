@@ -1,0 +1,240 @@
+"""Every setting of Elanus, typed, with its default and its documentation.
+
+Sections and keys are named as in milvus.yaml wherever Milvus has the key; in Python they are the
+same names in snake case. Each key's documentation is its ``Meta(description=...)``; the command
+``elanus config`` and docs/configuration.md are made from it.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    pass
+
+
+Positive = Annotated[int, Meta(gt=0)]
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+
+
+class HttpSettings(_Section):
+    enabled: Annotated[bool, Meta(description="Serve the RESTful API on the public port.")] = True
+    accept_type_allow_int64: Annotated[
+        bool, Meta(description="Int64 values in JSON answers are numbers (else strings).")
+    ] = True
+    request_timeout_ms: Annotated[
+        Positive, Meta(description="Time limit of a RESTful request without one of its own, ms.")
+    ] = 30_000
+
+
+class GrpcSettings(_Section):
+    server_max_recv_size: Annotated[
+        Positive, Meta(description="Largest request that is accepted, bytes.")
+    ] = 67_108_864
+    server_max_send_size: Annotated[
+        Positive, Meta(description="Largest answer that is sent, bytes.")
+    ] = 268_435_456
+
+
+class ProxySettings(_Section):
+    host: Annotated[str, Meta(description="Address that the public port listens on.")] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="Public port: gRPC and REST.")] = 19530
+    transport: Annotated[
+        str,
+        Meta(
+            pattern="^(h2corn|grpcio)$",
+            description="Server of the public port: h2corn (gRPC and REST on one port) or grpcio "
+            "(REST on restPort).",
+        ),
+    ] = "h2corn"
+    rest_port: Annotated[
+        Port, Meta(description="Port of the RESTful API with the grpcio transport; 0 = port + 1.")
+    ] = 0
+    max_name_length: Annotated[Positive, Meta(description="Longest name, bytes.")] = 255
+    max_field_num: Annotated[Positive, Meta(description="Most fields of a collection.")] = 64
+    max_vector_field_num: Annotated[Positive, Meta(description="Most vector fields.")] = 4
+    max_shard_num: Annotated[Positive, Meta(description="Most shards of a collection.")] = 16
+    max_dimension: Annotated[Positive, Meta(description="Largest dimension of a vector.")] = 32_768
+    max_var_char_length: Annotated[
+        Positive, Meta(description="Largest max_length of a VarChar field, bytes.")
+    ] = 65_535
+    max_task_num: Annotated[
+        Positive, Meta(description="Most requests in flight; more are refused.")
+    ] = 1_024
+    slow_log_span_in_seconds: Annotated[
+        float, Meta(ge=0, description="Requests that take longer are logged with their stages, s.")
+    ] = 1.0
+    http: HttpSettings = HttpSettings()
+    grpc: GrpcSettings = GrpcSettings()
+
+
+class CommonSettings(_Section):
+    graceful_time: Annotated[
+        int, Meta(ge=0, description="Staleness that the level Bounded allows, ms.")
+    ] = 5_000
+    json_max_length: Annotated[
+        Positive, Meta(description="Longest JSON value and dynamic row, bytes.")
+    ] = 65_536
+
+
+class LimitsSettings(_Section):
+    top_k: Annotated[Positive, Meta(description="Most hits of a query vector.")] = 16_384
+    nq: Annotated[Positive, Meta(description="Most query vectors of a search.")] = 16_384
+    max_query_result_window: Annotated[
+        Positive, Meta(description="Largest offset + limit.")
+    ] = 16_384
+    max_output_size: Annotated[
+        Positive, Meta(description="Largest result of a query or search, bytes.")
+    ] = 104_857_600
+    max_insert_size: Annotated[
+        int, Meta(ge=-1, description="Largest insert, bytes; -1 = only the message limit.")
+    ] = -1
+    max_collection_num: Annotated[Positive, Meta(description="Most collections.")] = 65_536
+
+
+class QuotaAndLimitsSettings(_Section):
+    limits: LimitsSettings = LimitsSettings()
+
+
+class RootCoordSettings(_Section):
+    dml_channel_num: Annotated[
+        Positive, Meta(description="Number of pchannels (logs of the WAL).")
+    ] = 16
+    max_partition_num: Annotated[Positive, Meta(description="Most partitions.")] = 1_024
+    max_database_num: Annotated[Positive, Meta(description="Most databases.")] = 64
+
+
+class SegmentSettings(_Section):
+    max_size: Annotated[
+        Positive, Meta(description="Size that compaction aims at, MB.")
+    ] = 1_024
+    seal_proportion: Annotated[
+        Fraction,
+        Meta(description="A growing segment is sealed at this part of maxSize."),
+    ] = 0.25
+    max_life: Annotated[
+        Positive, Meta(description="A growing segment is sealed at this age, s.")
+    ] = 86_400
+    max_idle_time: Annotated[
+        Positive, Meta(description="A growing segment without inserts is sealed after this, s.")
+    ] = 600
+    min_size_from_idle_to_sealed: Annotated[
+        int, Meta(ge=0, description="... if it has at least this size, MB.")
+    ] = 16
+
+
+class CompactionSettings(_Section):
+    enable_auto_compaction: Annotated[bool, Meta(description="Compact in the background.")] = True
+    small_proportion: Annotated[
+        Fraction, Meta(description="Segments below this part of maxSize are merged.")
+    ] = 0.5
+    min_segment_to_merge: Annotated[
+        Positive, Meta(description="Fewest small segments that are merged on their own account.")
+    ] = 3
+    deleted_rows_ratio: Annotated[
+        Fraction, Meta(description="A segment with this part of its rows deleted is rewritten.")
+    ] = 0.2
+    delta_files_to_compact: Annotated[
+        Positive, Meta(description="Number of L0 segments of a shard that are then applied.")
+    ] = 10
+
+
+class GcSettings(_Section):
+    interval: Annotated[Positive, Meta(description="Time between collections, s.")] = 3_600
+    drop_tolerance: Annotated[
+        int, Meta(ge=0, description="Age at which a dropped segment's files go, s.")
+    ] = 10_800
+    missing_tolerance: Annotated[
+        int, Meta(ge=0, description="Age at which files that nothing names go, s.")
+    ] = 86_400
+
+
+class DataCoordSettings(_Section):
+    segment: SegmentSettings = SegmentSettings()
+    compaction: CompactionSettings = CompactionSettings()
+    gc: GcSettings = GcSettings()
+    min_segment_num_rows_to_enable_index: Annotated[
+        int, Meta(ge=0, description="Smaller segments are searched exactly, without an index.")
+    ] = 1_024
+
+
+class DataNodeSettings(_Section):
+    index_build_threads: Annotated[
+        int, Meta(ge=0, description="Threads of an index build; 0 = one per core.")
+    ] = 0
+
+
+class QueryNodeSettings(_Section):
+    max_queue_length: Annotated[
+        Positive, Meta(description="Most searches that wait; more are refused.")
+    ] = 10_240
+    filter_cache_size: Annotated[
+        int, Meta(ge=0, description="Bytes for cached filter bitmaps.")
+    ] = 33_554_432
+    max_timestamp_lag: Annotated[
+        Positive, Meta(description="A guarantee timestamp further ahead is refused, s.")
+    ] = 86_400
+
+
+class StreamingSettings(_Section):
+    max_pending_bytes: Annotated[
+        Positive, Meta(description="Writes that may wait for the log, bytes; more are refused.")
+    ] = 268_435_456
+    growing_memory_ratio: Annotated[
+        Fraction, Meta(description="Growing data above this part of the memory limit is sealed.")
+    ] = 0.2
+
+
+class WalSettings(_Section):
+    sync: Annotated[
+        bool, Meta(description="fsync before a write is acknowledged. Off: a crash can lose data.")
+    ] = True
+    segment_size: Annotated[
+        Positive, Meta(description="A log file is closed at this size, bytes.")
+    ] = 67_108_864
+
+
+class LocalStorageSettings(_Section):
+    path: Annotated[str, Meta(description="Data directory.")] = "./elanus-data"
+
+
+class LogSettings(_Section):
+    level: Annotated[
+        str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")
+    ] = "info"
+    format: Annotated[
+        str, Meta(pattern="^(text|json)$", description="Form of the log: text or json.")
+    ] = "text"
+
+
+class MetricsSettings(_Section):
+    host: Annotated[str, Meta(description="Address of /metrics and /healthz.")] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="Port of /metrics and /healthz.")] = 9_091
+    enabled: Annotated[bool, Meta(description="Serve /metrics and /healthz.")] = True
+
+
+class MemorySettings(_Section):
+    limit_bytes: Annotated[
+        int, Meta(ge=0, description="Memory that may be used, bytes; 0 = 80 % of the machine's.")
+    ] = 0
+
+
+class Settings(_Section):
+    """All of it. ``elanus.yaml`` has these sections."""
+
+    proxy: ProxySettings = ProxySettings()
+    common: CommonSettings = CommonSettings()
+    quota_and_limits: QuotaAndLimitsSettings = QuotaAndLimitsSettings()
+    root_coord: RootCoordSettings = RootCoordSettings()
+    data_coord: DataCoordSettings = DataCoordSettings()
+    data_node: DataNodeSettings = DataNodeSettings()
+    query_node: QueryNodeSettings = QueryNodeSettings()
+    streaming: StreamingSettings = StreamingSettings()
+    wal: WalSettings = WalSettings()
+    local_storage: LocalStorageSettings = LocalStorageSettings()
+    log: LogSettings = LogSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    memory: MemorySettings = MemorySettings()

@@ -1,0 +1,23 @@
+"""A compiled filter: what travels from the proxy to the segments instead of its text."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A typed, folded filter.
+
+    key: canonical text of the plan with its constants; equal keys give equal results, so caches of
+    bitmaps use it. fields: the names of the columns that it reads. primary_keys: the keys as an
+    Arrow array (int64 or string) if the filter is just ``pk == v`` or ``pk in [...]``, else None.
+    root: the expression tree (see ``expression``).
+    """
+
+    key: str
+    root: Any
+    fields: frozenset[str]
+    primary_keys: pa.Array | None = None
+    is_random: bool = False

@@ -1,0 +1,264 @@
+"""The one error tree. Each error knows Milvus's code, whose fault it is and whether to retry.
+
+::
+
+    ElanusError                        65535
+    ├── InputError                     (the user's fault)
+    │   ├── InvalidParameter            1100   ── FilterError (with its position)
+    │   ├── MissingParameter            1101
+    │   ├── ParameterTooLarge           1102
+    │   ├── Rejected                   65535   (a rule that Milvus 2.6 gives no code of its own)
+    │   ├── CollectionNotFound           100
+    │   ├── CollectionNotLoaded          101
+    │   ├── CollectionAlreadyLoaded      104
+    │   ├── IllegalSchema                105
+    │   ├── SchemaMismatch               109
+    │   ├── PartitionNotFound            200
+    │   ├── PartitionNotLoaded           201
+    │   ├── IndexNotFound                700
+    │   ├── DatabaseNotFound             800
+    │   ├── DatabaseLimit                801
+    │   ├── InvalidDatabaseName          802
+    │   ├── AliasNotFound               1600
+    │   ├── AliasConflict               1601
+    │   ├── AliasExists                 1602
+    │   └── InvalidFieldName            1701
+    ├── Unavailable                      2     retriable
+    │   ├── NotReady                     1     retriable
+    │   ├── CollectionNotFullyLoaded   103     retriable
+    │   ├── DiskFull                     9     retriable by hand: quota exceeded
+    │   └── TooManyRequests              4     retriable
+    ├── MemoryLimitExceeded              3
+    ├── RateLimited                      8     retriable
+    ├── Unimplemented                   10
+    ├── DeadlineExceeded             10001
+    └── InternalError                    5
+        ├── CorruptData               1001   (a damaged file or record, by name)
+        └── FencedWriter               507   (an older term tried to write)
+
+A message is composed as Milvus composes it: what went wrong, then ``[key=value]`` for the objects.
+Only ``wire.status`` translates an error for the protocol, once, at the edge.
+"""
+
+
+class ElanusError(Exception):
+    """Base of all. ``message`` is for the user: object, what was found, what was expected."""
+
+    code = 65535
+    retriable = False
+    input_error = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InputError(ElanusError):
+    input_error = True
+
+
+class InvalidParameter(InputError):
+    """``InvalidParameter("text", expected="a", actual="b")`` ends as Milvus's does:
+    ``text: invalid parameter[expected=a][actual=b]``."""
+
+    code = 1100
+
+    def __init__(self, message: str, *, expected: str | None = None, actual: str | None = None):
+        tail = "invalid parameter"
+        if expected is not None:
+            tail += f"[expected={expected}][actual={actual}]"
+        super().__init__(f"{message}: {tail}" if message else tail)
+
+
+class FilterError(InvalidParameter):
+    """A filter that can't be used. ``position`` is the 0-based character offset of the fault."""
+
+    def __init__(self, message: str, *, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class MissingParameter(InputError):
+    code = 1101
+
+    def __init__(self, message: str, parameter: str) -> None:
+        super().__init__(f"{message}: missing parameter[missing_param={parameter}]")
+
+
+class ParameterTooLarge(InputError):
+    code = 1102
+
+
+class Rejected(InputError):
+    pass
+
+
+class CollectionNotFound(InputError):
+    code = 100
+
+    def __init__(self, database: str, collection: str | int) -> None:
+        super().__init__(f"can't find collection[database={database}][collection={collection}]")
+
+
+class CollectionNotLoaded(InputError):
+    code = 101
+
+    def __init__(self, collection: str | int, action: str = "") -> None:
+        prefix = f"{action}: " if action else ""
+        super().__init__(f"{prefix}collection not loaded[collection={collection}]")
+
+
+class CollectionAlreadyLoaded(InputError):
+    code = 104
+
+    def __init__(self, message: str, collection: str | int) -> None:
+        super().__init__(f"{message}: collection already loaded[collection={collection}]")
+
+
+class IllegalSchema(InputError):
+    code = 105
+
+
+class SchemaMismatch(InputError):
+    code = 109
+
+    def __init__(self, collection: str) -> None:
+        super().__init__(
+            f"the schema of the collection changed, describe it and send again: "
+            f"collection schema mismatch[collection={collection}]"
+        )
+
+
+class PartitionNotFound(InputError):
+    code = 200
+
+    def __init__(self, partition: str | int, prefix: str = "") -> None:
+        super().__init__(f"{prefix}partition not found[partition={partition}]")
+
+
+class PartitionNotLoaded(InputError):
+    code = 201
+
+    def __init__(self, partition: str | int, action: str = "") -> None:
+        prefix = f"{action}: " if action else ""
+        super().__init__(f"{prefix}partition not loaded[partition={partition}]")
+
+
+class IndexNotFound(InputError):
+    code = 700
+
+    def __init__(self, *, collection: str | None = None, index: str | None = None) -> None:
+        what = f"indexName={index}" if index else f"collection={collection}"
+        super().__init__(f"index not found[{what}]")
+
+
+class DatabaseNotFound(InputError):
+    code = 800
+
+    def __init__(self, database: str) -> None:
+        super().__init__(f"database not found[database={database}]")
+
+
+class DatabaseLimit(InputError):
+    code = 801
+
+
+class InvalidDatabaseName(InputError):
+    code = 802
+
+    def __init__(self, message: str, database: str) -> None:
+        super().__init__(f"{message}: invalid database name[database={database}]")
+
+
+class AliasNotFound(InputError):
+    code = 1600
+
+    def __init__(self, database: str, alias: str) -> None:
+        super().__init__(f"alias not found[database={database}][alias={alias}]")
+
+
+class AliasConflict(InputError):
+    code = 1601
+
+    def __init__(self, message: str, database: str, alias: str) -> None:
+        super().__init__(
+            f"{message}: alias and collection name conflict[database={database}][alias={alias}]"
+        )
+
+
+class AliasExists(InputError):
+    code = 1602
+
+    def __init__(self, message: str, database: str, alias: str) -> None:
+        super().__init__(f"{message}: alias already exist[database={database}][alias={alias}]")
+
+
+class InvalidFieldName(InputError):
+    code = 1701
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(f"{message}: field name invalid[field={field}]")
+
+
+class Unavailable(ElanusError):
+    code = 2
+    retriable = True
+
+
+class NotReady(Unavailable):
+    code = 1
+
+
+class CollectionNotFullyLoaded(Unavailable):
+    code = 103
+
+    def __init__(self, collection: str | int, reason: str) -> None:
+        super().__init__(
+            f"collection is still being loaded, {reason}: "
+            f"collection not fully loaded[collection={collection}]"
+        )
+
+
+class TooManyRequests(Unavailable):
+    code = 4
+
+
+class DiskFull(Unavailable):
+    """The data directory has no room: writes are refused, reads go on."""
+
+    code = 9
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"no space left on the device of {where}; nothing was written, "
+            f"free some space and send again: quota exceeded[reason=disk quota exceeded]"
+        )
+
+
+class MemoryLimitExceeded(ElanusError):
+    code = 3
+
+
+class RateLimited(ElanusError):
+    code = 8
+    retriable = True
+
+
+class Unimplemented(ElanusError):
+    code = 10
+
+
+class DeadlineExceeded(ElanusError):
+    code = 10001
+
+
+class InternalError(ElanusError):
+    code = 5
+
+
+class CorruptData(InternalError):
+    code = 1001
+
+
+class FencedWriter(InternalError):
+    code = 507

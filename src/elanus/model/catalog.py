@@ -1,0 +1,141 @@
+"""What the coordinator's metadata says: databases, collections, partitions, indexes, segments."""
+
+from functools import cached_property
+
+import msgspec
+
+from elanus.model.schema import CollectionSchema
+from elanus.model.types import (
+    ConsistencyLevel,
+    IndexState,
+    LoadState,
+    MetricType,
+    SegmentLevel,
+    SegmentState,
+)
+
+DEFAULT_DATABASE = "default"
+DEFAULT_PARTITION = "_default"
+ALL_PARTITIONS = -1
+
+
+class DatabaseInfo(msgspec.Struct, frozen=True, kw_only=True):
+    database_id: int
+    name: str
+    created_ts: int
+    properties: dict[str, str] = {}
+
+
+class PartitionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    partition_id: int
+    name: str
+    created_ts: int
+
+
+class CollectionInfo(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """A collection. ``vchannels`` are its shards in order; each is ``<pchannel>_<id>v<n>``.
+
+    ``updated_ts`` changes with every change of the schema or the properties: clients send it back.
+    """
+
+    collection_id: int
+    database: str
+    schema: CollectionSchema
+    vchannels: tuple[str, ...]
+    partitions: tuple[PartitionInfo, ...]
+    consistency_level: ConsistencyLevel
+    created_ts: int
+    updated_ts: int
+    properties: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        return self.schema.name
+
+    @cached_property
+    def partition_by_name(self) -> dict[str, PartitionInfo]:
+        return {partition.name: partition for partition in self.partitions}
+
+    @property
+    def ttl_seconds(self) -> int:
+        """Life of a row in seconds; 0 or less means that rows do not expire."""
+        return int(self.properties.get("collection.ttl.seconds", "-1"))
+
+
+class IndexInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """An index definition. ``index_type`` and ``params`` are resolved (no AUTOINDEX, defaults
+    filled in); ``user_params`` is what the user gave and what is shown back."""
+
+    index_id: int
+    collection_id: int
+    field_name: str
+    name: str
+    index_type: str
+    metric_type: MetricType | None
+    created_ts: int
+    params: dict[str, str] = {}
+    user_params: dict[str, str] = {}
+
+
+class SegmentIndex(msgspec.Struct, frozen=True, kw_only=True):
+    """One segment's part of an index. ``key`` and ``checksum`` are those of the index file;
+    both are empty for a segment that is too small to be indexed."""
+
+    index_id: int
+    state: IndexState
+    key: str = ""
+    checksum: int = 0
+    size_bytes: int = 0
+    fail_reason: str = ""
+
+
+class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A segment in metadata. An L0 segment holds deletes only.
+
+    ``manifest_key`` names the manifest object; ``version`` grows with every change of what has to
+    be loaded (new manifest, new index), so that a loaded copy can be told from a newer one.
+    """
+
+    segment_id: int
+    collection_id: int
+    partition_id: int
+    vchannel: str
+    state: SegmentState
+    level: SegmentLevel
+    row_count: int
+    min_ts: int
+    max_ts: int
+    manifest_key: str = ""
+    version: int = 0
+    size_bytes: int = 0
+    deleted_rows: int = 0
+    indexes: tuple[SegmentIndex, ...] = ()
+    compacted_from: tuple[int, ...] = ()
+    dropped_at_ms: int = 0
+
+
+class LoadInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user asked to be loaded. Empty ``partition_ids`` means the whole collection."""
+
+    collection_id: int
+    state: LoadState
+    partition_ids: tuple[int, ...] = ()
+    replica_number: int = 1
+    progress: int = 0
+    reason: str = ""
+
+
+class ChannelCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything of ``vchannel`` at or before ``position`` of its pchannel's WAL is in objects.
+
+    ``position`` is -1 and ``timestamp`` 0 before the first flush.
+    """
+
+    vchannel: str
+    position: int
+    timestamp: int
+
+
+def pchannel_of(vchannel: str) -> str:
+    """``by-dev-rootcoord-dml_3_4511v0`` lies on ``by-dev-rootcoord-dml_3``."""
+    return vchannel.rsplit("_", 1)[0]

@@ -1,0 +1,65 @@
+"""What a read asks for and what it finds, in the words that engine and services share."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elanus.model.types import MetricType
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The instant that a read sees. A row is visible iff ``expire_before_ts`` < its insert ts ≤
+    ``read_ts`` and no delete of it has a ts ≤ ``read_ts``."""
+
+    read_ts: int
+    expire_before_ts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class VectorQuery:
+    """What to search for.
+
+    vectors: float32 (nq, dim), C-contiguous, as the user gave them (not normalised).
+    top_k: hits wanted for each query vector, offset included.
+    params: search parameters of the index (ef, nprobe, …), already validated.
+    radius, range_filter: bounds of a range search on the returned score (see the metric).
+    """
+
+    field_name: str
+    metric: MetricType
+    vectors: npt.NDArray[np.float32]
+    top_k: int
+    params: dict[str, int | float | str] = field(default_factory=dict)
+    radius: float | None = None
+    range_filter: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """Hits of a search, the queries' hits one after another, best first within a query.
+
+    counts: int64 (nq,), hits of each query. scores: float32 (total,), as users see them (L2
+    squared, COSINE and IP larger is better). keys: int64 NumPy array or Arrow string array
+    (total,), the primary keys. timestamps: uint64 (total,), the rows' insert timestamps.
+    sources: int64 (total,), segment ids. offsets: int64 (total,), row offsets in their segments.
+    """
+
+    counts: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
+    keys: Any
+    timestamps: npt.NDArray[np.uint64]
+    sources: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a query by ascending primary key: keys and timestamps as in Hits."""
+
+    keys: Any
+    timestamps: npt.NDArray[np.uint64]
+    sources: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]

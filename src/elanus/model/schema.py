@@ -1,0 +1,111 @@
+"""Collection schemas: what a row of a collection looks like.
+
+Rows travel and rest as Arrow record batches whose columns are named by field name. The Arrow type
+of each field type stands in :func:`arrow_type`; a FloatVector is a fixed-size list of float32, JSON
+(and the dynamic field ``$meta``) is UTF-8 text in a binary column.
+"""
+
+from functools import cached_property
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from elanus.model.types import DataType
+
+DYNAMIC_FIELD = "$meta"
+ROW_ID_FIELD = "RowID"
+TIMESTAMP_FIELD = "Timestamp"
+SYSTEM_FIELDS = (ROW_ID_FIELD, TIMESTAMP_FIELD)
+FIRST_FIELD_ID = 100
+
+_SCALARS = {
+    DataType.BOOL: pa.bool_(),
+    DataType.INT8: pa.int8(),
+    DataType.INT16: pa.int16(),
+    DataType.INT32: pa.int32(),
+    DataType.INT64: pa.int64(),
+    DataType.FLOAT: pa.float32(),
+    DataType.DOUBLE: pa.float64(),
+    DataType.VARCHAR: pa.string(),
+    DataType.JSON: pa.binary(),
+}
+
+
+class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One field. ``default_value`` is a plain Python value; None means that there is none."""
+
+    name: str
+    data_type: DataType
+    field_id: int = 0
+    description: str = ""
+    is_primary: bool = False
+    auto_id: bool = False
+    is_partition_key: bool = False
+    is_clustering_key: bool = False
+    is_dynamic: bool = False
+    nullable: bool = False
+    default_value: bool | int | float | str | None = None
+    element_type: DataType = DataType.NONE
+    type_params: dict[str, str] = {}
+
+    @property
+    def dim(self) -> int:
+        return int(self.type_params["dim"])
+
+    @property
+    def max_length(self) -> int:
+        """Longest VarChar in bytes."""
+        return int(self.type_params["max_length"])
+
+    @property
+    def max_capacity(self) -> int:
+        """Most elements of an Array."""
+        return int(self.type_params["max_capacity"])
+
+
+class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
+    """The fields of a collection, the dynamic field ``$meta`` among them if it is enabled."""
+
+    name: str
+    fields: tuple[FieldSchema, ...]
+    description: str = ""
+    enable_dynamic_field: bool = False
+    version: int = 0
+
+    @cached_property
+    def by_name(self) -> dict[str, FieldSchema]:
+        return {field.name: field for field in self.fields}
+
+    @cached_property
+    def primary(self) -> FieldSchema:
+        return next(field for field in self.fields if field.is_primary)
+
+    @cached_property
+    def partition_key(self) -> FieldSchema | None:
+        return next((field for field in self.fields if field.is_partition_key), None)
+
+    @cached_property
+    def vector_fields(self) -> tuple[FieldSchema, ...]:
+        return tuple(field for field in self.fields if field.data_type.is_vector)
+
+    @cached_property
+    def user_fields(self) -> tuple[FieldSchema, ...]:
+        """Every field but ``$meta``, in schema order."""
+        return tuple(field for field in self.fields if not field.is_dynamic)
+
+    @cached_property
+    def arrow(self) -> Any:
+        """The ``pyarrow.Schema`` of a batch of complete rows, in field order."""
+        return pa.schema(
+            [pa.field(f.name, arrow_type(f), nullable=f.nullable) for f in self.fields]
+        )
+
+
+def arrow_type(field: FieldSchema) -> Any:
+    """The ``pyarrow.DataType`` that holds a column of this field."""
+    if field.data_type is DataType.FLOAT_VECTOR:
+        return pa.list_(pa.float32(), field.dim)
+    if field.data_type is DataType.ARRAY:
+        return pa.list_(_SCALARS[field.element_type])
+    return _SCALARS[field.data_type]

@@ -1,0 +1,128 @@
+"""Data types, metrics, consistency levels and states, with the codes that Milvus's protocol uses."""
+
+from enum import IntEnum, StrEnum
+
+
+class DataType(IntEnum):
+    """Field types by their code in Milvus's schema.proto."""
+
+    NONE = 0
+    BOOL = 1
+    INT8 = 2
+    INT16 = 3
+    INT32 = 4
+    INT64 = 5
+    FLOAT = 10
+    DOUBLE = 11
+    STRING = 20
+    VARCHAR = 21
+    ARRAY = 22
+    JSON = 23
+    GEOMETRY = 24
+    TEXT = 25
+    TIMESTAMPTZ = 26
+    BINARY_VECTOR = 100
+    FLOAT_VECTOR = 101
+    FLOAT16_VECTOR = 102
+    BFLOAT16_VECTOR = 103
+    SPARSE_FLOAT_VECTOR = 104
+    INT8_VECTOR = 105
+    ARRAY_OF_VECTOR = 106
+    ARRAY_OF_STRUCT = 200
+    STRUCT = 201
+
+    @property
+    def milvus_name(self) -> str:
+        """The name that Milvus prints, for example ``Int64`` or ``FloatVector``."""
+        return _MILVUS_NAMES[self]
+
+    @property
+    def is_vector(self) -> bool:
+        return 100 <= self < 200
+
+    @property
+    def is_integer(self) -> bool:
+        return DataType.INT8 <= self <= DataType.INT64
+
+    @property
+    def is_floating(self) -> bool:
+        return self in (DataType.FLOAT, DataType.DOUBLE)
+
+    @property
+    def is_numeric(self) -> bool:
+        return self.is_integer or self.is_floating
+
+
+_MILVUS_NAMES = {
+    DataType.NONE: "None",
+    DataType.BOOL: "Bool",
+    DataType.INT8: "Int8",
+    DataType.INT16: "Int16",
+    DataType.INT32: "Int32",
+    DataType.INT64: "Int64",
+    DataType.FLOAT: "Float",
+    DataType.DOUBLE: "Double",
+    DataType.STRING: "String",
+    DataType.VARCHAR: "VarChar",
+    DataType.ARRAY: "Array",
+    DataType.JSON: "JSON",
+    DataType.GEOMETRY: "Geometry",
+    DataType.TEXT: "Text",
+    DataType.TIMESTAMPTZ: "Timestamptz",
+    DataType.BINARY_VECTOR: "BinaryVector",
+    DataType.FLOAT_VECTOR: "FloatVector",
+    DataType.FLOAT16_VECTOR: "Float16Vector",
+    DataType.BFLOAT16_VECTOR: "BFloat16Vector",
+    DataType.SPARSE_FLOAT_VECTOR: "SparseFloatVector",
+    DataType.INT8_VECTOR: "Int8Vector",
+    DataType.ARRAY_OF_VECTOR: "ArrayOfVector",
+    DataType.ARRAY_OF_STRUCT: "ArrayOfStruct",
+    DataType.STRUCT: "Struct",
+}
+
+
+class MetricType(StrEnum):
+    L2 = "L2"
+    IP = "IP"
+    COSINE = "COSINE"
+
+    @property
+    def larger_is_better(self) -> bool:
+        return self is not MetricType.L2
+
+
+class ConsistencyLevel(IntEnum):
+    STRONG = 0
+    SESSION = 1
+    BOUNDED = 2
+    EVENTUALLY = 3
+    CUSTOMIZED = 4
+
+
+class SegmentState(IntEnum):
+    """Life cycle of a segment, with Milvus's codes."""
+
+    GROWING = 2
+    SEALED = 3
+    FLUSHED = 4
+    DROPPED = 6
+
+
+class SegmentLevel(IntEnum):
+    L0 = 1
+    L1 = 2
+
+
+class IndexState(IntEnum):
+    NONE = 0
+    UNISSUED = 1
+    IN_PROGRESS = 2
+    FINISHED = 3
+    FAILED = 4
+
+
+class LoadState(IntEnum):
+    NOT_EXIST = 0
+    NOT_LOAD = 1
+    LOADING = 2
+    LOADED = 3

@@ -1,0 +1,238 @@
+"""The roles' interfaces. Roles meet only through these; a binding makes a call of it or an RPC.
+
+Every method may raise any ``elanus.errors.ElanusError``; Unavailable means: refresh the route and
+try again.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import pyarrow as pa
+
+from elanus.model.catalog import (
+    CollectionInfo,
+    DatabaseInfo,
+    IndexInfo,
+    LoadInfo,
+    SegmentInfo,
+)
+from elanus.model.reads import Hits
+from elanus.model.schema import CollectionSchema, FieldSchema
+from elanus.model.types import ConsistencyLevel
+from elanus.services.messages import (
+    CompactionTask,
+    DeltaCompactionTask,
+    FetchRows,
+    FlushCommit,
+    FlushTicket,
+    GrowingInfo,
+    IndexTask,
+    LoadSegment,
+    PrimaryKeys,
+    QueryRequest,
+    QueryResponse,
+    QueryView,
+    SearchRequest,
+    SearchResponse,
+    SegmentQuery,
+    SegmentRows,
+    SegmentSearch,
+    TaskResult,
+    VchannelRecovery,
+    WriteRequest,
+)
+
+
+class TimestampOracle(Protocol):
+    async def allocate_timestamps(self, count: int = 1) -> int:
+        """The first of ``count`` consecutive timestamps, larger than every earlier one."""
+        ...
+
+    async def allocate_ids(self, count: int = 1) -> int:
+        """The first of ``count`` consecutive unique int64 ids."""
+        ...
+
+
+class RootService(TimestampOracle, Protocol):
+    """Coordinator: DDL. Names are those of users; aliases are accepted where Milvus does."""
+
+    async def create_database(self, name: str, properties: dict[str, str]) -> None: ...
+    async def drop_database(self, name: str) -> None: ...
+    async def list_databases(self) -> list[DatabaseInfo]: ...
+    async def describe_database(self, name: str) -> DatabaseInfo: ...
+    async def alter_database(
+        self, name: str, properties: dict[str, str], delete_keys: list[str]
+    ) -> None: ...
+
+    async def create_collection(
+        self,
+        database: str,
+        schema: CollectionSchema,
+        *,
+        shards: int,
+        partitions: int,
+        consistency_level: ConsistencyLevel,
+        properties: dict[str, str],
+    ) -> CollectionInfo:
+        """``schema`` is validated, ``$meta`` included, without field ids (the coordinator gives
+        them). ``partitions`` is 0 without a partition key. The same again succeeds."""
+        ...
+
+    async def drop_collection(self, database: str, name: str) -> None: ...
+    async def describe_collection(self, database: str, name: str) -> CollectionInfo:
+        """By name or alias; raises CollectionNotFound, DatabaseNotFound."""
+        ...
+
+    async def describe_collection_by_id(self, collection_id: int) -> CollectionInfo: ...
+    async def list_collections(self, database: str) -> list[CollectionInfo]: ...
+    async def rename_collection(
+        self, database: str, name: str, new_database: str, new_name: str
+    ) -> None: ...
+    async def alter_collection(
+        self, database: str, name: str, properties: dict[str, str], delete_keys: list[str]
+    ) -> None: ...
+    async def alter_field(
+        self,
+        database: str,
+        name: str,
+        field: str,
+        properties: dict[str, str],
+        delete_keys: list[str],
+    ) -> None: ...
+    async def add_field(self, database: str, name: str, field: FieldSchema) -> None: ...
+
+    async def create_partition(self, database: str, name: str, partition: str) -> None: ...
+    async def drop_partition(self, database: str, name: str, partition: str) -> None: ...
+
+    async def create_alias(self, database: str, collection: str, alias: str) -> None: ...
+    async def drop_alias(self, database: str, alias: str) -> None: ...
+    async def alter_alias(self, database: str, collection: str, alias: str) -> None: ...
+    async def describe_alias(self, database: str, alias: str) -> str:
+        """The collection's name."""
+        ...
+
+    async def list_aliases(self, database: str, collection: str | None) -> list[str]: ...
+
+    def on_change(self, listener: Callable[[int], None]) -> None:
+        """Call ``listener(collection_id)`` after every change of a collection's metadata and
+        before the caller of the change is answered; -1 means: forget everything."""
+        ...
+
+
+class IndexService(Protocol):
+    """Coordinator: index definitions. ``index`` arguments are resolved and validated."""
+
+    async def create_index(self, index: IndexInfo) -> IndexInfo:
+        """``index_id``, ``created_ts`` are given by the coordinator; same again succeeds."""
+        ...
+
+    async def drop_index(self, collection_id: int, name: str) -> None: ...
+    async def alter_index(
+        self, collection_id: int, name: str, properties: dict[str, str], delete_keys: list[str]
+    ) -> None: ...
+    async def list_indexes(self, collection_id: int) -> list[IndexInfo]: ...
+
+
+class LoadService(Protocol):
+    """Coordinator: what is loaded."""
+
+    async def load(
+        self, collection_id: int, partition_ids: tuple[int, ...], replica_number: int
+    ) -> None:
+        """Returns at once; poll ``load_info``. Empty ``partition_ids`` = the collection."""
+        ...
+
+    async def release(self, collection_id: int, partition_ids: tuple[int, ...]) -> None: ...
+    async def load_info(self, collection_id: int) -> LoadInfo | None:
+        """None if it is not loaded and not being loaded."""
+        ...
+
+    async def loaded(self) -> list[LoadInfo]: ...
+
+
+class DataService(Protocol):
+    """Coordinator: segments, flush, compaction, index tasks, garbage collection."""
+
+    async def recovery(self, pchannel: str) -> list[VchannelRecovery]: ...
+    async def commit_flush(self, commit: FlushCommit) -> None: ...
+    async def list_segments(self, collection_id: int) -> list[SegmentInfo]:
+        """Flushed segments, L0 included; not the dropped ones."""
+        ...
+
+    async def flush(self, collection_id: int) -> list[FlushTicket]: ...
+    async def is_flushed(self, collection_id: int, flush_ts: int) -> bool: ...
+    async def compact(self, collection_id: int) -> tuple[int, int]:
+        """(compaction id, number of plans); (-1, 0) when there is nothing to do."""
+        ...
+
+    async def compaction_plans(self, compaction_id: int) -> list[tuple[str, tuple[int, ...], int]]:
+        """(state, sources, target) of each plan; state executing, completed or failed."""
+        ...
+
+    async def collect_garbage(self) -> int:
+        """Delete objects that nothing refers to; returns how many."""
+        ...
+
+
+class CoordinatorService(RootService, IndexService, LoadService, DataService, Protocol):
+    """All that the active coordinator offers."""
+
+
+class StreamingService(Protocol):
+    """A streaming node: owner of pchannels, delegator of their shards."""
+
+    async def open_pchannel(self, pchannel: str, term: int) -> None:
+        """Fence, recover, serve. Already open at this term: nothing."""
+        ...
+
+    async def open_vchannel(self, collection: CollectionInfo, vchannel: str) -> None: ...
+    async def close_vchannel(self, vchannel: str) -> None:
+        """The collection was dropped: forget its data."""
+        ...
+
+    async def update_collection(
+        self, collection: CollectionInfo, indexes: tuple[IndexInfo, ...], vchannel: str
+    ) -> int:
+        """A control record: the schema, partitions or properties changed. Ordered with the data;
+        returns its timestamp. Growing data of dropped partitions goes."""
+        ...
+
+    async def write(self, request: WriteRequest) -> int:
+        """Returns the write's timestamp once it is durable and visible to reads at it."""
+        ...
+
+    async def seal(self, vchannel: str) -> FlushTicket:
+        """Seal the growing segments; they are flushed in the background."""
+        ...
+
+    async def update_view(self, view: QueryView) -> None: ...
+    async def release(self, vchannel: str) -> None:
+        """Searches of this shard are refused from now on; writes go on."""
+        ...
+
+    async def search(self, request: SearchRequest) -> SearchResponse: ...
+    async def query(self, request: QueryRequest) -> QueryResponse: ...
+    async def growing(self, vchannel: str) -> list[GrowingInfo]: ...
+
+
+class QueryNodeService(Protocol):
+    """A query node: holds sealed segments and searches them."""
+
+    async def load_segment(self, request: LoadSegment) -> None: ...
+    async def release_segments(self, segment_ids: tuple[int, ...]) -> None: ...
+    async def apply_deletes(
+        self, segment_ids: tuple[int, ...], deletes: tuple[PrimaryKeys, ...], timestamp: int
+    ) -> None: ...
+    async def search(self, request: SegmentSearch) -> Hits: ...
+    async def query(self, request: SegmentQuery) -> SegmentRows: ...
+    async def fetch(self, request: FetchRows) -> pa.RecordBatch:
+        """The rows asked for, in the order asked for, one column per field."""
+        ...
+
+
+class DataNodeService(Protocol):
+    """A data node: heavy, idempotent, cancellable tasks."""
+
+    async def compact(self, task: CompactionTask) -> TaskResult: ...
+    async def compact_deltas(self, task: DeltaCompactionTask) -> TaskResult: ...
+    async def build_index(self, task: IndexTask) -> TaskResult: ...

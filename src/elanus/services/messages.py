@@ -1,0 +1,279 @@
+"""What the roles say to each other. Everything here can be sent over a wire; nothing has methods
+that do I/O. Columns travel as Arrow record batches and NumPy arrays."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from elanus.engine.filter.plan import Plan
+from elanus.model.catalog import (
+    ChannelCheckpoint,
+    CollectionInfo,
+    IndexInfo,
+    SegmentInfo,
+)
+from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
+
+
+# --- writes: proxy → streaming node ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionRows:
+    """Complete rows (every field of the schema, in its order) for one partition."""
+
+    partition_id: int
+    rows: pa.RecordBatch
+
+
+@dataclass(frozen=True, slots=True)
+class PrimaryKeys:
+    """Primary keys to delete. ``partition_id`` ALL_PARTITIONS (-1) means in every partition.
+
+    ``keys``: int64 or string Arrow array.
+    """
+
+    keys: pa.Array
+    partition_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class WriteRequest:
+    """One atomic write to one vchannel at one timestamp: the deletes, then the inserts.
+
+    An upsert has both. A row inserted by the same request is not touched by its deletes.
+    """
+
+    vchannel: str
+    collection_id: int
+    schema_version: int
+    inserts: tuple[PartitionRows, ...] = ()
+    deletes: tuple[PrimaryKeys, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FlushTicket:
+    """What a flush sealed. It is done when every segment is FLUSHED in metadata and the channel's
+    checkpoint has reached ``flush_ts``."""
+
+    vchannel: str
+    segment_ids: tuple[int, ...]
+    flush_ts: int
+
+
+# --- reads: proxy → delegator (streaming node) → query node ----------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """A vector search on one shard. Empty ``partition_ids`` means all."""
+
+    collection_id: int
+    vchannel: str
+    query: VectorQuery
+    guarantee_ts: int
+    plan: Plan | None = None
+    partition_ids: tuple[int, ...] = ()
+    output_fields: tuple[str, ...] = ()
+    ttl_seconds: int = 0
+    ignore_growing: bool = False
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRequest:
+    """Rows by filter from one shard, by ascending primary key.
+
+    ``limit`` is the number of rows wanted, offset included; None means all.
+    With ``count_only`` only the number of rows is wanted.
+    """
+
+    collection_id: int
+    vchannel: str
+    guarantee_ts: int
+    plan: Plan | None = None
+    partition_ids: tuple[int, ...] = ()
+    output_fields: tuple[str, ...] = ()
+    limit: int | None = None
+    count_only: bool = False
+    ttl_seconds: int = 0
+    ignore_growing: bool = False
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResponse:
+    """``rows`` has the output fields of every hit, in the order of the hits."""
+
+    hits: Hits
+    rows: pa.RecordBatch
+    read_ts: int
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResponse:
+    """``rows`` has the output fields, by ascending primary key; ``count`` counts visible rows
+    that match, also when ``count_only`` left ``rows`` empty."""
+
+    rows: pa.RecordBatch
+    timestamps: npt.NDArray[np.uint64]
+    count: int
+    read_ts: int
+    stages: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSearch:
+    """A search on named sealed segments of one query node, at a fixed snapshot."""
+
+    segment_ids: tuple[int, ...]
+    query: VectorQuery
+    snapshot: Snapshot
+    plan: Plan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentQuery:
+    segment_ids: tuple[int, ...]
+    snapshot: Snapshot
+    plan: Plan | None = None
+    limit: int | None = None
+    count_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRows:
+    """Answer to SegmentQuery; ``rows`` is None for ``count_only``."""
+
+    count: int
+    rows: Rows | None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRows:
+    """Rows of loaded sealed segments by position: ``sources`` segment ids, ``offsets`` rows."""
+
+    sources: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+    fields: tuple[str, ...]
+
+
+# --- life cycle -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FlushCommit:
+    """Streaming node → coordinator: growing data is in object storage.
+
+    In one metadata transaction: the segments become FLUSHED, the L0 segments appear, and the
+    channel's checkpoint advances.
+    """
+
+    segments: tuple[SegmentInfo, ...]
+    deltas: tuple[SegmentInfo, ...]
+    checkpoint: ChannelCheckpoint
+
+
+@dataclass(frozen=True, slots=True)
+class VchannelRecovery:
+    """What the owner of a pchannel needs to know of one of its shards to replay the WAL.
+
+    ``flushed_segments`` are ids whose rows must not be replayed: flushed, dropped or compacted.
+    """
+
+    collection: CollectionInfo
+    indexes: tuple[IndexInfo, ...]
+    checkpoint: ChannelCheckpoint
+    flushed_segments: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryView:
+    """Coordinator → delegator: what the sealed part of a shard consists of from now on.
+
+    sealed: segments that are loaded at the given versions; placement: segment id → query node id.
+    superseded: growing segments whose rows the sealed part now holds (or that were dropped); the
+    delegator stops reading them in the same step.
+    delta_ts: every delete of the shard with a ts ≤ this is part of what was loaded; the delegator
+    applies its later ones to newly loaded segments before it switches, and forgets the others.
+    """
+
+    vchannel: str
+    version: int
+    sealed: tuple[SegmentInfo, ...]
+    superseded: frozenset[int]
+    delta_ts: int
+    placement: dict[int, int] = field(default_factory=dict)
+    partition_ids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSegment:
+    """Coordinator → query node: load this segment (or a newer version of a loaded one).
+
+    ``deltas`` are the L0 segments of the channel whose deletes may touch the segment.
+    """
+
+    segment: SegmentInfo
+    collection: CollectionInfo
+    indexes: tuple[IndexInfo, ...]
+    deltas: tuple[SegmentInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CompactionTask:
+    """Coordinator → data node: merge ``inputs`` into one segment, without the rows that are
+    deleted at ``read_ts`` or expired."""
+
+    task_id: int
+    collection: CollectionInfo
+    inputs: tuple[SegmentInfo, ...]
+    deltas: tuple[SegmentInfo, ...]
+    output_segment_id: int
+    read_ts: int
+    expire_before_ts: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeltaCompactionTask:
+    """Coordinator → data node: move the deletes of L0 segments into the manifests of the sealed
+    segments that they touch."""
+
+    task_id: int
+    collection: CollectionInfo
+    segments: tuple[SegmentInfo, ...]
+    deltas: tuple[SegmentInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexTask:
+    """Coordinator → data node: build one index of one sealed segment."""
+
+    task_id: int
+    segment: SegmentInfo
+    collection: CollectionInfo
+    index: IndexInfo
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """Data node → coordinator. ``segments`` are the rewritten or indexed segments' new records;
+    a compaction that leaves no row gives none."""
+
+    task_id: int
+    segments: tuple[SegmentInfo, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GrowingInfo:
+    """One growing segment, for statistics."""
+
+    segment_id: int
+    collection_id: int
+    partition_id: int
+    vchannel: str
+    row_count: int
+    size_bytes: int

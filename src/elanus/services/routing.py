@@ -1,0 +1,23 @@
+"""Who serves what. Each role asks its router; a binding answers with objects or RPC stubs."""
+
+from typing import Protocol
+
+from elanus.services.interfaces import DataNodeService, QueryNodeService, StreamingService
+
+
+class Router(Protocol):
+    """Raises Unavailable if nobody serves what is asked for now."""
+
+    async def streaming_node(self, vchannel: str) -> StreamingService:
+        """The owner of the vchannel's pchannel, which is the shard's delegator too."""
+        ...
+
+    async def query_node(self, node_id: int) -> QueryNodeService: ...
+
+    async def query_nodes(self) -> list[int]:
+        """Ids of the query nodes that are alive, ascending."""
+        ...
+
+    async def data_node(self) -> DataNodeService:
+        """A data node with room for a task."""
+        ...

@@ -1,0 +1,103 @@
+"""Metadata: a small, ordered, transactional key-value store with revisions, watches and leases.
+
+The semantics are etcd's: every successful transaction gets the next revision; a key remembers the
+revision that created it and the one that changed it last; a transaction first compares, then does
+all of its operations or none; a watch delivers every change from a revision on, in order; a key
+that was put under a lease disappears when the lease ends.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue:
+    key: str
+    value: bytes
+    created_revision: int
+    modified_revision: int
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """True iff ``key`` was last modified at ``modified_revision``; 0 = the key does not exist."""
+
+    key: str
+    modified_revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    key: str
+    value: bytes
+    lease: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionResult:
+    succeeded: bool
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """``value`` is None when the key was deleted."""
+
+    key: str
+    value: bytes | None
+    revision: int
+
+
+class MetaStore(ABC):
+    """Durable on return. Raises Unavailable, DiskFull or CorruptData."""
+
+    @abstractmethod
+    async def get(self, key: str) -> KeyValue | None: ...
+
+    @abstractmethod
+    async def range(
+        self, prefix: str, *, after: str | None = None, limit: int = 0
+    ) -> list[KeyValue]:
+        """Pairs whose key starts with ``prefix``, in key order; only keys > ``after`` if given;
+        at most ``limit`` unless 0."""
+
+    @abstractmethod
+    async def transact(
+        self, operations: Sequence[Put | Delete], compares: Sequence[Compare] = ()
+    ) -> TransactionResult:
+        """Do all operations if every comparison holds, else none. Atomic and durable."""
+
+    @abstractmethod
+    def watch(self, prefix: str, from_revision: int) -> AsyncIterator[WatchEvent]:
+        """Every change of a key under ``prefix`` with a revision ≥ ``from_revision``, in order;
+        never ends by itself."""
+
+    @abstractmethod
+    async def revision(self) -> int:
+        """The newest revision."""
+
+    @abstractmethod
+    async def grant_lease(self, ttl_s: float) -> int: ...
+
+    @abstractmethod
+    async def keep_alive(self, lease: int) -> None:
+        """Start the lease's time again. Raises Unavailable if it has ended."""
+
+    @abstractmethod
+    async def revoke_lease(self, lease: int) -> None: ...
+
+    @abstractmethod
+    async def close(self) -> None: ...
+
+    async def put(self, key: str, value: bytes) -> int:
+        return (await self.transact([Put(key, value)])).revision
+
+    async def delete(self, key: str) -> int:
+        return (await self.transact([Delete(key)])).revision
