@@ -77,7 +77,7 @@ class CommonSettings(_Section):
     ] = 5_000
     json_max_length: Annotated[
         Positive, Meta(description="Longest JSON value and dynamic row, bytes.")
-    ] = 65_536
+    ] = msgspec.field(default=65_536, name="JSONMaxLength")
 
 
 class LimitsSettings(_Section):

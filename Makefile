@@ -1,0 +1,66 @@
+# Everything starts from here; `make help` lists the commands.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+SEED ?= 1
+SEEDS ?= 200
+
+.PHONY: help install run test lint format types contracts docs bench simulate clients wheels clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml scripts/build_descriptors.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Elanus needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev
+	@touch $@
+
+install: $(VENV)/.installed ## Make .venv and install Elanus into it
+
+run: install ## Start the server with the sample on 127.0.0.1:19530 (ARGS="--port 19531")
+	@exec $(BIN)/elanus run standalone --sample $(ARGS)
+
+test: $(VENV)/.installed-dev clients ## Set up and run all tests
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev ## Check style, format, types and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed-dev ## Format the code and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.installed ## Write docs/configuration.md from the settings' declarations
+	$(BIN)/python -c 'from elanus.config.describe import as_markdown; print(as_markdown(), end="")' \
+		> docs/configuration.md
+
+simulate: $(VENV)/.installed-dev ## Run the simulated world with one seed (SEED=n), verbosely
+	$(BIN)/python -m tests.simulation --seed $(SEED) $(ARGS)
+
+clients: .clients/2.6/.installed .clients/3.0/.installed ## Install the clients that the tests use
+
+.clients/%/.installed:
+	$(PYTHON) -m venv .clients/$*
+	.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check \
+		"pymilvus==$*.*" pytest numpy
+	@touch $@
+
+bench: $(VENV)/.installed-dev clients ## Compare with the real Milvus on this machine (takes a while)
+	$(BIN)/python -m benchmarks.compare $(ARGS)
+
+wheels: $(VENV)/.installed ## Build a wheel into dist/
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## Remove what was built and installed (not your data)
+	rm -rf $(VENV) .clients dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,77 @@
+"""Prometheus metrics, named as Milvus names them where Milvus has the metric.
+
+Counters and histograms are fed by the request observer; gauges are read from the live objects at
+the moment of a scrape, so that an idle server does nothing.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+LATENCY_BUCKETS_MS = tuple(float(1 << power) for power in range(18))
+
+Reading = Callable[[], Mapping[str, float]]
+
+
+class _Gauges(Collector):
+    """Each gauge has one label and is read when scraped."""
+
+    def __init__(self) -> None:
+        self._readings: list[tuple[str, str, str, Reading]] = []
+
+    def add(self, name: str, help_text: str, label: str, reading: Reading) -> None:
+        self._readings.append((name, help_text, label, reading))
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        for name, help_text, label, reading in self._readings:
+            family = GaugeMetricFamily(name, help_text, labels=[label])
+            for value, amount in sorted(reading().items()):
+                family.add_metric([value], amount)
+            yield family
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        return ()
+
+
+class Metrics:
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "milvus_proxy_req_count",
+            "Requests by method and result code (0 = success).",
+            ["function_name", "code"],
+            registry=self.registry,
+        )
+        self.latency_ms = Histogram(
+            "milvus_proxy_req_latency",
+            "Time from the arrival of a request to its answer, ms.",
+            ["function_name"],
+            buckets=LATENCY_BUCKETS_MS,
+            registry=self.registry,
+        )
+        self.stage_ms = Histogram(
+            "milvus_proxy_stage_latency",
+            "Time spent in one stage of a search or query, ms.",
+            ["function_name", "stage"],
+            buckets=(0.1, 0.25, 0.5, *LATENCY_BUCKETS_MS),
+            registry=self.registry,
+        )
+        self.slow_queries = Counter(
+            "milvus_proxy_slow_query_count",
+            "Requests slower than proxy.slowLogSpanInSeconds.",
+            ["function_name"],
+            registry=self.registry,
+        )
+        self._gauges = _Gauges()
+        self.registry.register(self._gauges)
+
+    def gauge(self, name: str, help_text: str, label: str, reading: Reading) -> None:
+        """``reading()`` gives label value → amount; it is called at each scrape."""
+        self._gauges.add(name, help_text, label, reading)
+
+    def render(self) -> bytes:
+        return generate_latest(self.registry)
