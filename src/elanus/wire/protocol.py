@@ -31,7 +31,7 @@ SERVICE = "milvus.proto.milvus.MilvusService"
 
 _DESCRIPTORS = Path(__file__).with_name("_descriptors.binpb")
 _Field = descriptor_pb2.FieldDescriptorProto
-_VIEW_DTYPES = {
+_VIEW_DTYPES: dict[int, np.dtype[Any]] = {
     _Field.TYPE_FLOAT: np.dtype("<f4"),
     _Field.TYPE_DOUBLE: np.dtype("<f8"),
     _Field.TYPE_FIXED32: np.dtype("<u4"),
