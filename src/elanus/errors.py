@@ -10,12 +10,14 @@
     │   ├── Rejected                   65535   (a rule that Milvus 2.6 gives no code of its own)
     │   ├── CollectionNotFound           100
     │   ├── CollectionNotLoaded          101
+    │   ├── CollectionLimit              102
     │   ├── CollectionAlreadyLoaded      104
     │   ├── IllegalSchema                105
     │   ├── SchemaMismatch               109
     │   ├── PartitionNotFound            200
     │   ├── PartitionNotLoaded           201
     │   ├── IndexNotFound                700
+    │   ├── IndexDuplicate               702
     │   ├── DatabaseNotFound             800
     │   ├── DatabaseLimit                801
     │   ├── InvalidDatabaseName          802
@@ -27,6 +29,7 @@
     │   ├── NotReady                     1     retriable
     │   ├── CollectionNotFullyLoaded   103     retriable
     │   ├── DiskFull                     9     retriable by hand: quota exceeded
+    │   ├── ResourceInsufficient        12     retriable
     │   └── TooManyRequests              4     retriable
     ├── MemoryLimitExceeded              3
     ├── RateLimited                      8     retriable
@@ -108,6 +111,15 @@ class CollectionNotLoaded(InputError):
         super().__init__(f"{prefix}collection not loaded[collection={collection}]")
 
 
+class CollectionLimit(InputError):
+    code = 102
+
+    def __init__(self, database: str, limit: int) -> None:
+        super().__init__(
+            f"exceeded the limit number of collections[dbName={database}][limit={limit}]"
+        )
+
+
 class CollectionAlreadyLoaded(InputError):
     code = 104
 
@@ -150,6 +162,17 @@ class IndexNotFound(InputError):
     def __init__(self, *, collection: str | None = None, index: str | None = None) -> None:
         what = f"indexName={index}" if index else f"collection={collection}"
         super().__init__(f"index not found[{what}]")
+
+
+class IndexDuplicate(InputError):
+    code = 702
+
+    def __init__(self, message: str, index: str) -> None:
+        super().__init__(f"{message}: index duplicates[indexName={index}]")
+
+
+class CapacityExceeded(InputError):
+    code = 250
 
 
 class DatabaseNotFound(InputError):
@@ -217,6 +240,10 @@ class CollectionNotFullyLoaded(Unavailable):
             f"collection is still being loaded, {reason}: "
             f"collection not fully loaded[collection={collection}]"
         )
+
+
+class ResourceInsufficient(Unavailable):
+    code = 12
 
 
 class TooManyRequests(Unavailable):
