@@ -1,0 +1,147 @@
+"""Answers of searches, queries and writes as Milvus's messages."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from elanus.model.reads import Hits
+from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema
+from elanus.model.types import DataType
+from elanus.wire.columns import encode_column, ids_message
+from elanus.wire.protocol import milvus, pack, schema
+
+COUNT_FIELD = "count(*)"
+
+
+class IteratorState(msgspec.Struct, frozen=True):
+    """Where a search iterator stands: its token, and the score of the last hit that it has seen."""
+
+    token: str
+    last_bound: float
+
+
+def field_messages(
+    collection: CollectionSchema,
+    rows: Any,
+    field_names: Sequence[str],
+    dynamic_keys: Sequence[str] | None = None,
+) -> list[Any]:
+    """FieldData messages of the named columns of ``rows``.
+
+    rows: Arrow record batch or table that has the columns. dynamic_keys: keys of ``$meta`` to keep
+    of each row if it is among the columns; None keeps the whole objects.
+    """
+    return [
+        encode_column(
+            collection.by_name[name],
+            rows.column(name),
+            dynamic_keys=dynamic_keys if name == DYNAMIC_FIELD else None,
+        )
+        for name in field_names
+    ]
+
+
+def search_results(
+    collection: CollectionSchema,
+    hits: Hits,
+    rows: Any,
+    field_names: Sequence[str] = (),
+    *,
+    collection_name: str = "",
+    output_fields: Sequence[str] | None = None,
+    dynamic_keys: Sequence[str] | None = None,
+    session_ts: int = 0,
+    iterator: IteratorState | None = None,
+    searched_rows: int = 0,
+) -> Any:
+    """A SearchResults message.
+
+    rows: a row for each hit, in the hits' order (may be None without ``field_names``).
+    field_names: the columns to send. output_fields: what the user asked for, echoed; by default
+    the columns. searched_rows: how many rows were looked at, if known.
+    """
+    data = schema.SearchResultData(
+        num_queries=len(hits.counts),
+        top_k=int(hits.counts.max(initial=0)),
+        fields_data=field_messages(collection, rows, field_names, dynamic_keys),
+        scores=pack(hits.scores, "<f4"),
+        ids=ids_message(hits.keys),
+        topks=hits.counts.tolist(),
+        output_fields=field_names if output_fields is None else output_fields,
+        all_search_count=searched_rows,
+        primary_field_name=collection.primary.name,
+    )
+    if iterator is not None:
+        data.search_iterator_v2_results.token = iterator.token
+        data.search_iterator_v2_results.last_bound = iterator.last_bound
+    return milvus.SearchResults(
+        results=data,
+        collection_name=collection_name or collection.name,
+        session_ts=session_ts,
+    )
+
+
+def query_results(
+    collection: CollectionSchema,
+    rows: Any,
+    field_names: Sequence[str],
+    *,
+    collection_name: str = "",
+    output_fields: Sequence[str] | None = None,
+    dynamic_keys: Sequence[str] | None = None,
+    session_ts: int = 0,
+) -> Any:
+    """A QueryResults message; the arguments are as for :func:`search_results`."""
+    return milvus.QueryResults(
+        fields_data=field_messages(collection, rows, field_names, dynamic_keys),
+        collection_name=collection_name or collection.name,
+        output_fields=field_names if output_fields is None else output_fields,
+        session_ts=session_ts,
+        primary_field_name=collection.primary.name,
+    )
+
+
+def count_results(
+    collection: CollectionSchema, count: int, *, collection_name: str = "", session_ts: int = 0
+) -> Any:
+    """The QueryResults message of a query for ``count(*)``."""
+    column = schema.FieldData(
+        type=int(DataType.INT64),
+        field_name=COUNT_FIELD,
+        scalars=schema.ScalarField(long_data=schema.LongArray(data=[count])),
+    )
+    return milvus.QueryResults(
+        fields_data=[column],
+        collection_name=collection_name or collection.name,
+        output_fields=[COUNT_FIELD],
+        session_ts=session_ts,
+        primary_field_name=collection.primary.name,
+    )
+
+
+def mutation_result(
+    keys: Any = None,
+    *,
+    timestamp: int,
+    inserted: int = 0,
+    deleted: int = 0,
+    upserted: int = 0,
+) -> Any:
+    """The MutationResult message of a write that went well.
+
+    keys: primary keys of the written rows in the order of the request (int64 NumPy or Arrow array,
+    or Arrow string array); None for a delete.
+    """
+    result = milvus.MutationResult(
+        IDs=ids_message(np.empty(0, np.int64) if keys is None else keys),
+        acknowledged=True,
+        insert_cnt=inserted,
+        delete_cnt=deleted,
+        upsert_cnt=upserted,
+        timestamp=timestamp,
+    )
+    if keys is not None:
+        result.succ_index.extend(range(len(keys)))
+    return result
