@@ -72,16 +72,16 @@ def check_index_parameters(
 
 def _typed(parameter: _Parameter, value: Any) -> int | float:
     """Text that is a number counts as one."""
-    convert: type[int] | type[float] = int if parameter.is_integer else float
-    kinds: tuple[type, ...] = (int,) if parameter.is_integer else (int, float)
     if isinstance(value, str):
         try:
-            return convert(value)
+            return int(value) if parameter.is_integer else float(value)
         except ValueError as error:
             raise Rejected(_conflict(parameter, value)) from error
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        raise Rejected(_conflict(parameter, value))
-    return convert(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and not parameter.is_integer:
+        return value
+    raise Rejected(_conflict(parameter, value))
 
 
 def _conflict(parameter: _Parameter, value: Any) -> str:
