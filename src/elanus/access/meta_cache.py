@@ -1,0 +1,102 @@
+"""What the proxy remembers of collections, so that reads and writes need not ask the coordinator.
+
+An entry is dropped when the coordinator tells of a change, before the change is answered: a client
+that changed something never meets its own stale entry. Lookups of one name at the same time share
+one call, and a lookup that was under way during a change is not remembered.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from functools import cached_property
+
+from elanus.access.lru import LruCache
+from elanus.model.catalog import CollectionInfo, IndexInfo
+from elanus.runtime.tasks import TaskSupervisor
+from elanus.services.interfaces import CoordinatorService
+
+MAX_ENTRIES = 10_000
+EVERYTHING = -1
+
+_Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class CollectionMeta:
+    """A collection and its indexes at one moment."""
+
+    info: CollectionInfo
+    indexes: tuple[IndexInfo, ...]
+
+    @cached_property
+    def index_by_field(self) -> dict[str, IndexInfo]:
+        return {index.field_name: index for index in self.indexes}
+
+
+class MetaCache:
+    """Collections by (database, name or alias)."""
+
+    def __init__(self, coordinator: CoordinatorService, tasks: TaskSupervisor) -> None:
+        self._coordinator = coordinator
+        self._tasks = tasks
+        self._entries: LruCache[_Key, CollectionMeta] = LruCache(MAX_ENTRIES)
+        self._pending: dict[_Key, asyncio.Future[CollectionMeta]] = {}
+        self._changes = 0
+        coordinator.on_change(self.invalidate)
+
+    async def collection(self, database: str, name: str) -> CollectionInfo:
+        """By name or alias. Raises CollectionNotFound, DatabaseNotFound."""
+        return (await self.meta(database, name)).info
+
+    async def meta(self, database: str, name: str) -> CollectionMeta:
+        """By name or alias, with its indexes. Raises CollectionNotFound, DatabaseNotFound."""
+        key = (database, name)
+        found = self._entries.get(key)
+        if found is not None:
+            return found
+        pending = self._pending.get(key)
+        if pending is None:
+            pending = asyncio.get_running_loop().create_future()
+            pending.add_done_callback(_notice)
+            self._pending[key] = pending
+            self._tasks.spawn("meta lookup", self._look_up(key, pending, self._changes))
+        return await asyncio.shield(pending)
+
+    def invalidate(self, collection_id: int) -> None:
+        """Forget a collection; EVERYTHING (-1) forgets all. Entries under an alias always go:
+        an alias may have moved from another collection."""
+        self._changes += 1
+        self._pending.clear()
+        if collection_id == EVERYTHING:
+            self._entries.clear()
+            return
+        for key, entry in self._entries.items():
+            if entry.info.collection_id == collection_id or entry.info.name != key[1]:
+                self._entries.discard(key)
+
+    async def _look_up(
+        self, key: _Key, pending: "asyncio.Future[CollectionMeta]", changes: int
+    ) -> None:
+        try:
+            info = await self._coordinator.describe_collection(*key)
+            indexes = await self._coordinator.list_indexes(info.collection_id)
+        except asyncio.CancelledError:
+            pending.cancel()
+            raise
+        except Exception as error:  # noqa: BLE001 - whoever waits for the lookup is told
+            if not pending.done():
+                pending.set_exception(error)
+        else:
+            meta = CollectionMeta(info, tuple(indexes))
+            if changes == self._changes:
+                self._entries.put(key, meta)
+            if not pending.done():
+                pending.set_result(meta)
+        finally:
+            if self._pending.get(key) is pending:
+                del self._pending[key]
+
+
+def _notice(pending: "asyncio.Future[CollectionMeta]") -> None:
+    # A lookup whose callers are all gone has nobody to tell of its error.
+    if not pending.cancelled():
+        pending.exception()

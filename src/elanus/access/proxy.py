@@ -1,0 +1,36 @@
+"""What every handler of the access layer works with."""
+
+from typing import Any
+
+from elanus.access.lru import LruCache
+from elanus.access.meta_cache import MetaCache
+from elanus.config.settings import Settings
+from elanus.runtime.world import World
+from elanus.services.interfaces import CoordinatorService
+from elanus.services.routing import Router
+
+MAX_CACHED_PLANS = 1_024
+
+
+class Proxy:
+    """The stateless front: it owns nothing but caches.
+
+    meta: collections, remembered until they change.
+    plans: parsed filters by whatever their parser chooses as the key.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        settings: Settings,
+        coordinator: CoordinatorService,
+        router: Router,
+    ) -> None:
+        self.world = world
+        self.settings = settings
+        self.coordinator = coordinator
+        self.router = router
+        self.meta = MetaCache(coordinator, world.tasks)
+        self.plans: LruCache[Any, Any] = LruCache(MAX_CACHED_PLANS)
+        self.node_id = 1
+        self.started_ms = world.clock.now_ms()
