@@ -28,10 +28,9 @@ class ObjectStore(ABC):
     """Keys are slash-separated relative paths. Raises Unavailable, DiskFull, ObjectNotFound."""
 
     @abstractmethod
-    async def put(
-        self, key: str, parts: Sequence[Buffer], *, create_only: bool = False
-    ) -> None:
-        """Store the concatenation of ``parts``. Raises ObjectExists if ``create_only`` and taken."""
+    async def put(self, key: str, parts: Sequence[Buffer], *, create_only: bool = False) -> None:
+        """Store the concatenation of ``parts``. Raises ObjectExists if ``create_only`` and the
+        key is taken."""
 
     @abstractmethod
     async def put_file(self, key: str, path: Path) -> None:
