@@ -1,0 +1,277 @@
+"""Exact nearest neighbours among some or all rows of blocks of vectors.
+
+One or a few queries go row by row through faiss's distance kernels, which scan at the speed of
+memory. More queries go through matrix products over pieces that stay in the cache: four times
+faster than faiss's own multi-query scan at 100 queries. Rows that are not wanted are left out by
+gathering the others when these are few, else by masking their scores. Winners of matrix products
+are scored again by the distance kernel, so that a row's score never depends on the way taken.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import faiss
+import numpy as np
+
+from elanus.engine.index.dense.neighbours import (
+    LOWEST,
+    Bounds,
+    Floats,
+    Ints,
+    Neighbours,
+    best,
+    keep_best,
+    merge_neighbours,
+    prepare_queries,
+    scatter,
+)
+from elanus.engine.index.rows import RowSet
+from elanus.model.types import MetricType
+
+MATRIX_QUERIES = 4
+"""From this many queries on matrix products win."""
+PIECE_ROWS = 4096
+QUERY_GROUP = 256
+"""Queries of one matrix product: bounds its result to PIECE_ROWS × QUERY_GROUP floats."""
+GATHER_DENSITY = 0.2
+"""Above this part of wanted rows a single query scans all rows and masks (measured at 300,000)."""
+MATRIX_GATHER_DENSITY = 0.5
+RESCORE_ROWS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class VectorBlock:
+    """Consecutive rows of a segment.
+
+    vectors: float32 (rows, dim), C-contiguous. inverse_norms: float32 (rows,) for COSINE over
+    vectors as given; None if the vectors have unit length (or the metric does not care).
+    """
+
+    first_row: int
+    vectors: Floats
+    inverse_norms: Floats | None = None
+
+
+def exact_search(
+    blocks: Sequence[VectorBlock],
+    vectors: Floats,
+    metric: MetricType,
+    top_k: int,
+    rows: RowSet | None = None,
+    bounds: Bounds | None = None,
+) -> Neighbours:
+    """The best ``top_k`` of ``rows`` (None: all) for each of ``vectors``, float32 (nq, dim)."""
+    queries = prepare_queries(vectors, metric)
+    if not blocks or (rows is not None and rows.count == 0):
+        return Neighbours.none(len(queries))
+    # Products lose digits of L2, so that a bound could keep out what belongs in.
+    if len(queries) < MATRIX_QUERIES or (bounds is not None and metric is MetricType.L2):
+        parts = [
+            (np.array([i]), _scan(blocks, queries[i : i + 1], metric, top_k, rows, bounds))
+            for i in range(len(queries))
+        ]
+        return scatter(parts, len(queries))
+    groups = []
+    for start in range(0, len(queries), QUERY_GROUP):
+        group = queries[start : start + QUERY_GROUP]
+        found = _Products(group, metric, top_k, bounds).run(blocks, rows)
+        groups.append((np.arange(start, start + len(group)), found))
+    return scatter(groups, len(queries))
+
+
+def pointer(array: Any) -> Any:
+    return faiss.swig_ptr(array)
+
+
+def score_rows(query: Floats, block: VectorBlock, metric: MetricType, ids: Ints | None) -> Floats:
+    """Similarities of one prepared query (1, dim) to the block's rows ``ids`` (within the block,
+    ascending; None: all)."""
+    dim = query.shape[1]
+    size = len(block.vectors) if ids is None else len(ids)
+    result = np.empty(size, np.float32)
+    if size == 0:
+        return result
+    x, y, out = pointer(query), pointer(block.vectors), pointer(result)
+    if metric is MetricType.L2:
+        if ids is None:
+            faiss.fvec_L2sqr_ny(out, x, y, dim, size)
+        else:
+            faiss.fvec_L2sqr_by_idx(out, x, y, pointer(ids), dim, 1, size)
+        return np.negative(result, out=result)
+    if ids is None:
+        faiss.fvec_inner_products_ny(out, x, y, dim, size)
+    else:
+        faiss.fvec_inner_products_by_idx(out, x, y, pointer(ids), dim, 1, size)
+    if block.inverse_norms is not None and metric is MetricType.COSINE:
+        result *= block.inverse_norms if ids is None else block.inverse_norms[ids]
+    return result
+
+
+def _wanted(block: VectorBlock, rows: RowSet) -> Ints:
+    """The block's rows that are in the set, as offsets within the block."""
+    start, stop = np.searchsorted(
+        rows.ids, (block.first_row, block.first_row + len(block.vectors))
+    )
+    return rows.ids[start:stop] - block.first_row
+
+
+def _scan(
+    blocks: Sequence[VectorBlock],
+    query: Floats,
+    metric: MetricType,
+    top_k: int,
+    rows: RowSet | None,
+    bounds: Bounds | None,
+) -> Neighbours:
+    parts = []
+    masked = rows is not None and rows.density > GATHER_DENSITY
+    for block in blocks:
+        ids = None if rows is None or masked else _wanted(block, rows)
+        similarities = score_rows(query, block, metric, ids)
+        if rows is not None and masked:
+            end = block.first_row + len(block.vectors)
+            similarities[~rows.mask[block.first_row : end]] = -np.inf
+        if bounds is not None:
+            similarities[~bounds.holds(similarities)] = -np.inf
+        chosen = best(similarities, top_k)
+        offsets = (chosen if ids is None else ids[chosen]) + block.first_row
+        parts.append(Neighbours(np.array([len(chosen)]), similarities[chosen], offsets))
+    return merge_neighbours(parts, top_k)
+
+
+class _Products:
+    """One group of queries against pieces of rows, with a running bar that a row must reach."""
+
+    def __init__(
+        self, queries: Floats, metric: MetricType, top_k: int, bounds: Bounds | None
+    ) -> None:
+        self._queries = queries
+        self._transposed = np.ascontiguousarray(queries.T)
+        self._metric = metric
+        self._top_k = top_k
+        self._bounds = bounds
+        self._squares = np.einsum("ij,ij->i", queries, queries)
+        self._bar = np.full(len(queries), LOWEST, np.float32)
+        self._found: list[tuple[Ints, Floats, Ints]] = []
+        self._pending = 0
+        self._full = False
+        self._buffer = np.empty((PIECE_ROWS, len(queries)), np.float32)
+
+    def run(self, blocks: Sequence[VectorBlock], rows: RowSet | None) -> Neighbours:
+        masked = rows is not None and rows.density > MATRIX_GATHER_DENSITY
+        for block in blocks:
+            if rows is None or masked:
+                for start in range(0, len(block.vectors), PIECE_ROWS):
+                    self._piece(block, slice(start, start + PIECE_ROWS), rows)
+            else:
+                wanted = _wanted(block, rows)
+                for start in range(0, len(wanted), PIECE_ROWS):
+                    self._piece(block, wanted[start : start + PIECE_ROWS], None)
+        return self._rescored(self._compress(), blocks)
+
+    def _piece(self, block: VectorBlock, which: slice | Ints, rows: RowSet | None) -> None:
+        vectors = block.vectors[which]
+        similarities = np.matmul(vectors, self._transposed, out=self._buffer[: len(vectors)])
+        if self._metric is MetricType.L2:
+            similarities *= 2
+            similarities -= np.einsum("ij,ij->i", vectors, vectors)[:, None]
+            similarities -= self._squares
+        elif block.inverse_norms is not None and self._metric is MetricType.COSINE:
+            similarities *= block.inverse_norms[which][:, None]
+        first = block.first_row
+        if rows is not None and isinstance(which, slice):
+            mask = rows.mask[first + which.start : first + which.start + len(vectors)]
+            similarities[~mask] = -np.inf
+        if self._bounds is not None:
+            similarities[~self._bounds.holds(similarities)] = -np.inf
+        self._collect(similarities, first + which.start if isinstance(which, slice) else first,
+                      None if isinstance(which, slice) else which)
+
+    def _collect(self, similarities: Floats, first_row: int, ids: Ints | None) -> None:
+        rows, nq = similarities.shape
+        if self._full:
+            chosen = np.flatnonzero(similarities > self._bar)
+        else:
+            self._raise_bar(similarities)
+            chosen = np.flatnonzero(similarities >= self._bar)
+        if not len(chosen):
+            return
+        row = chosen // nq
+        offsets = first_row + (row if ids is None else ids[row])
+        self._found.append((chosen % nq, similarities.ravel()[chosen], offsets))
+        self._pending += len(chosen)
+        if self._pending > 2 * self._top_k * nq + 1024:
+            self._compress()
+
+    def _raise_bar(self, similarities: Floats) -> None:
+        """See ``neighbours._threshold``: the k-th best of the maxima of groups of rows."""
+        rows, nq = similarities.shape
+        group = rows // (2 * self._top_k)
+        if group < 2:
+            return
+        maxima = similarities[: rows // group * group].reshape(group, -1, nq).max(axis=0)
+        at = len(maxima) - self._top_k
+        np.maximum(self._bar, np.partition(maxima, at, axis=0)[at], out=self._bar)
+
+    def _compress(self) -> Neighbours:
+        nq = len(self._queries)
+        if not self._found:
+            return Neighbours.none(nq)
+        queries, similarities, offsets = (np.concatenate(part) for part in zip(*self._found))
+        kept = keep_best(queries, similarities, offsets, nq, self._top_k)
+        if (kept.counts == self._top_k).all():
+            # Rows come in ascending order: a later one must be better, not equal, to get in.
+            self._full = True
+            self._bar = kept.similarities.reshape(nq, self._top_k)[:, -1].copy()
+        queries = np.repeat(np.arange(nq), kept.counts)
+        self._found = [(queries, kept.similarities, kept.offsets)]
+        self._pending = 0
+        return kept
+
+    def _rescored(self, found: Neighbours, blocks: Sequence[VectorBlock]) -> Neighbours:
+        if not len(found.offsets):
+            return found
+        queries = np.repeat(np.arange(len(self._queries)), found.counts)
+        similarities = np.empty(len(queries), np.float32)
+        for block in blocks:
+            within = found.offsets - block.first_row
+            at = np.flatnonzero((within >= 0) & (within < len(block.vectors)))
+            if len(at):
+                similarities[at] = score_pairs(
+                    self._queries, queries[at], block, within[at], self._metric
+                )
+        if self._bounds is not None:
+            held = np.flatnonzero(self._bounds.holds(similarities))
+            queries, similarities = queries[held], similarities[held]
+            return keep_best(
+                queries, similarities, found.offsets[held], len(self._queries), self._top_k
+            )
+        return keep_best(queries, similarities, found.offsets, len(self._queries), self._top_k)
+
+
+def score_pairs(
+    queries: Floats, which: Ints, block: VectorBlock, ids: Ints, metric: MetricType
+) -> Floats:
+    """Similarities of the pairs (``queries[which[i]]``, row ``ids[i]`` of the block)."""
+    result = np.empty(len(which), np.float32)
+    which, ids = np.ascontiguousarray(which), np.ascontiguousarray(ids)
+    kernel = (
+        faiss.pairwise_indexed_L2sqr
+        if metric is MetricType.L2
+        else faiss.pairwise_indexed_inner_product
+    )
+    kernel(
+        queries.shape[1],
+        len(which),
+        pointer(queries),
+        pointer(which),
+        pointer(block.vectors),
+        pointer(ids),
+        pointer(result),
+    )
+    if metric is MetricType.L2:
+        return np.negative(result, out=result)
+    if block.inverse_norms is not None and metric is MetricType.COSINE:
+        result *= block.inverse_norms[ids]
+    return result

@@ -1,0 +1,147 @@
+"""What a vector search finds in one segment, and how the best of many scores are picked.
+
+Inside the engine a *similarity* is larger for better rows: the score itself for IP and COSINE, the
+negated squared distance for L2. Equal similarities are ordered by row offset.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from elanus.model.reads import VectorQuery
+from elanus.model.types import MetricType
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
+
+LOWEST = float(np.finfo(np.float32).min)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A range search's bounds on the similarity: ``low`` < similarity ≤ ``high``."""
+
+    low: float
+    high: float
+
+    @staticmethod
+    def of(query: VectorQuery) -> "Bounds | None":
+        """None unless the query has a radius; ``range_filter`` alone does not count."""
+        if query.radius is None:
+            return None
+        sign = 1.0 if query.metric.larger_is_better else -1.0
+        inner = float("inf") if query.range_filter is None else sign * query.range_filter
+        return Bounds(sign * query.radius, inner)
+
+    def holds(self, similarities: Floats) -> npt.NDArray[np.bool_]:
+        return (similarities > self.low) & (similarities <= self.high)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Found rows of all queries one after another, best first within a query.
+
+    counts: int64 (nq,). similarities: float32 (total,). offsets: int64 (total,), rows.
+    """
+
+    counts: Ints
+    similarities: Floats
+    offsets: Ints
+
+    @staticmethod
+    def none(query_count: int) -> "Neighbours":
+        return Neighbours(
+            np.zeros(query_count, np.int64), np.empty(0, np.float32), np.empty(0, np.int64)
+        )
+
+
+def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
+    """float32 (nq, dim), C-contiguous; of unit length for COSINE (a zero vector stays zero)."""
+    queries = np.ascontiguousarray(vectors, dtype=np.float32)
+    if metric is MetricType.COSINE:
+        queries = queries * inverse_norms(queries)[:, None]
+    return queries
+
+
+def inverse_norms(vectors: Floats) -> Floats:
+    """float32 (rows,): 1 / length of each row, 0 for a zero row."""
+    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float32)
+    # Squares of tiny or huge vectors leave the range of float32; those few rows go in double.
+    odd = np.flatnonzero((squares < 1e-30) | ~np.isfinite(squares))
+    with np.errstate(divide="ignore"):
+        inverse = np.float32(1) / np.sqrt(squares)
+    for row in odd:
+        length = float(np.linalg.norm(vectors[row].astype(np.float64)))
+        inverse[row] = 1.0 / length if length > 0 and 1.0 / length < 3e38 else 0.0
+    return inverse.astype(np.float32, copy=False)
+
+
+def best(similarities: Floats, top_k: int) -> Ints:
+    """Positions of the ``top_k`` largest values, best first, ties by position; -inf is left out."""
+    size = len(similarities)
+    positions: Ints | None = None
+    if size > 4 * top_k:
+        positions = np.flatnonzero(similarities >= _threshold(similarities, top_k))
+    if positions is None:
+        positions = np.flatnonzero(similarities >= LOWEST)
+    order = np.argsort(-similarities[positions], kind="stable")[:top_k]
+    return positions[order]
+
+
+def _threshold(similarities: Floats, top_k: int) -> float:
+    """A value that at least ``top_k`` of the values reach (or LOWEST).
+
+    The k-th largest of the maxima of groups is such a value, and a group's maximum is found
+    at the speed of memory, which a selection over all values is not.
+    """
+    size = len(similarities)
+    group = min(256, size // (4 * top_k))
+    maxima = similarities
+    if group >= 4:
+        whole = size // group * group
+        maxima = np.maximum.reduce(similarities[:whole].reshape(group, -1), axis=0)
+    at = len(maxima) - top_k
+    return max(float(np.partition(maxima, at)[at]), LOWEST)
+
+
+def keep_best(queries: Ints, similarities: Floats, offsets: Ints, nq: int, top_k: int) -> Neighbours:
+    """The best ``top_k`` of each query out of scattered candidates (parallel arrays)."""
+    order = np.lexsort((offsets, -similarities, queries))
+    queries = queries[order]
+    found = np.bincount(queries, minlength=nq)
+    starts = np.cumsum(found) - found
+    kept = np.arange(len(order)) - starts[queries] < top_k
+    order = order[kept]
+    counts = np.minimum(found, top_k).astype(np.int64)
+    return Neighbours(counts, similarities[order], offsets[order])
+
+
+def merge_neighbours(parts: Sequence[Neighbours], top_k: int) -> Neighbours:
+    """The best of several disjoint parts of one segment (the same queries in each)."""
+    parts = [part for part in parts if len(part.offsets)] or list(parts[:1])
+    if len(parts) == 1:
+        return parts[0]
+    nq = len(parts[0].counts)
+    similarities = np.concatenate([part.similarities for part in parts])
+    offsets = np.concatenate([part.offsets for part in parts])
+    if nq == 1:
+        order = np.lexsort((offsets, -similarities))[:top_k]
+        return Neighbours(np.array([len(order)]), similarities[order], offsets[order])
+    queries = np.concatenate([np.repeat(np.arange(nq), part.counts) for part in parts])
+    return keep_best(queries, similarities, offsets, nq, top_k)
+
+
+def scatter(parts: Sequence[tuple[Ints, Neighbours]], nq: int) -> Neighbours:
+    """Put together answers for disjoint subsets of queries: (positions of the queries, answer)."""
+    if len(parts) == 1 and len(parts[0][0]) == nq:
+        return parts[0][1]
+    queries = np.concatenate([np.repeat(which, part.counts) for which, part in parts])
+    order = np.argsort(queries, kind="stable")
+    counts = np.bincount(queries, minlength=nq).astype(np.int64)
+    return Neighbours(
+        counts,
+        np.concatenate([part.similarities for _, part in parts])[order],
+        np.concatenate([part.offsets for _, part in parts])[order],
+    )
