@@ -1,0 +1,1 @@
+"""Elanus beside the real Milvus: same machine, same client, same data, same parameters, one run."""

@@ -1,0 +1,187 @@
+"""``make bench``: start, load, measure, kill and restart both servers, one after the other.
+
+Prints a table of ratios and writes benchmarks/results/compare.json and compare.svg.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.compare.data import FILTERS, prepare
+from benchmarks.compare.report import write_report
+from benchmarks.compare.servers import ROOT, ElanusServer, MilvusServer, Server
+
+CLIENT = ROOT / ".clients" / "2.6" / "bin" / "python"
+RESULTS = ROOT / "benchmarks" / "results"
+EFS = (32, 64, 96, 128, 192, 256)
+RECALL = 0.95
+CLIENTS = 4
+
+
+class Client:
+    """Runs the commands of client.py against one server."""
+
+    def __init__(self, server: Server, data: Path) -> None:
+        self._arguments = [f"http://127.0.0.1:{server.port}", str(data)]
+
+    def command(self, name: str, options: dict[str, object]) -> list[str]:
+        script = str(Path(__file__).parent / "client.py")
+        return [str(CLIENT), script, name, *self._arguments, json.dumps(options)]
+
+    def run(self, name: str, **options: object) -> dict[str, float]:
+        process = subprocess.run(
+            self.command(name, options), stdout=subprocess.PIPE, check=True, text=True
+        )
+        return json.loads(process.stdout.splitlines()[-1])
+
+    @contextmanager
+    def started(self, name: str, **options: object):
+        """Start a command that says ``ready`` and waits for a line before it begins."""
+        process = subprocess.Popen(
+            self.command(name, options),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if line.strip() != "ready":
+            raise RuntimeError(f"{name} did not get ready: {line!r}")
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def measure(server: Server, data: Path, seconds: float) -> dict[str, object]:
+    """Every figure of one server. Times in s or ms, memory in MB, as the names say."""
+    result: dict[str, object] = {}
+    server.remove_data()
+    result["start_s"] = server.start()
+    time.sleep(5)
+    cpu_s = server.cpu_s()
+    time.sleep(10)
+    result["idle_cpu_percent"] = (server.cpu_s() - cpu_s) * 10
+    result["idle_resident_mb"] = idle_mb = server.resident_mb()
+    client = Client(server, data)
+    say(server, "loading")
+    result |= client.run("load")
+    say(server, "recall")
+    curve = client.run("curve", efs=EFS)
+    result["recall_by_ef"] = curve
+    ef = next((ef for ef in EFS if curve[str(ef)] >= RECALL), EFS[-1])
+    result["ef"] = ef
+    result["filtered_recall"] = client.run("filtered", ef=ef, filters=list(FILTERS))
+    result["loaded_resident_mb"] = server.resident_mb()
+    result["loaded_above_idle_mb"] = server.resident_mb() - idle_mb
+    say(server, "latency and throughput")
+    one = client.run("latency", ef=ef, searches=1_000)
+    result["search_p50_ms"], result["search_p99_ms"] = one["p50_ms"], one["p99_ms"]
+    cpu_s = server.cpu_s()
+    searches = concurrent_searches(client, ef, seconds)
+    result["search_qps"] = searches / seconds
+    result["cpu_ms_per_query"] = (server.cpu_s() - cpu_s) * 1e3 / (searches + 20 * CLIENTS)
+    result["strong_search_p50_ms"] = client.run("strong", ef=ef, rounds=30)["p50_ms"]
+    say(server, "search while inserting")
+    result |= searches_while_inserting(client, ef, seconds)
+    say(server, "kill -9")
+    server.kill()
+    killed = time.monotonic()
+    server.launch()
+    client.run("first_answer", ef=ef, connect_s=300)
+    result["kill_to_first_answer_s"] = time.monotonic() - killed
+    server.kill()
+    server.remove_data()
+    return result
+
+
+def concurrent_searches(client: Client, ef: int, seconds: float) -> int:
+    """Searches that CLIENTS processes got answered in ``seconds``."""
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        workers = [
+            stack.enter_context(
+                client.started("throughput", ef=ef, seconds=seconds, offset=number * 250)
+            )
+            for number in range(CLIENTS)
+        ]
+        return sum(answer["searches"] for answer in go(workers))
+
+
+def searches_while_inserting(client: Client, ef: int, seconds: float) -> dict[str, float]:
+    from contextlib import ExitStack
+
+    with ExitStack() as stack:
+        writer = stack.enter_context(
+            client.started("inserting", rate=2_000, seconds=seconds, first_id=20_000_000)
+        )
+        workers = [
+            stack.enter_context(
+                client.started("throughput", ef=ef, seconds=seconds, offset=number * 250)
+            )
+            for number in range(CLIENTS)
+        ]
+        inserted, *searched = go([writer, *workers])
+    return {
+        "search_qps_while_inserting": sum(answer["searches"] for answer in searched) / seconds,
+        "inserted_rows_per_s_while_searching": inserted["rows_per_s"],
+    }
+
+
+def go(workers: list[subprocess.Popen[str]]) -> list[dict[str, float]]:
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    answers = []
+    for worker in workers:
+        assert worker.stdout is not None
+        answers.append(json.loads(worker.stdout.readline()))
+    return answers
+
+
+def say(server: Server, what: str) -> None:
+    print(f"{server.name}: {what}", flush=True)
+
+
+def install_milvus() -> None:
+    environment = ROOT / ".clients" / "milvus"
+    if not (environment / "bin" / "milvus-server").exists():
+        subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+        pip = [environment / "bin" / "python", "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, "milvus==2.3.5", "setuptools<81"], check=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=300_000)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of each throughput test")
+    parser.add_argument("--only", choices=["elanus", "milvus"])
+    arguments = parser.parse_args()
+    data = prepare(arguments.rows)
+    work = RESULTS / "work"
+    servers: list[Server] = []
+    if arguments.only != "elanus":
+        install_milvus()
+        servers.append(MilvusServer(work / "milvus"))
+    if arguments.only != "milvus":
+        servers.append(ElanusServer(work / "elanus"))
+    results = {}
+    for server in servers:
+        try:
+            results[server.name] = measure(server, data, arguments.seconds)
+        finally:
+            if server.pid and server.processes():
+                server.kill()
+        (RESULTS / f"{server.name}.json").write_text(json.dumps(results[server.name], indent=2))
+    write_report(results, RESULTS)
+
+
+if __name__ == "__main__":
+    main()
