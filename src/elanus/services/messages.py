@@ -68,7 +68,11 @@ class FlushTicket:
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
-    """A vector search on one shard. Empty ``partition_ids`` means all."""
+    """A vector search on one shard. Empty ``partition_ids`` means all.
+
+    The shard waits until it has seen every write up to ``guarantee_ts`` and picks its instant; a
+    ``read_ts`` other than 0 names the instant (parts of one answer, pages of an iterator).
+    """
 
     collection_id: int
     vchannel: str
@@ -80,6 +84,7 @@ class SearchRequest:
     ttl_seconds: int = 0
     ignore_growing: bool = False
     deadline_s: float | None = None
+    read_ts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +92,7 @@ class QueryRequest:
     """Rows by filter from one shard, by ascending primary key.
 
     ``limit`` is the number of rows wanted, offset included; None means all.
-    With ``count_only`` only the number of rows is wanted.
+    With ``count_only`` only the number of rows is wanted. ``read_ts`` as in SearchRequest.
     """
 
     collection_id: int
@@ -101,6 +106,7 @@ class QueryRequest:
     ttl_seconds: int = 0
     ignore_growing: bool = False
     deadline_s: float | None = None
+    read_ts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
