@@ -13,7 +13,7 @@ MAX_DEPTH = 16
 
 
 def decode_templates(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``expr_template_values`` of a request: bool, int, float, str, or nested lists of them
+    """``expr_template_values`` of a request: bool, int, float, str, bytes, or nested lists of them
     (JSON elements as decoded).
 
     Raises InvalidParameter, with the name, for a value that is empty or can't be read.
