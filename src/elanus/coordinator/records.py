@@ -1,0 +1,120 @@
+"""The coordinator's records: what each metadata key holds, and how keys are spelled.
+
+Every key lies under ``coordinator/``; every value is msgspec JSON::
+
+    coordinator/timestamp, coordinator/id                 upper bounds of the two allocators
+    coordinator/database/<name>                           DatabaseInfo
+    coordinator/collection/<collection id>                CollectionRecord
+    coordinator/alias/<database>/<alias>                  AliasRecord
+    coordinator/index/<collection id>/<index id>          IndexInfo
+    coordinator/segment/<collection id>/<segment id>      SegmentInfo
+    coordinator/checkpoint/<vchannel>                     ChannelCheckpoint
+    coordinator/load/<collection id>                      LoadRecord
+    coordinator/pchannel/<pchannel>                       PchannelRecord
+"""
+
+from enum import StrEnum
+from typing import TypeAlias
+
+import msgspec
+
+from elanus.model.catalog import (
+    ChannelCheckpoint,
+    CollectionInfo,
+    DatabaseInfo,
+    IndexInfo,
+    SegmentInfo,
+)
+
+PREFIX = "coordinator/"
+TIMESTAMP_KEY = PREFIX + "timestamp"
+ID_KEY = PREFIX + "id"
+
+
+class CollectionState(StrEnum):
+    CREATING = "creating"
+    CREATED = "created"
+    DROPPING = "dropping"
+
+
+class CollectionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A collection is visible to users in the state ``created`` only."""
+
+    info: CollectionInfo
+    state: CollectionState
+
+
+class AliasRecord(msgspec.Struct, frozen=True, kw_only=True):
+    database: str
+    alias: str
+    collection_id: int
+
+
+class LoadRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What a user wants to be loaded. Empty ``partition_ids`` means the whole collection."""
+
+    collection_id: int
+    partition_ids: tuple[int, ...] = ()
+    replica_number: int = 1
+
+
+class PchannelRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """``term`` is the newest that may have been given to a streaming node."""
+
+    name: str
+    term: int
+
+
+Record: TypeAlias = (
+    DatabaseInfo
+    | CollectionRecord
+    | AliasRecord
+    | IndexInfo
+    | SegmentInfo
+    | ChannelCheckpoint
+    | LoadRecord
+    | PchannelRecord
+)
+
+_KINDS: dict[str, type[Record]] = {
+    "database": DatabaseInfo,
+    "collection": CollectionRecord,
+    "alias": AliasRecord,
+    "index": IndexInfo,
+    "segment": SegmentInfo,
+    "checkpoint": ChannelCheckpoint,
+    "load": LoadRecord,
+    "pchannel": PchannelRecord,
+}
+
+
+def key_of(record: Record) -> str:
+    """The key that holds ``record``."""
+    match record:
+        case DatabaseInfo():
+            tail = f"database/{record.name}"
+        case CollectionRecord():
+            tail = f"collection/{record.info.collection_id}"
+        case AliasRecord():
+            tail = f"alias/{record.database}/{record.alias}"
+        case IndexInfo():
+            tail = f"index/{record.collection_id}/{record.index_id}"
+        case SegmentInfo():
+            tail = f"segment/{record.collection_id}/{record.segment_id}"
+        case ChannelCheckpoint():
+            tail = f"checkpoint/{record.vchannel}"
+        case LoadRecord():
+            tail = f"load/{record.collection_id}"
+        case PchannelRecord():
+            tail = f"pchannel/{record.name}"
+    return PREFIX + tail
+
+
+def encode(record: Record) -> bytes:
+    return msgspec.json.encode(record)
+
+
+def decode(key: str, value: bytes) -> Record | None:
+    """None for a key that is not a record (the allocators' bounds)."""
+    kind = _KINDS.get(key.removeprefix(PREFIX).split("/", 1)[0])
+    return None if kind is None else msgspec.json.decode(value, type=kind)

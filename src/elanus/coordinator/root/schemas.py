@@ -1,0 +1,118 @@
+"""The coordinator's own checks of a schema, field ids, and the question whether two requests to
+create a collection are the same."""
+
+import msgspec
+
+from elanus.errors import InvalidParameter, Rejected
+from elanus.model.catalog import DEFAULT_PARTITION, CollectionInfo
+from elanus.model.schema import (
+    DYNAMIC_FIELD,
+    FIRST_FIELD_ID,
+    SYSTEM_FIELDS,
+    CollectionSchema,
+    FieldSchema,
+)
+from elanus.model.types import ConsistencyLevel, DataType
+
+_RESERVED = (*SYSTEM_FIELDS, DYNAMIC_FIELD, "$namespace_id")
+_INTEGER_BITS = {DataType.INT8: 8, DataType.INT16: 16, DataType.INT32: 32, DataType.INT64: 64}
+_NO_DEFAULT = (DataType.JSON, DataType.ARRAY)
+
+
+def check_schema(schema: CollectionSchema) -> None:
+    """Raises Rejected or InvalidParameter."""
+    if any(field.name in _RESERVED for field in schema.user_fields):
+        raise Rejected(f"schema contains system field: {', '.join(_RESERVED)}")
+    for field in schema.user_fields:
+        check_field(field)
+
+
+def check_field(field: FieldSchema) -> None:
+    """Whether the field may be nullable and have its default value."""
+    name = f"type:{field.data_type.milvus_name}, name:{field.name}"
+    if field.nullable and field.data_type.is_vector:
+        raise InvalidParameter(f"vector type not support null, {name}")
+    if field.nullable and field.is_primary:
+        raise InvalidParameter(f"primary field not support null, {name}")
+    default = field.default_value
+    if default is None:
+        return
+    if field.is_primary:
+        raise InvalidParameter(f"primary field not support default_value, {name}")
+    if field.data_type.is_vector or field.data_type in _NO_DEFAULT:
+        raise InvalidParameter(f"type not support default_value, {name}")
+    bits = _INTEGER_BITS.get(field.data_type)
+    if bits is not None:
+        low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+        if not isinstance(default, int) or not low <= default <= high:
+            raise InvalidParameter(f"[{default} out of range {low} <= value <= {high}]")
+    if field.data_type is DataType.VARCHAR:
+        length = len(str(default).encode())
+        if length > field.max_length:
+            raise InvalidParameter(
+                f"the length ({length}) of string exceeds max length ({field.max_length})",
+                expected="valid length string",
+                actual="string length exceeds max length",
+            )
+
+
+def with_field_ids(schema: CollectionSchema) -> CollectionSchema:
+    """Ids from 100 in schema order; ``$meta`` comes last in both."""
+    ordered = sorted(schema.fields, key=lambda field: field.is_dynamic)
+    numbered = [
+        msgspec.structs.replace(field, field_id=FIRST_FIELD_ID + position)
+        for position, field in enumerate(ordered)
+    ]
+    return msgspec.structs.replace(schema, fields=tuple(numbered))
+
+
+def with_field(schema: CollectionSchema, field: FieldSchema) -> CollectionSchema:
+    """``schema`` with one more field, the next id and the next version. ``$meta`` stays last."""
+    field_id = max(f.field_id for f in schema.fields) + 1
+    fields = [*schema.fields, msgspec.structs.replace(field, field_id=field_id)]
+    return msgspec.structs.replace(
+        schema,
+        fields=tuple(sorted(fields, key=lambda f: f.is_dynamic)),
+        enable_dynamic_field=schema.enable_dynamic_field or field.is_dynamic,
+        version=schema.version + 1,
+    )
+
+
+def dynamic_field() -> FieldSchema:
+    """The ``$meta`` field, as it is made when a collection has a dynamic field."""
+    return FieldSchema(
+        name=DYNAMIC_FIELD,
+        data_type=DataType.JSON,
+        description="dynamic schema",
+        is_dynamic=True,
+        nullable=True,
+        default_value="{}",
+    )
+
+
+def partition_names(partitions: int) -> list[str]:
+    """``_default``, or numbered ones with a partition key (``partitions`` > 0)."""
+    if partitions == 0:
+        return [DEFAULT_PARTITION]
+    return [f"{DEFAULT_PARTITION}_{number}" for number in range(partitions)]
+
+
+def is_same_request(
+    existing: CollectionInfo,
+    schema: CollectionSchema,
+    shards: int,
+    partitions: int,
+    consistency_level: ConsistencyLevel,
+    properties: dict[str, str],
+) -> bool:
+    """Whether creating the existing collection was asked for in these very words."""
+    wanted = with_field_ids(schema)
+    return (
+        existing.schema.fields == wanted.fields
+        and existing.schema.description == wanted.description
+        and existing.schema.enable_dynamic_field == wanted.enable_dynamic_field
+        and len(existing.vchannels) == shards
+        and (partitions == 0 or len(existing.partitions) == partitions)
+        and existing.consistency_level == consistency_level
+        and existing.properties == properties
+    )
