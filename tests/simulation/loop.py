@@ -1,0 +1,61 @@
+"""An asyncio event loop on virtual time: when nothing is ready, time jumps to the next timer."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+
+class Stuck(Exception):
+    """Nothing is ready and no timer is set: the simulated program waits for ever."""
+
+
+class _Jump:
+    """Stands for the selector: waiting is free, and there are no files."""
+
+    def __init__(self, loop: "SimulatedLoop") -> None:
+        self._loop = loop
+
+    def select(self, timeout: float | None) -> list[Any]:
+        if timeout is None:
+            raise Stuck("every task waits for another one")
+        self._loop.now_s += max(timeout, 0.0)
+        return []
+
+
+class SimulatedLoop(asyncio.BaseEventLoop):
+    """``now_s`` is the virtual time in seconds; it goes on from one life to the next."""
+
+    def __init__(self, now_s: float) -> None:
+        super().__init__()
+        self.now_s = now_s
+        self._selector = _Jump(self)
+        self._clock_resolution = 1e-9
+
+    def time(self) -> float:
+        return self.now_s
+
+    def _process_events(self, event_list: list[Any]) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+    def call_soon_threadsafe(
+        self, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> asyncio.Handle:
+        return self.call_soon(callback, *args, context=context)
+
+    def abandon(self) -> None:
+        """The process died: its tasks never run again, not even to clean up."""
+        for task in asyncio.all_tasks(self):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            coroutine = task.get_coro()
+            if coroutine is not None:
+                _graveyard.append(coroutine)
+        self._ready.clear()
+        self._scheduled.clear()
+        self.close()
+
+
+# Coroutines of dead processes. Collecting one would run its ``finally`` blocks.
+_graveyard: list[Any] = []
