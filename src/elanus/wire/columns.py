@@ -14,6 +14,7 @@ integers and strings do, once, inside protobuf's own loops.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -24,7 +25,7 @@ import pyarrow as pa
 from elanus.errors import InvalidParameter, Unimplemented
 from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType
-from elanus.wire.protocol import pack, packed, schema
+from elanus.wire.protocol import pack, packed, packed_rows, schema
 
 # The oneof member of ScalarField or VectorField in which each type travels.
 HOLDERS: dict[DataType, str] = {
@@ -112,7 +113,7 @@ def decode_column(message: Any) -> WireColumn:
     """
     name = message.field_name
     data_type = _data_type(message.type, name)
-    valid = packed(message, "valid_data") if message.valid_data else None
+    valid = packed(message, "valid_data")
     container = message.WhichOneof("field")
     holder, values, element_type, dim = "", None, DataType.NONE, 0
     if container == "scalars":
@@ -134,7 +135,7 @@ def decode_column(message: Any) -> WireColumn:
         data_type=data_type,
         holder=holder,
         values=values,
-        valid=valid,
+        valid=valid if len(valid) else None,
         element_type=element_type,
         is_dynamic=message.is_dynamic,
         dim=dim,
@@ -224,8 +225,8 @@ def _decode_scalars(values: Any, holder: str) -> Any:
 
 
 def _integers(container: Any, dtype: Any) -> npt.NDArray[Any]:
-    # A slice is a plain list: NumPy reads it faster than the container.
-    return np.array(container[:], dtype)
+    # Without a way of their own into NumPy (protobuf 7 has one), a list is the faster way.
+    return np.array(container if hasattr(container, "__array__") else container[:], dtype)
 
 
 def _decode_vectors(vectors: Any, name: str) -> npt.NDArray[np.float32]:
@@ -257,14 +258,15 @@ def _decode_arrays(arrays: Any, element_type: DataType, name: str) -> Any:
                 actual=f"got {_HOLDER_NAMES.get(sent, sent)}",
             )
         rows.append(getattr(row, holder))
+    joined: Any
     if holder in _PACKED_DTYPES:
-        parts: list[Any] = [packed(row, "data") for row in rows]
-        joined: Any = np.concatenate(parts) if parts else np.empty(0, _PACKED_DTYPES[holder])
+        joined, lengths = packed_rows(arrays, rows, "data")
     else:
         parts = [row.data[:] for row in rows]
-        joined = [value for part in parts for value in part]
-    offsets = np.zeros(len(parts) + 1, np.int32)
-    np.cumsum([len(part) for part in parts], out=offsets[1:])
+        joined = list(chain.from_iterable(parts))
+        lengths = np.fromiter(map(len, parts), np.int64, len(parts))
+    offsets = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
     return pa.ListArray.from_arrays(
         pa.array(offsets, pa.int32()), pa.array(joined, _SENT_TYPES[holder])
     )

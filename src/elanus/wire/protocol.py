@@ -9,7 +9,7 @@ A packed ``repeated float`` is, on the wire, a length and the little-endian valu
 declared ``repeated bytes`` here. Both declarations read and write the same wire format, but bytes
 become a NumPy array without a Python object for each number. ``repeated``, because protobuf lets a
 sender split a packed field into several pieces. :func:`packed` reads such a field, in any form that
-protobuf allows; :func:`elanus.wire.columns` and its neighbours are its only users.
+protobuf allows; only the modules beside this one use it.
 
 Fields with an int32 or int64 stay what they are: their varints are protobuf's business.
 """
@@ -127,13 +127,15 @@ def packed(view: Message, field_name: str) -> npt.NDArray[Any]:
     The array may be read-only and share memory. Raises InvalidParameter if the bytes don't divide
     into whole numbers.
     """
-    pieces = getattr(view, field_name)
-    dtype = _packed_dtype(view.DESCRIPTOR.full_name, field_name)
-    if len(unknown_fields.UnknownFieldSet(view)):
+    number, dtype = _packed_field(view.DESCRIPTOR.full_name, field_name)
+    # What protobuf could not read as bytes, it keeps as unknown: values that were not packed.
+    unknown = unknown_fields.UnknownFieldSet(view)
+    if any(unknown[i].field_number == number for i in range(len(unknown))):
         return _unpacked(view, field_name, dtype)
-    if not pieces:
-        return np.empty(0, dtype)
+    pieces = getattr(view, field_name)
     data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if not data:
+        return np.empty(0, dtype)
     if dtype.kind == "b":
         values = np.frombuffer(data, np.uint8)
         # A bool is a varint: 0 and 1 as every sender writes them, but longer forms are legal.
@@ -144,6 +146,24 @@ def packed(view: Message, field_name: str) -> npt.NDArray[Any]:
             f"of {dtype.itemsize}-byte values"
         )
     return np.frombuffer(data, dtype)
+
+
+def packed_rows(
+    parent: Message, rows: list[Any], field_name: str
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """:func:`packed` of many small views inside ``parent``: their numbers one after another, and
+    how many each has."""
+    if not rows:
+        return np.empty(0), np.empty(0, np.int64)
+    dtype = _packed_field(rows[0].DESCRIPTOR.full_name, field_name)[1]
+    data = [b"".join(getattr(row, field_name)) for row in rows]
+    sizes = np.fromiter(map(len, data), np.int64, len(data))
+    joined = np.frombuffer(b"".join(data), np.uint8)
+    plain = not (sizes % dtype.itemsize).any() and not _holds_unknown(parent)
+    if plain and not (dtype.kind == "b" and joined.max(initial=0) > 1):
+        return joined.view(dtype), sizes // dtype.itemsize
+    parts = [packed(row, field_name) for row in rows]
+    return np.concatenate(parts), np.fromiter(map(len, parts), np.int64, len(parts))
 
 
 def pack(values: npt.NDArray[Any], dtype: str) -> list[bytes]:
@@ -166,11 +186,20 @@ def _unpacked(view: Message, field_name: str, dtype: np.dtype[Any]) -> npt.NDArr
     return np.fromiter(values, dtype, len(values))
 
 
+def _holds_unknown(message: Any) -> bool:
+    """Whether a message, or one inside it, has a field that its class doesn't know."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    copy.DiscardUnknownFields()
+    return bool(copy.ByteSize() != message.ByteSize())
+
+
 @cache
-def _packed_dtype(full_name: str, field_name: str) -> np.dtype[Any]:
+def _packed_field(full_name: str, field_name: str) -> tuple[int, np.dtype[Any]]:
+    """Number and dtype of a packed field."""
     descriptor: Descriptor = _pool(views=False).FindMessageTypeByName(full_name)
     field: FieldDescriptor = descriptor.fields_by_name[field_name]
-    return _VIEW_DTYPES[field.type]
+    return field.number, _VIEW_DTYPES[field.type]
 
 
 @cache

@@ -101,6 +101,24 @@ def test_arrays_are_read_row_by_row(stock, column):
     assert read.holder == "array_data"
 
 
+def test_array_rows_in_unusual_forms_are_read_too(stock):
+    plain = b"\x22\x06\x0a\x04" + np.float32(1.5).tobytes()
+    not_packed = b"\x22\x05\x0d" + np.float32(2.5).tobytes()
+    field = stock("milvus.proto.schema.ArrayArray")(element_type=10)
+    for row in (plain, not_packed, b"\x22\x00"):
+        field.data.append(stock("milvus.proto.schema.ScalarField").FromString(row))
+    rows = b"".join(b"\x0a" + bytes([len(row)]) + row for row in (plain, not_packed, b"\x22\x00"))
+    read = schema.FieldData(field_name="f")
+    read.scalars.array_data.MergeFromString(rows + b"\x10\x0a")
+    assert decode_column(read).values.tolist() == [[1.5], [2.5], []]
+    assert [list(row.float_data.data) for row in field.data] == [[1.5], [2.5], []]
+
+    flags = schema.FieldData(field_name="f")
+    flags.scalars.array_data.element_type = 1
+    flags.scalars.array_data.data.add().bool_data.data.append(b"\x80\x01\x00")
+    assert decode_column(flags).values.tolist() == [[True, False]]
+
+
 @given(array_columns(), st.integers(0, 3))
 def test_arrays_are_written_row_by_row(stock, column, skipped):
     element_type, rows = column

@@ -68,6 +68,17 @@ def test_a_packed_field_in_two_pieces_is_joined(stock):
     assert packed(schema.FloatArray.FromString(pieces), "data").tolist() == [1, 2, 3]
 
 
+def test_an_empty_packed_field_that_was_written_out_is_empty():
+    for view_class in (schema.FloatArray, schema.BoolArray):
+        assert packed(view_class.FromString(b"\x0a\x00"), "data").tolist() == []
+
+
+def test_fields_of_newer_clients_do_no_harm():
+    newer = schema.FieldData(field_name="f", valid_data=[b"\x01"]).SerializeToString()
+    newer += b"\xa2\x06\x03abc"  # field 100
+    assert packed(schema.FieldData.FromString(newer), "valid_data").tolist() == [True]
+
+
 def test_bools_written_as_longer_varints_are_read_as_protobuf_reads_them(stock):
     data = b"\x0a\x05\x80\x01\x00\x81\x00"
     expected = list(stock(SCHEMA + "BoolArray").FromString(data).data)
