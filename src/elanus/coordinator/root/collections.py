@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from elanus.coordinator.catalog import Change, in_batches
+from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import Context
+from elanus.coordinator.dropping import drop_segments
 from elanus.coordinator.records import CollectionRecord, CollectionState
 from elanus.coordinator.retry import UNBOUNDED
 from elanus.coordinator.root import schemas
@@ -22,9 +23,9 @@ from elanus.coordinator.root.names import alias_target, aliases_of, require_data
 from elanus.coordinator.root.properties import TIMEZONE, check_collection_properties
 from elanus.coordinator.streaming.channels import Channels, vchannel_name
 from elanus.errors import CapacityExceeded, CollectionLimit, ElanusError, Rejected
-from elanus.model.catalog import CollectionInfo, PartitionInfo, SegmentInfo
+from elanus.model.catalog import CollectionInfo, PartitionInfo
 from elanus.model.schema import CollectionSchema
-from elanus.model.types import ConsistencyLevel, SegmentState
+from elanus.model.types import ConsistencyLevel
 
 DEFAULT_TIMEZONE = "UTC"
 MAX_GENERAL_CAPACITY = 65_536
@@ -211,28 +212,9 @@ class Collections:
             await asyncio.wait([creating])
         await self._channels.close_shards(record.info, attempts=UNBOUNDED)
         self._context.world.failpoints.hit("drop_collection.after_close")
-        now_ms = self._context.world.clock.now_ms()
-        for batch in in_batches(self._catalog.segments(collection_id)):
-            await self._catalog.commit(
-                lambda batch=batch: dropping(self._catalog.segment, batch, now_ms)  # type: ignore[misc]
-            )
+        await drop_segments(self._context, self._catalog.segments(collection_id))
         self._context.world.failpoints.hit("drop_collection.after_segments")
-        for indexes in in_batches(self._catalog.indexes(collection_id)):
-            await self._catalog.commit(lambda indexes=indexes: Change(delete=indexes))  # type: ignore[misc]
         checkpoints = [self._catalog.checkpoint(vchannel) for vchannel in record.info.vchannels]
-        await self._catalog.commit(lambda: Change(delete=[*checkpoints, record]))
+        rest = [*self._catalog.indexes(collection_id), *checkpoints]
+        await self._catalog.commit(lambda: Change(delete=[*rest, record]))
         self._context.events.segments_changed(collection_id)
-
-
-def dropping(
-    current: Callable[[int, int], SegmentInfo | None], segments: list[SegmentInfo], now_ms: int
-) -> Change:
-    """Mark these segments as dropped, as they are now."""
-    puts = []
-    for segment in segments:
-        now = current(segment.collection_id, segment.segment_id)
-        if now is not None and now.state is not SegmentState.DROPPED:
-            puts.append(
-                msgspec.structs.replace(now, state=SegmentState.DROPPED, dropped_at_ms=now_ms)
-            )
-    return Change(put=puts)

@@ -1,0 +1,242 @@
+"""Building indexes: one task for each flushed segment and vector index that lacks its part.
+
+What is to be done follows from the metadata alone, so a restart needs no record of tasks. A
+segment with too few rows (and any scalar index, which has no file) counts as finished at once. A
+task that fails is tried again with back-off, then it is FAILED, with the reason, until a restart.
+A build whose segment or index is dropped meanwhile is cancelled.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import structlog
+
+from elanus.coordinator.catalog import Catalog, Change, in_batches
+from elanus.coordinator.context import Context
+from elanus.coordinator.data.definitions import is_vector_index
+from elanus.coordinator.retry import delay_s
+from elanus.errors import ElanusError, Unavailable
+from elanus.model.catalog import CollectionInfo, IndexInfo, SegmentIndex, SegmentInfo
+from elanus.model.types import IndexState, SegmentState
+from elanus.services.messages import IndexTask
+
+log = structlog.get_logger(__name__)
+
+MAX_RUNNING = 1
+MAX_ATTEMPTS = 3
+"""Tries of a build that fails by itself; while nobody can do it, it just waits."""
+
+Part = tuple[int, int, int]
+"""(collection id, segment id, index id)"""
+
+
+@dataclass(frozen=True)
+class MissingPart:
+    """``trivial`` parts have no file: they are finished by saying so."""
+
+    segment: SegmentInfo
+    index: IndexInfo
+    trivial: bool
+
+    @property
+    def part(self) -> Part:
+        return (self.segment.collection_id, self.segment.segment_id, self.index.index_id)
+
+
+def missing_parts(
+    collection: CollectionInfo,
+    indexes: tuple[IndexInfo, ...],
+    segments: list[SegmentInfo],
+    min_rows: int,
+) -> list[MissingPart]:
+    """Parts of indexes that flushed segments lack, larger segments first."""
+    return [
+        MissingPart(
+            segment,
+            index,
+            trivial=segment.row_count < max(1, min_rows) or not is_vector_index(collection, index),
+        )
+        for segment in sorted(segments, key=lambda s: (-s.row_count, s.segment_id))
+        for index in indexes
+        if not any(
+            part.index_id == index.index_id and part.state is IndexState.FINISHED
+            for part in segment.indexes
+        )
+    ]
+
+
+def with_part(segment: SegmentInfo, part: SegmentIndex) -> SegmentInfo:
+    """``segment`` with this part of an index instead of an earlier one; a new version if there is
+    something new to load."""
+    others = tuple(p for p in segment.indexes if p.index_id != part.index_id)
+    return msgspec.structs.replace(
+        segment,
+        indexes=(*others, part),
+        version=segment.version + (1 if part.key else 0),
+    )
+
+
+class IndexTasks:
+    """``is_compacting(segment id)``: such a segment is soon gone; indexing it would be waste."""
+
+    def __init__(
+        self,
+        context: Context,
+        is_compacting: Callable[[int], bool],
+        *,
+        max_running: int = MAX_RUNNING,
+    ) -> None:
+        self._context = context
+        self._catalog = context.catalog
+        self._is_compacting = is_compacting
+        self._max_running = max_running
+        self._running: dict[Part, asyncio.Task[None]] = {}
+        self._attempts: dict[Part, int] = {}
+        self._not_before: dict[Part, float] = {}
+        self._marking: set[int] = set()
+
+    def consider(self, collection_id: int) -> None:
+        """Something changed: start what can be started, cancel what is no longer needed."""
+        for part, task in list(self._running.items()):
+            if part[0] == collection_id and not _is_needed(self._catalog, part):
+                task.cancel()
+        if self._trivial(collection_id) and collection_id not in self._marking:
+            self._marking.add(collection_id)
+            self._context.world.tasks.spawn(
+                f"mark indexes of {collection_id}", self._mark_trivial(collection_id)
+            )
+        self._start_next()
+
+    def running(self) -> list[Part]:
+        return list(self._running)
+
+    def _missing(self, collection_id: int) -> list[MissingPart]:
+        info = self._catalog.collection(collection_id)
+        if info is None:
+            return []
+        min_rows = self._context.settings.data_coord.min_segment_num_rows_to_enable_index
+        indexes = self._catalog.indexes(collection_id)
+        return missing_parts(info, indexes, self._catalog.flushed(collection_id), min_rows)
+
+    def _trivial(self, collection_id: int) -> list[MissingPart]:
+        return [missing for missing in self._missing(collection_id) if missing.trivial]
+
+    async def _mark_trivial(self, collection_id: int) -> None:
+        try:
+            for batch in in_batches(self._trivial(collection_id)):
+                await self._mark([missing.part for missing in batch])
+        finally:
+            self._marking.discard(collection_id)
+        self._context.events.segments_changed(collection_id)
+
+    async def _mark(self, parts: list[Part]) -> None:
+        await self._catalog.commit(lambda: self._finished(parts))
+
+    def _finished(self, parts: list[Part]) -> Change:
+        changed: dict[int, SegmentInfo] = {}
+        for collection_id, segment_id, index_id in parts:
+            if not _is_needed(self._catalog, (collection_id, segment_id, index_id)):
+                continue
+            segment = changed.get(segment_id) or self._catalog.segment(collection_id, segment_id)
+            if segment is not None:
+                part = SegmentIndex(index_id=index_id, state=IndexState.FINISHED)
+                changed[segment_id] = with_part(segment, part)
+        return Change(put=list(changed.values()))
+
+    def _start_next(self) -> None:
+        for collection_id in sorted(self._catalog.tables.indexes):
+            for missing in self._missing(collection_id):
+                if len(self._running) >= self._max_running:
+                    return
+                if not missing.trivial and self._may_start(missing):
+                    self._running[missing.part] = self._context.world.tasks.spawn(
+                        f"index {missing.part}", self._run(missing)
+                    )
+
+    def _may_start(self, missing: MissingPart) -> bool:
+        now = self._context.world.clock.monotonic_s()
+        return (
+            missing.part not in self._running
+            and self._attempts.get(missing.part, 0) < MAX_ATTEMPTS
+            and self._not_before.get(missing.part, 0.0) <= now
+            and not self._is_compacting(missing.segment.segment_id)
+        )
+
+    async def _run(self, missing: MissingPart) -> None:
+        part = missing.part
+        try:
+            await self._build(missing)
+        except asyncio.CancelledError:
+            if _is_needed(self._catalog, part):
+                raise
+        except Unavailable as error:
+            log.info("an index build waits", part=part, reason=str(error))
+            self._try_again(part, 8)
+        except ElanusError as error:
+            attempt = self._attempts[part] = self._attempts.get(part, 0) + 1
+            log.warning("an index build failed", part=part, attempt=attempt, reason=str(error))
+            if attempt < MAX_ATTEMPTS:
+                self._try_again(part, 4 + attempt)
+            else:
+                failed = SegmentIndex(
+                    index_id=part[2], state=IndexState.FAILED, fail_reason=str(error)
+                )
+                await self._catalog.commit(lambda: self._put_part(part, failed))
+        finally:
+            del self._running[part]
+        self._context.events.segments_changed(part[0])
+
+    def _try_again(self, part: Part, attempt: int) -> None:
+        delay = delay_s(self._context.world, attempt)
+        self._not_before[part] = self._context.world.clock.monotonic_s() + delay
+
+        async def wake() -> None:
+            await self._context.world.clock.sleep(delay)
+            self._not_before.pop(part, None)
+            self._start_next()
+
+        self._context.world.tasks.spawn(f"retry index {part}", wake())
+
+    async def _build(self, missing: MissingPart) -> None:
+        collection_id, segment_id, index_id = missing.part
+        collection = self._catalog.collection(collection_id)
+        segment = self._catalog.segment(collection_id, segment_id)
+        if collection is None or segment is None:
+            return
+        task = IndexTask(
+            task_id=await self._context.ids.allocate(),
+            segment=segment,
+            collection=collection,
+            index=missing.index,
+        )
+        node = await self._context.router.data_node()
+        result = await node.build_index(task)
+        built = next(
+            part
+            for record in result.segments
+            if record.segment_id == segment_id
+            for part in record.indexes
+            if part.index_id == index_id
+        )
+        self._context.world.failpoints.hit("index_task.before_commit")
+        await self._catalog.commit(lambda: self._put_part(missing.part, built))
+        self._context.world.failpoints.hit("index_task.after_commit")
+        self._attempts.pop(missing.part, None)
+
+    def _put_part(self, part: Part, built: SegmentIndex) -> Change | None:
+        segment = self._catalog.segment(part[0], part[1])
+        if segment is None or not _is_needed(self._catalog, part):
+            return None
+        return Change(put=[with_part(segment, built)])
+
+
+def _is_needed(catalog: Catalog, part: Part) -> bool:
+    collection_id, segment_id, index_id = part
+    segment = catalog.segment(collection_id, segment_id)
+    return (
+        segment is not None
+        and segment.state is SegmentState.FLUSHED
+        and index_id in catalog.tables.indexes.get(collection_id, {})
+    )

@@ -1,0 +1,171 @@
+"""Segments' metadata: flushed data becomes known here, in one transaction per flush.
+
+What a flush commit guarantees: its segments, its deletes and the channel's checkpoint appear
+together or not at all; sent twice, it changes nothing the second time, whatever has happened to
+its segments since; a dropped collection or partition gets nothing back.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from elanus.coordinator.catalog import MAX_TRANSACTION_OPERATIONS, Catalog, Change
+from elanus.coordinator.context import Context
+from elanus.coordinator.dropping import drop_segments
+from elanus.coordinator.records import CollectionState
+from elanus.coordinator.root.names import resolve_id
+from elanus.coordinator.streaming.channels import Channels
+from elanus.errors import CollectionNotFound, InternalError
+from elanus.model.catalog import (
+    ALL_PARTITIONS,
+    ChannelCheckpoint,
+    CollectionInfo,
+    SegmentInfo,
+    pchannel_of,
+)
+from elanus.model.types import SegmentState
+from elanus.services.messages import FlushCommit, FlushTicket, VchannelRecovery
+
+MAX_TICKETS = 4_096
+"""Flushes whose tickets are remembered; an older one is judged by its checkpoint alone."""
+
+
+def owner_of(catalog: Catalog, vchannel: str) -> CollectionInfo | None:
+    """The collection of a shard, unless it is being dropped."""
+    states = (CollectionState.CREATING, CollectionState.CREATED)
+    for info in catalog.collections(*states):
+        if vchannel in info.vchannels:
+            return info
+    return None
+
+
+def flush_change(
+    commit: FlushCommit,
+    collection: CollectionInfo,
+    known: dict[int, SegmentInfo],
+    checkpoint: ChannelCheckpoint,
+    now_ms: int,
+) -> Change:
+    """What a flush commit has to change, given what is known: nothing if it came before."""
+    partitions = {ALL_PARTITIONS, *(p.partition_id for p in collection.partitions)}
+    puts: list[SegmentInfo | ChannelCheckpoint] = []
+    for segment in (*commit.segments, *commit.deltas):
+        if segment.segment_id in known:
+            continue
+        if segment.max_ts <= checkpoint.timestamp and segment in commit.segments:
+            continue  # a late copy of a commit whose segment has come and gone
+        state = SegmentState.FLUSHED
+        dropped_at_ms = 0
+        if segment.partition_id not in partitions:
+            state, dropped_at_ms = SegmentState.DROPPED, now_ms
+        puts.append(
+            msgspec.structs.replace(
+                segment, state=state, dropped_at_ms=dropped_at_ms, version=max(segment.version, 1)
+            )
+        )
+    if commit.checkpoint.position > checkpoint.position:
+        puts.append(commit.checkpoint)
+    return Change(put=puts)
+
+
+@dataclass(frozen=True)
+class _Ticket:
+    vchannel: str
+    segment_ids: tuple[int, ...]
+
+
+class Segments:
+    def __init__(self, context: Context, channels: Channels) -> None:
+        self._context = context
+        self._catalog = context.catalog
+        self._channels = channels
+        self._tickets: dict[tuple[str, int], _Ticket] = {}
+
+    async def commit_flush(self, commit: FlushCommit) -> None:
+        """Raises CollectionNotFound if the collection was dropped."""
+        vchannel = commit.checkpoint.vchannel
+        if len(commit.segments) + len(commit.deltas) >= MAX_TRANSACTION_OPERATIONS:
+            raise InternalError(f"a flush of {vchannel} has too many segments for a transaction")
+        failpoints = self._context.world.failpoints
+        collection_id = 0
+
+        def decide() -> Change:
+            nonlocal collection_id
+            collection = owner_of(self._catalog, vchannel)
+            if collection is None:
+                raise CollectionNotFound("", vchannel)
+            collection_id = collection.collection_id
+            known = self._catalog.tables.segments.get(collection_id, {})
+            checkpoint = self._catalog.checkpoint(vchannel)
+            now_ms = self._context.world.clock.now_ms()
+            return flush_change(commit, collection, known, checkpoint, now_ms)
+
+        failpoints.hit("commit_flush.before")
+        await self._catalog.commit(decide)
+        failpoints.hit("commit_flush.after")
+        self._context.events.segments_changed(collection_id)
+
+    async def recovery(self, pchannel: str) -> list[VchannelRecovery]:
+        """Every shard on a pchannel that must live on, in the order of collection ids."""
+        states = (CollectionState.CREATING, CollectionState.CREATED)
+        return [
+            VchannelRecovery(
+                collection=info,
+                indexes=self._catalog.indexes(info.collection_id),
+                checkpoint=self._catalog.checkpoint(vchannel),
+                flushed_segments=frozenset(
+                    segment.segment_id
+                    for segment in self._catalog.segments(info.collection_id)
+                    if segment.vchannel == vchannel
+                ),
+            )
+            for info in self._catalog.collections(*states)
+            for vchannel in info.vchannels
+            if pchannel_of(vchannel) == pchannel
+        ]
+
+    async def list_segments(self, collection_id: int) -> list[SegmentInfo]:
+        resolve_id(self._catalog, collection_id)
+        return [
+            segment
+            for segment in self._catalog.segments(collection_id)
+            if segment.state is SegmentState.FLUSHED
+        ]
+
+    async def flush(self, collection_id: int) -> list[FlushTicket]:
+        tickets = await self._channels.seal(resolve_id(self._catalog, collection_id))
+        for ticket in tickets:
+            self._tickets[ticket.vchannel, ticket.flush_ts] = _Ticket(
+                ticket.vchannel, ticket.segment_ids
+            )
+        while len(self._tickets) > MAX_TICKETS:
+            del self._tickets[next(iter(self._tickets))]
+        return tickets
+
+    async def is_flushed(self, collection_id: int, flush_ts: int) -> bool:
+        """Everything that was written at or before ``flush_ts`` is in object storage."""
+        info = resolve_id(self._catalog, collection_id)
+        return all(self._is_flushed(info, vchannel, flush_ts) for vchannel in info.vchannels)
+
+    def _is_flushed(self, info: CollectionInfo, vchannel: str, flush_ts: int) -> bool:
+        if self._catalog.checkpoint(vchannel).timestamp >= flush_ts:
+            return True
+        known = self._catalog.tables.segments.get(info.collection_id, {})
+        return any(
+            ticket.segment_ids and all(segment_id in known for segment_id in ticket.segment_ids)
+            for (name, ts), ticket in self._tickets.items()
+            if name == vchannel and ts >= flush_ts
+        )
+
+    async def drop_orphans(self, collection_id: int) -> None:
+        """Segments of partitions that are no more become DROPPED."""
+        info = self._catalog.collection(collection_id)
+        if info is None:
+            return
+        partitions = {ALL_PARTITIONS, *(p.partition_id for p in info.partitions)}
+        orphans = [
+            segment
+            for segment in self._catalog.segments(collection_id)
+            if segment.state is SegmentState.FLUSHED and segment.partition_id not in partitions
+        ]
+        await drop_segments(self._context, orphans)
