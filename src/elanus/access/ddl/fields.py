@@ -1,0 +1,143 @@
+"""What a field of a schema may look like, for the types that are served.
+
+Nulls and default values are the coordinator's to judge.
+"""
+
+import math
+
+from elanus.access.ddl import names
+from elanus.config.settings import ProxySettings
+from elanus.errors import InvalidParameter, Rejected, Unimplemented
+from elanus.model.schema import FieldSchema
+from elanus.model.types import DataType
+
+MIN_DIMENSION = 2
+MAX_CAPACITY = 4_096
+
+_SCALARS = (
+    DataType.BOOL,
+    DataType.INT8,
+    DataType.INT16,
+    DataType.INT32,
+    DataType.INT64,
+    DataType.FLOAT,
+    DataType.DOUBLE,
+    DataType.VARCHAR,
+)
+SERVED_TYPES = frozenset({*_SCALARS, DataType.ARRAY, DataType.JSON, DataType.FLOAT_VECTOR})
+ELEMENT_TYPES = frozenset(_SCALARS)
+
+
+def check_field(field: FieldSchema, collection: str, limits: ProxySettings) -> None:
+    """Raises what Milvus says of a field that can't be: InvalidFieldName, Rejected,
+    InvalidParameter; Unimplemented for a type that is not served yet."""
+    names.field_name(field.name, limits.max_name_length)
+    _check_type(field)
+    if field.data_type.is_vector:
+        _check_dimension(field, limits.max_dimension)
+    if DataType.VARCHAR in (field.data_type, field.element_type):
+        _check_max_length(field, collection, limits.max_var_char_length)
+    if field.data_type is DataType.ARRAY:
+        _check_max_capacity(field, collection)
+    if _is_true(field.type_params.get("enable_match", "")) and not _is_true(
+        field.type_params.get("enable_analyzer", "")
+    ):
+        raise InvalidParameter(f"field {field.name} is set to enable match but not enable analyzer")
+    _check_default(field)
+
+
+def _is_true(text: str) -> bool:
+    return text.lower() == "true"
+
+
+def _check_type(field: FieldSchema) -> None:
+    data_type = field.data_type
+    if data_type is DataType.STRING:
+        raise Rejected(
+            "string data type not supported yet, please use VarChar type instead, "
+            f"field name = {field.name}"
+        )
+    if data_type is DataType.NONE:
+        raise Rejected(f"data type 0 is not valid, field name = {field.name}")
+    if data_type not in SERVED_TYPES:
+        raise Unimplemented(
+            f"data type {data_type.milvus_name} of field {field.name} is not supported yet"
+        )
+    if data_type is not DataType.ARRAY:
+        return
+    if field.element_type is DataType.NONE:
+        raise Rejected(f"element data type None is not valid, field name = {field.name}")
+    if field.element_type not in ELEMENT_TYPES:
+        raise Rejected(
+            f"element type {field.element_type.milvus_name} is not supported, "
+            f"field name = {field.name}"
+        )
+
+
+def _check_dimension(field: FieldSchema, maximum: int) -> None:
+    text = field.type_params.get("dim")
+    if text is None:
+        raise Rejected(
+            f"dimension is not defined in field type params of field {field.name}, "
+            "check type param `dim` for vector field"
+        )
+    dim = _integer(text, "dim", field.name)
+    if dim < MIN_DIMENSION:
+        raise Rejected(
+            f"invalid dimension: {dim}. should be in range {MIN_DIMENSION} ~ {maximum}, "
+            f"field name = {field.name}"
+        )
+    if dim > maximum:
+        raise Rejected(
+            f"invalid dimension: {dim} of field {field.name}. float vector dimension should be "
+            f"in range {MIN_DIMENSION} ~ {maximum}"
+        )
+
+
+def _check_max_length(field: FieldSchema, collection: str, maximum: int) -> None:
+    """Of a VarChar, or of an Array of VarChar."""
+    text = field.type_params.get("max_length")
+    if text is None:
+        raise Rejected(
+            f"type param(max_length) should be specified for the field({field.name}) "
+            f"of collection {collection}"
+        )
+    length = _integer(text, "max_length", field.name)
+    if not 0 < length <= maximum:
+        raise InvalidParameter(
+            f"the maximum length specified for the field({field.name}) should be in "
+            f"(0, {maximum}], but got {length} instead"
+        )
+
+
+def _check_max_capacity(field: FieldSchema, collection: str) -> None:
+    """Of an Array."""
+    text = field.type_params.get("max_capacity")
+    if text is None:
+        raise Rejected(
+            f"type param(max_capacity) should be specified for array field {field.name} "
+            f"of collection {collection}"
+        )
+    capacity = _integer(text, "max_capacity", field.name)
+    if not 0 < capacity <= MAX_CAPACITY:
+        raise Rejected(
+            f"the maximum capacity specified for a Array should be in (0, {MAX_CAPACITY}], "
+            f"but got {capacity}, field name = {field.name}"
+        )
+
+
+def _integer(text: str, parameter: str, field: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise Rejected(
+            f"the value for {parameter} of field {field} must be an integer, but got {text!r}"
+        ) from None
+
+
+def _check_default(field: FieldSchema) -> None:
+    value = field.default_value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidParameter(
+            f"value '{value}' is not a number or infinity, default_value of field {field.name}"
+        )

@@ -1,0 +1,268 @@
+"""Which index a request asks for: AUTOINDEX resolved, defaults filled in, ranges checked.
+
+The texts are Milvus's. Scalar indexes change how fast a filter is, never what it finds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from elanus.errors import (
+    InvalidParameter,
+    MissingParameter,
+    ParameterTooLarge,
+    Rejected,
+    Unimplemented,
+)
+from elanus.model.schema import FieldSchema
+from elanus.model.types import DataType, MetricType
+
+AUTOINDEX = "AUTOINDEX"
+AUTO_VECTOR_TYPE = "HNSW"
+AUTO_VECTOR_PARAMS = {"M": "18", "efConstruction": "240"}
+AUTO_METRIC = MetricType.COSINE
+MAX_PARAMS_BYTES = 102_400
+
+INT32_MAX = 2**31 - 1
+_META_KEYS = frozenset({"index_type", "metric_type", "mmap.enabled", "warmup", "dim"})
+_FLOAT_VECTOR_ONLY = frozenset(
+    "IVF_SQ8 IVF_PQ IVF_RABITQ HNSW_SQ HNSW_PQ HNSW_PRQ SCANN DISKANN AISAQ".split()
+)
+_OTHER_VECTORS = frozenset(
+    "BIN_FLAT BIN_IVF_FLAT MINHASH_LSH SPARSE_INVERTED_INDEX SPARSE_WAND".split()
+)
+_SCALAR_NAMES = {
+    "INVERTED": "INVERTED",
+    "BITMAP": "BITMAP",
+    "STL_SORT": "STL_SORT",
+    "Asceneding": "STL_SORT",  # Milvus's name of old
+    "Trie": "Trie",
+    "TRIE": "Trie",
+    "marisa-trie": "Trie",
+    "NGRAM": "NGRAM",
+    "RTREE": "RTREE",
+}
+_CAST_TYPES = frozenset("BOOL DOUBLE VARCHAR ARRAY_BOOL ARRAY_DOUBLE ARRAY_VARCHAR JSON".split())
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    default: int
+    low: int
+    high: int
+
+
+_BUILD_PARAMS: dict[str, dict[str, _Range]] = {
+    "FLAT": {},
+    "IVF_FLAT": {"nlist": _Range(128, 1, 65_536)},
+    "HNSW": {"M": _Range(30, 2, 2_048), "efConstruction": _Range(360, 1, INT32_MAX)},
+}
+VECTOR_TYPES = frozenset(_BUILD_PARAMS)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedIndex:
+    """``params`` are complete and have only what the index uses; ``metric`` is None for a scalar."""
+
+    index_type: str
+    metric: MetricType | None
+    params: dict[str, str]
+    is_auto: bool = False
+
+
+def resolve_index(field: FieldSchema, given: Mapping[str, str]) -> ResolvedIndex:
+    """``given``: the request's parameters, those of the ``params`` object among them.
+
+    Raises InvalidParameter, MissingParameter or Rejected with Milvus's texts, and Unimplemented
+    for index types that are not served yet.
+    """
+    if sum(len(key) + len(value) for key, value in given.items()) > MAX_PARAMS_BYTES:
+        raise ParameterTooLarge(
+            f"the index parameters of field {field.name} have more than {MAX_PARAMS_BYTES} bytes: "
+            "parameter too large"
+        )
+    check_mmap(given)
+    others = sorted(set(given) - _META_KEYS - {"json_path", "json_cast_type", "json_cast_function"})
+    index_type = given.get("index_type", "")
+    if not index_type and others:
+        raise InvalidParameter(f"IndexType not specified, field = {field.name}")
+    is_auto = index_type in ("", AUTOINDEX)
+    if is_auto and others:
+        raise InvalidParameter(
+            f"only metric type can be passed when use AutoIndex, but got {', '.join(others)}"
+        )
+    if field.data_type.is_vector:
+        return _resolve_vector(field, given, index_type, is_auto)
+    return _resolve_scalar(field, given, AUTOINDEX if is_auto else index_type, is_auto)
+
+
+def check_mmap(given: Mapping[str, str]) -> None:
+    """``mmap.enabled`` is true or false, in these letters."""
+    value = given.get("mmap.enabled")
+    if value is not None and value not in ("true", "false"):
+        raise InvalidParameter(f"invalid mmap.enabled value: {value}, expected: true, false")
+
+
+def _invalid(text: str) -> InvalidParameter:
+    return InvalidParameter(text, expected="valid index params", actual="invalid index params")
+
+
+def _unknown_type(index_type: str) -> InvalidParameter:
+    return InvalidParameter(
+        f"invalid index type: {index_type}",
+        expected="valid index",
+        actual=f"invalid index type: {index_type}",
+    )
+
+
+def _resolve_vector(
+    field: FieldSchema, given: Mapping[str, str], index_type: str, is_auto: bool
+) -> ResolvedIndex:
+    metric = given.get("metric_type", "")
+    if is_auto:
+        chosen = _metric(metric) if metric else AUTO_METRIC
+        return ResolvedIndex(AUTO_VECTOR_TYPE, chosen, dict(AUTO_VECTOR_PARAMS), is_auto=True)
+    if index_type in _OTHER_VECTORS:
+        raise _invalid(
+            f"data type {field.data_type.milvus_name} can't build with this index {index_type}"
+        )
+    if index_type not in VECTOR_TYPES and index_type not in _FLOAT_VECTOR_ONLY:
+        raise _unknown_type(index_type)
+    if not metric:
+        raise _invalid(f"metric type not set for vector index, field = {field.name}")
+    chosen = _metric(metric)
+    if index_type in _FLOAT_VECTOR_ONLY:
+        raise Unimplemented(
+            f"index type {index_type} is not supported yet, field {field.name} can have "
+            f"{AUTOINDEX}, {', '.join(sorted(VECTOR_TYPES))}"
+        )
+    params = {
+        name: str(_build_param(name, allowed, given))
+        for name, allowed in _BUILD_PARAMS[index_type].items()
+    }
+    return ResolvedIndex(index_type, chosen, params)
+
+
+def _metric(name: str) -> MetricType:
+    """Metrics are compared to the letter."""
+    try:
+        return MetricType(name)
+    except ValueError:
+        raise _invalid(f"float vector index does not support metric type: {name}") from None
+
+
+def _build_param(name: str, allowed: _Range, given: Mapping[str, str]) -> int:
+    text = given.get(name)
+    if text is None:
+        return allowed.default
+    try:
+        value = int(text)
+    except ValueError:
+        raise InvalidParameter(
+            f"wrong data type in json, invalid integer value, key: '{name}', value: '{text}'"
+        ) from None
+    if not allowed.low <= value <= allowed.high:
+        raise InvalidParameter(
+            f"Out of range in json: param '{name}' ({value}) should be in range "
+            f"[{allowed.low}, {allowed.high}]"
+        )
+    return value
+
+
+def _resolve_scalar(
+    field: FieldSchema, given: Mapping[str, str], index_type: str, is_auto: bool
+) -> ResolvedIndex:
+    if index_type in VECTOR_TYPES | _FLOAT_VECTOR_ONLY | _OTHER_VECTORS:
+        raise _invalid(f"index {index_type} only supports vector data type")
+    name = index_type if is_auto else _SCALAR_NAMES.get(index_type)
+    if name is None:
+        raise _unknown_type(index_type)
+    fault = None if is_auto else _applicability(name, field)
+    if fault:
+        raise _invalid(f"{fault}, field = {field.name}")
+    if name in ("NGRAM", "RTREE"):
+        raise Unimplemented(f"index type {name} is not supported yet, field = {field.name}")
+    params = _json_params(field, given) if field.data_type is DataType.JSON else {}
+    return ResolvedIndex(name, None, params, is_auto=is_auto)
+
+
+def _applicability(index_type: str, field: FieldSchema) -> str | None:
+    """Why this scalar index can't be on this field; None if it can."""
+    data_type = field.data_type
+    is_array = data_type is DataType.ARRAY
+    held = field.element_type if is_array else data_type
+    match index_type:
+        case "BITMAP":
+            if field.is_primary:
+                return "create bitmap index on primary key not supported"
+            if not (held in (DataType.BOOL, DataType.VARCHAR) or held.is_integer):
+                tail = (
+                    "bool, int, string for array field"
+                    if is_array
+                    else "bool, int, string and array field"
+                )
+                return f"bitmap index are only supported on {tail}"
+        case "STL_SORT":
+            if not (data_type.is_numeric or data_type is DataType.VARCHAR):
+                return (
+                    "STL_SORT are only supported on numeric, varchar or timestamptz field, "
+                    f"got {data_type.milvus_name}"
+                )
+        case "Trie":
+            if data_type is not DataType.VARCHAR:
+                return "TRIE are only supported on varchar field"
+        case "NGRAM":
+            if data_type not in (DataType.VARCHAR, DataType.JSON):
+                return "ngram index can only be created on VARCHAR or JSON field"
+        case "RTREE":
+            return f"RTREE index can only be built on geometry field, got {data_type.milvus_name}"
+    return None
+
+
+def _json_params(field: FieldSchema, given: Mapping[str, str]) -> dict[str, str]:
+    """A JSON index needs a path and the type that its values are read as."""
+    cast = given.get("json_cast_type")
+    if cast is None:
+        raise MissingParameter(
+            f"json index must specify cast type, field = {field.name}", "json_cast_type"
+        )
+    if cast.upper() not in _CAST_TYPES:
+        raise InvalidParameter(f"json_cast_type {cast} is not supported")
+    function = given.get("json_cast_function")
+    if function is not None and function != "STRING_TO_DOUBLE":
+        raise InvalidParameter(f"json_cast_function {function} is not supported")
+    if function is not None and cast.upper() != "DOUBLE":
+        raise InvalidParameter(
+            f"json_cast_function {function} is not supported for json_cast_type {cast}"
+        )
+    params = {"json_path": given.get("json_path") or field.name, "json_cast_type": cast.upper()}
+    if function is not None:
+        params["json_cast_function"] = function
+    return params
+
+
+ALTERABLE = ("mmap.enabled", "indexoffsetcache.enabled", "warmup")
+
+
+def check_alteration(
+    index_type: str, properties: Mapping[str, str], delete_keys: list[str]
+) -> None:
+    """What AlterIndex may set or delete. Raises InvalidParameter or Rejected."""
+    if properties and delete_keys:
+        raise InvalidParameter("cannot provide both DeleteKeys and ExtraParams")
+    if not properties and not delete_keys:
+        raise InvalidParameter("no properties or delete keys provided")
+    for key in [*properties, *delete_keys]:
+        if key not in ALTERABLE:
+            raise InvalidParameter(f"{key} is not a configable index property")
+    check_mmap(properties)
+    if "mmap.enabled" in properties and index_type == "STL_SORT":
+        raise InvalidParameter(f"index type {index_type} does not support mmap")
+    offsets = properties.get("indexoffsetcache.enabled")
+    if offsets is not None and (index_type != "BITMAP" or offsets not in ("true", "false")):
+        raise InvalidParameter(
+            f"invalid offset cache index params: indexoffsetcache.enabled={offsets} "
+            f"for an index of type {index_type}"
+        )
+    warmup = properties.get("warmup")
+    if warmup is not None and warmup not in ("disable", "sync"):
+        raise Rejected(f"invalid warmup policy: {warmup}, must be 'disable' or 'sync'")
