@@ -84,10 +84,11 @@ class WireColumn:
     holder: the oneof member that holds the values (see HOLDERS), empty if there is none.
     values: the valid values only. NumPy bool, int32 (Int8 to Int32), int64, float32, float64 (n,);
         FloatVector float32 (n, dim); VarChar an Arrow string array, JSON an Arrow binary array;
-        Array an Arrow list array (elements of Int8 to Int32 as int32). None if the holder is one
-        that is not served.
+        Array an Arrow list array (elements of Int8 to Int32 as int32; of null type if no row has
+        any). None if the holder is one that is not served.
     valid: bool (rows,), or None if the client marked no nulls. Not checked against ``values``.
-    element_type: of an Array, as declared. dim: of a vector, as declared.
+    element_holder: the oneof member that holds the elements of the rows of an Array, empty if no
+        row says. (Clients don't declare the element type.) dim: of a vector, as declared.
     """
 
     name: str
@@ -95,7 +96,7 @@ class WireColumn:
     holder: str
     values: Any
     valid: npt.NDArray[np.bool_] | None = None
-    element_type: DataType = DataType.NONE
+    element_holder: str = ""
     is_dynamic: bool = False
     dim: int = 0
 
@@ -115,12 +116,11 @@ def decode_column(message: Any) -> WireColumn:
     data_type = _data_type(message.type, name)
     valid = packed(message, "valid_data")
     container = message.WhichOneof("field")
-    holder, values, element_type, dim = "", None, DataType.NONE, 0
+    holder, values, element_holder, dim = "", None, "", 0
     if container == "scalars":
         holder = message.scalars.WhichOneof("data") or ""
         if holder == "array_data":
-            element_type = _data_type(message.scalars.array_data.element_type, name)
-            values = _decode_arrays(message.scalars.array_data, element_type, name)
+            element_holder, values = _decode_arrays(message.scalars.array_data, name)
         elif holder in _SENT_TYPES:
             values = _decode_scalars(getattr(message.scalars, holder), holder)
     elif container == "vectors":
@@ -136,7 +136,7 @@ def decode_column(message: Any) -> WireColumn:
         holder=holder,
         values=values,
         valid=valid if len(valid) else None,
-        element_type=element_type,
+        element_holder=element_holder,
         is_dynamic=message.is_dynamic,
         dim=dim,
     )
@@ -150,11 +150,17 @@ def require_holder(column: WireColumn, field: FieldSchema) -> None:
             f"field '{field.name}': the type {field.data_type.milvus_name} is not implemented yet"
         )
     if column.holder != expected:
-        raise InvalidParameter(
-            f"field '{field.name}' is illegal, array type mismatch",
-            expected=f"need {_HOLDER_NAMES[expected]}",
-            actual=f"got {_HOLDER_NAMES.get(column.holder, column.holder) or 'nil'}",
+        raise _mismatch(
+            f"field '{field.name}' is illegal, array type mismatch", expected, column.holder
         )
+    if field.data_type is DataType.ARRAY and column.element_holder:
+        expected = HOLDERS[field.element_type]
+        if column.element_holder != expected:
+            raise _mismatch(
+                f"field '{field.name}' is illegal, array element type mismatch",
+                expected,
+                column.element_holder,
+            )
 
 
 def encode_column(
@@ -206,6 +212,14 @@ def decode_ids(message: Any) -> Any:
     return pa.array(_integers(message.int_id.data, np.int64))
 
 
+def _mismatch(message: str, expected: str, actual: str) -> InvalidParameter:
+    return InvalidParameter(
+        message,
+        expected=f"need {_HOLDER_NAMES[expected]}",
+        actual=f"got {_HOLDER_NAMES.get(actual, actual) or 'nil'}",
+    )
+
+
 def _data_type(code: int, name: str) -> DataType:
     try:
         return DataType(code)
@@ -241,23 +255,20 @@ def _decode_vectors(vectors: Any, name: str) -> npt.NDArray[np.float32]:
     return values.reshape(-1, dim)
 
 
-def _decode_arrays(arrays: Any, element_type: DataType, name: str) -> Any:
-    """An Arrow list array of the rows: their values joined, and the row boundaries."""
-    holder = HOLDERS.get(element_type, "")
+def _decode_arrays(arrays: Any, name: str) -> tuple[str, Any]:
+    """The holder of the elements, and an Arrow list array of the rows: their values joined, and
+    the row boundaries. The first row that has a holder says what the elements are."""
+    holders = [row.WhichOneof("data") for row in arrays.data]
+    holder = next(filter(None, holders), "")
+    if not holder:
+        return "", pa.array([[]] * len(holders), pa.list_(pa.null()))
     if holder not in _SENT_TYPES or holder == "json_data":
-        raise InvalidParameter(
-            f"element type {element_type.milvus_name} of field {name} is not supported"
-        )
-    rows = []
-    for position, row in enumerate(arrays.data):
-        sent = row.WhichOneof("data")
-        if sent is not None and sent != holder:
-            raise InvalidParameter(
-                f"the {position}th array of field {name} has elements of another type",
-                expected=f"need {_HOLDER_NAMES[holder]}",
-                actual=f"got {_HOLDER_NAMES.get(sent, sent)}",
-            )
-        rows.append(getattr(row, holder))
+        raise InvalidParameter(f"element type {holder} of the arrays of field {name} is not valid")
+    for position, sent in enumerate(holders):
+        if sent != holder and sent is not None:
+            message = f"array {position} of field {name} has elements of another type"
+            raise _mismatch(message, holder, sent)
+    rows = [getattr(row, holder) for row in arrays.data]
     joined: Any
     if holder in _PACKED_DTYPES:
         joined, lengths = packed_rows(arrays, rows, "data")
@@ -267,9 +278,8 @@ def _decode_arrays(arrays: Any, element_type: DataType, name: str) -> Any:
         lengths = np.fromiter(map(len, parts), np.int64, len(parts))
     offsets = np.zeros(len(rows) + 1, np.int32)
     np.cumsum(lengths, out=offsets[1:])
-    return pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()), pa.array(joined, _SENT_TYPES[holder])
-    )
+    elements = pa.array(joined, _SENT_TYPES[holder])
+    return holder, pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), elements)
 
 
 # --- outwards ----------------------------------------------------------------------------------

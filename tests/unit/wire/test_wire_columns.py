@@ -92,13 +92,15 @@ def test_arrays_are_read_row_by_row(stock, column):
     holder = HOLDERS[element_type]
     sent = stock(FIELD_DATA)(type=22, field_name="f")
     sent.scalars.array_data.SetInParent()
-    sent.scalars.array_data.element_type = int(element_type)
-    for row in present:
-        getattr(sent.scalars.array_data.data.add(), holder).data.extend(row)
+    for row in present:  # without element_type: clients leave it out
+        getattr(sent.scalars.array_data.data.add(), holder).SetInParent()
+        getattr(sent.scalars.array_data.data[-1], holder).data.extend(row)
     read = decode_column(schema.FieldData.FromString(sent.SerializeToString()))
     assert read.values.tolist() == present
-    assert read.element_type is element_type
     assert read.holder == "array_data"
+    assert read.element_holder == (holder if present else "")
+    require_holder(read, _field(DataType.ARRAY, element_type=element_type))
+    assert read.values.cast(pa.list_(arrow_type(_field(element_type)))).tolist() == present
 
 
 def test_array_rows_in_unusual_forms_are_read_too(stock):
@@ -213,6 +215,9 @@ def test_the_wrong_holder_is_named():
             decode_column(schema.FieldData(field_name="v", vectors={"float16_vector": b"ab"})),
             field,
         )
+    arrays = schema.FieldData(field_name="v", scalars={"array_data": {"data": [{"int_data": {}}]}})
+    with pytest.raises(InvalidParameter, match=r"expected=need long array\]\[actual=got int array"):
+        require_holder(decode_column(arrays), _field(DataType.ARRAY, element_type=DataType.INT64))
     with pytest.raises(Unimplemented, match="Float16Vector"):
         require_holder(column, FieldSchema(name="v", data_type=DataType.FLOAT16_VECTOR))
 
@@ -227,10 +232,10 @@ def test_the_wrong_holder_is_named():
         ),
         ({"type": 99}, "data type 99 of field f is not valid"),
         (
-            {"scalars": {"array_data": {"element_type": 5, "data": [{"int_data": {}}]}}},
-            "expected=need long array",
+            {"scalars": {"array_data": {"data": [{"long_data": {}}, {"int_data": {}}]}}},
+            r"array 1 of field f .*expected=need long array\]\[actual=got int array",
         ),
-        ({"scalars": {"array_data": {"element_type": 23}}}, "element type JSON of field f"),
+        ({"scalars": {"array_data": {"data": [{"json_data": {}}]}}}, "element type json_data"),
     ],
 )
 def test_values_that_cannot_be_read_are_input_errors(sent, text):
