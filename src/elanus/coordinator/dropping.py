@@ -1,4 +1,4 @@
-"""Marking segments as dropped, in transactions of bounded size; garbage collection does the rest."""
+"""Marking segments as dropped, in bounded transactions; garbage collection does the rest."""
 
 from collections.abc import Iterable, Sequence
 

@@ -28,6 +28,10 @@ from elanus.model.catalog import ALL_PARTITIONS, ChannelCheckpoint, SegmentInfo
 K = TypeVar("K", bound=Any)
 
 
+MAX_MERGE_INPUTS = 30
+MAX_PLAN_DELTAS = 60
+
+
 class PlanKind(StrEnum):
     MERGE = "merge"
     REWRITE = "rewrite"
@@ -104,6 +108,7 @@ def plan_deltas(
             and delta.segment_id not in busy
         ]
         mine = [segment for segment in segments if segment.vchannel == vchannel]
+        ready = sorted(ready, key=lambda s: (s.max_ts, s.segment_id))[:MAX_PLAN_DELTAS]
         if len(ready) < limits.min_deltas or any(s.segment_id in busy for s in mine):
             continue
         touched = [segment for segment in mine if any(may_touch(d, segment) for d in ready)]
@@ -174,7 +179,7 @@ def _pack(segments: Iterable[SegmentInfo], max_size_bytes: int) -> list[list[Seg
     bins: list[list[SegmentInfo]] = []
     room = 0
     for segment in sorted(segments, key=lambda s: (s.size_bytes, s.segment_id)):
-        if not bins or segment.size_bytes > room:
+        if not bins or segment.size_bytes > room or len(bins[-1]) == MAX_MERGE_INPUTS:
             bins.append([])
             room = max_size_bytes
         bins[-1].append(segment)

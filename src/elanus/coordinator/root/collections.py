@@ -16,7 +16,7 @@ import msgspec
 from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import Context
 from elanus.coordinator.dropping import drop_segments
-from elanus.coordinator.records import CollectionRecord, CollectionState
+from elanus.coordinator.records import CollectionRecord, CollectionState, Record
 from elanus.coordinator.retry import UNBOUNDED
 from elanus.coordinator.root import schemas
 from elanus.coordinator.root.names import alias_target, aliases_of, require_database
@@ -215,6 +215,6 @@ class Collections:
         await drop_segments(self._context, self._catalog.segments(collection_id))
         self._context.world.failpoints.hit("drop_collection.after_segments")
         checkpoints = [self._catalog.checkpoint(vchannel) for vchannel in record.info.vchannels]
-        rest = [*self._catalog.indexes(collection_id), *checkpoints]
+        rest: list[Record] = [*self._catalog.indexes(collection_id), *checkpoints]
         await self._catalog.commit(lambda: Change(delete=[*rest, record]))
         self._context.events.segments_changed(collection_id)
