@@ -10,6 +10,19 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from elanus.errors import InternalError, Unavailable
+
+
+class RevisionCompacted(Unavailable):
+    """A watch asked for changes that are no longer kept: read the range again, then watch from
+    the revision after that."""
+
+    def __init__(self, from_revision: int, compacted_revision: int) -> None:
+        super().__init__(
+            f"changes up to revision {compacted_revision} are no longer kept, "
+            f"revision {from_revision} was asked for: read again"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class KeyValue:
@@ -72,12 +85,17 @@ class MetaStore(ABC):
     async def transact(
         self, operations: Sequence[Put | Delete], compares: Sequence[Compare] = ()
     ) -> TransactionResult:
-        """Do all operations if every comparison holds, else none. Atomic and durable."""
+        """Do all operations if every comparison holds, else none. Atomic and durable.
+
+        A key may occur in one operation only. The revision returned is that of the transaction,
+        or the newest one if it failed or had no operations.
+        """
 
     @abstractmethod
     def watch(self, prefix: str, from_revision: int) -> AsyncIterator[WatchEvent]:
         """Every change of a key under ``prefix`` with a revision ≥ ``from_revision``, in order;
-        never ends by itself."""
+        never ends by itself, except when the store is closed. Raises RevisionCompacted if some of
+        them are no longer kept."""
 
     @abstractmethod
     async def revision(self) -> int:
@@ -101,3 +119,11 @@ class MetaStore(ABC):
 
     async def delete(self, key: str) -> int:
         return (await self.transact([Delete(key)])).revision
+
+
+def check_operations(operations: Sequence[Put | Delete]) -> None:
+    """Raises InternalError if a key occurs twice: the order would then have a meaning that not
+    every backend gives it."""
+    keys = [operation.key for operation in operations]
+    if len(set(keys)) != len(keys):
+        raise InternalError(f"a metadata transaction names a key twice: {sorted(keys)}")

@@ -1,0 +1,126 @@
+"""Columns as files: Arrow IPC for scalars, ``.npy`` for vectors and timestamps.
+
+A file holds one contiguous column, so that it is read from a mapping without a copy. Pure: bytes
+in, arrays out.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from elanus.errors import CorruptData, InternalError
+from elanus.storage.formats.manifest import Statistic
+from elanus.storage.objects.base import Buffer
+
+ARROW = "arrow"
+NPY = "npy"
+_VALUES = "values"
+_MAX_STATISTIC_BYTES = 256
+_MAX_NPY_HEADER_BYTES = 4_096
+
+
+def encoding_of(data_type: Any) -> str:
+    """How a column of this ``pyarrow.DataType`` is stored."""
+    if pa.types.is_fixed_size_list(data_type) and data_type.value_type == pa.float32():
+        return NPY
+    return ARROW
+
+
+def encode_arrow(column: Any) -> list[Buffer]:
+    """An Arrow IPC file with one record batch of one column. ``column``: Array or ChunkedArray."""
+    return encode_batch(pa.record_batch({_VALUES: contiguous(column)}))
+
+
+def decode_arrow(buffer: Any, name: str) -> Any:
+    """The ``pyarrow.Array`` of a file made by :func:`encode_arrow`; no copy."""
+    return decode_batch(buffer, name).column(0)
+
+
+def encode_batch(batch: Any) -> list[Buffer]:
+    """An Arrow IPC file of one record batch."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return [memoryview(sink.getvalue())]
+
+
+def decode_batch(buffer: Any, name: str) -> Any:
+    """The ``pyarrow.RecordBatch`` of a file made by :func:`encode_batch`; no copy."""
+    try:
+        return pa.ipc.open_file(buffer).get_batch(0)
+    except pa.ArrowInvalid as error:
+        raise CorruptData(f"file {name} is no Arrow IPC file: {error}") from error
+
+
+def contiguous(column: Any) -> Any:
+    """A column in one piece. Copies only a ChunkedArray of several chunks."""
+    if isinstance(column, pa.ChunkedArray):
+        if column.num_chunks == 1:
+            return column.chunk(0)
+        return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return column
+
+
+def encode_vectors(column: Any) -> list[Buffer]:
+    """An ``.npy`` file of a FixedSizeList<float32> column, chunk after chunk without a copy."""
+    if column.null_count:
+        raise InternalError("a vector column with nulls can't be stored")
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    values = [memoryview(chunk.flatten().to_numpy(zero_copy_only=True)) for chunk in chunks]
+    header = _npy_header(np.dtype("<f4"), (len(column), column.type.list_size))
+    return [header, *(value for value in values if value.nbytes)]
+
+
+def encode_numbers(array: npt.NDArray[Any]) -> list[Buffer]:
+    """An ``.npy`` file of a C-contiguous array."""
+    header = _npy_header(array.dtype, array.shape)
+    return [header, memoryview(np.ascontiguousarray(array))] if array.size else [header]
+
+
+def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    sink = io.BytesIO()
+    description = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(sink, description)
+    return sink.getvalue()
+
+
+def decode_numbers(buffer: Any, name: str) -> npt.NDArray[Any]:
+    """The array of an ``.npy`` file, read-only, without a copy."""
+    head = io.BytesIO(memoryview(buffer)[:_MAX_NPY_HEADER_BYTES])
+    try:
+        if np.lib.format.read_magic(head) != (1, 0):
+            raise ValueError("unknown version")
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(head)
+        if fortran_order:
+            raise ValueError("columns first")
+        count = math.prod(shape)
+        array = np.frombuffer(buffer, dtype, count, head.tell()) if count else np.empty(0, dtype)
+        return array.reshape(shape)
+    except ValueError as error:
+        raise CorruptData(f"file {name} is no .npy file that we can read: {error}") from error
+
+
+def statistics_of(column: Any) -> tuple[Statistic, Statistic]:
+    """(minimum, maximum) of a scalar column; (None, None) where a bound would be of no use."""
+    data_type = column.type
+    numeric = pa.types.is_integer(data_type) or pa.types.is_floating(data_type)
+    if not (numeric or pa.types.is_string(data_type) or pa.types.is_boolean(data_type)):
+        return None, None
+    if pa.types.is_floating(data_type):
+        column = column.filter(pc.is_finite(column))
+    bounds = pc.min_max(column).as_py()
+    return _in_bounds((bounds["min"], bounds["max"]))
+
+
+def _in_bounds(values: Sequence[Statistic]) -> tuple[Statistic, Statistic]:
+    low, high = values
+    texts = [value for value in values if isinstance(value, str)]
+    if any(len(text.encode()) > _MAX_STATISTIC_BYTES for text in texts):
+        return None, None
+    return low, high

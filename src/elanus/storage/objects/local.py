@@ -1,0 +1,85 @@
+"""Objects as files of a directory. A key is the file's relative path.
+
+A put writes to ``.tmp/``, syncs, and renames (or, create-only, links) into place; the directories
+on the way are durable too. So an object is there as a whole or not at all. What a crash leaves in
+``.tmp/`` is removed when the store is opened. Objects are never changed in place, so a file may be
+mapped for as long as its mapping lives, even when the object is deleted meanwhile.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from obstore.store import LocalStore
+
+from elanus.runtime.world import World
+from elanus.storage.disk import Disk, FileMissing, FileTaken
+from elanus.storage.objects.base import Buffer, ObjectExists
+from elanus.storage.objects.keys import check_key
+from elanus.storage.objects.obstore import ObstoreObjectStore
+from elanus.storage.uncancelled import run_to_end
+
+_TEMPORARY = ".tmp"
+_MAX_ATTEMPTS = 3
+
+
+class LocalObjectStore(ObstoreObjectStore):
+    """Open with :meth:`open`."""
+
+    def __init__(self, world: World, disk: Disk, root: Path) -> None:
+        super().__init__(LocalStore(root, automatic_cleanup=True), str(root))
+        self._world = world
+        self._disk = disk
+        self._root = root
+        self._puts = 0
+
+    @classmethod
+    async def open(cls, world: World, disk: Disk, root: Path) -> "LocalObjectStore":
+        """Open or create the directory ``root``; one process at a time."""
+
+        def prepare() -> Path:
+            absolute = root.absolute()
+            temporary = absolute / _TEMPORARY
+            disk.make_directories(temporary)
+            for name in disk.list_directory(temporary):
+                disk.remove(temporary / name)
+            return absolute
+
+        return cls(world, disk, await world.executor.run("io", prepare))
+
+    async def put(self, key: str, parts: Sequence[Buffer], *, create_only: bool = False) -> None:
+        path = self.local_path(key)
+        self._puts += 1
+        # "#1" makes a name that listings of the backend leave out.
+        temporary = self._root / _TEMPORARY / f"{self._puts}#1"
+
+        def write() -> None:
+            self._disk.write_file_durably(path, parts, temporary=temporary, create_only=create_only)
+
+        await self._in_place(path, write)
+
+    async def put_file(self, key: str, path: Path) -> None:
+        target = self.local_path(key)
+        await self._in_place(target, lambda: self._disk.adopt_file(path, target))
+
+    async def _in_place(self, path: Path, write: Callable[[], None]) -> None:
+        def make_and_write() -> None:
+            for attempt in range(1, _MAX_ATTEMPTS + 1):
+                self._disk.make_directories(path.parent)
+                try:
+                    write()
+                except FileMissing:  # a delete has just removed the empty directory
+                    if attempt == _MAX_ATTEMPTS or not self._is_lost(path.parent):
+                        raise
+                else:
+                    return
+
+        try:
+            await run_to_end(self._world.executor.run("io", make_and_write))
+        except FileTaken as error:
+            raise ObjectExists(str(path.relative_to(self._root))) from error
+
+    def _is_lost(self, directory: Path) -> bool:
+        return self._disk.file_info(directory) is None
+
+    def local_path(self, key: str) -> Path:
+        return self._root / check_key(key)
