@@ -13,7 +13,8 @@ class Plan:
     key: canonical text of the plan with its constants; equal keys give equal results, so caches of
     bitmaps use it. fields: the names of the columns that it reads. primary_keys: the keys as an
     Arrow array (int64 or string) if the filter is just ``pk == v`` or ``pk in [...]``, else None.
-    root: the expression tree (see ``expression``).
+    root: the expression tree (see ``expression``). always_true: its constants alone make it true
+    for every row, as ``1 == 1`` does.
     """
 
     key: str
@@ -21,3 +22,4 @@ class Plan:
     fields: frozenset[str]
     primary_keys: pa.Array | None = None
     is_random: bool = False
+    always_true: bool = False

@@ -1,0 +1,355 @@
+"""The binder: an untyped syntax tree in postfix order to a typed expression.
+
+A stack machine: each node takes its operands from the stack and leaves one. Here are names,
+literals, templates, logic and arithmetic; predicates on columns are built in ``predicates``.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from elanus.engine.filter import predicates
+from elanus.engine.filter.constants import fold_arithmetic, fold_comparison, type_of, wrap
+from elanus.engine.filter.expression import And, Column, Literal, Node, Not, Or
+from elanus.engine.filter.faults import Fault
+from elanus.engine.filter.lexer import INT64_MAX, INT64_MIN
+from elanus.engine.filter.operands import (
+    ArrayLength,
+    Computed,
+    Constant,
+    Operand,
+    Predicate,
+    Reference,
+)
+from elanus.engine.filter.operators import (
+    ARITHMETIC_NAMES,
+    BIT_NAMES,
+    COMPARISONS,
+    CONTAINS_NAMES,
+    LENGTH_NAME,
+)
+from elanus.engine.filter.parser import Node as Syntax
+from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema
+from elanus.model.types import DataType
+
+MAX_DEPTH = 400
+"""Most levels of a typed tree: rewriting and evaluation recurse once for each. Equal neighbours
+(``and`` in ``and``, ``not`` in ``not``) make one level, so that only alternation counts."""
+
+
+class Binder:
+    """Binds one filter to a schema. Use once."""
+
+    def __init__(
+        self, text: str, schema: CollectionSchema, templates: Mapping[str, object] | None
+    ) -> None:
+        self.text = text
+        self._fields = schema.by_name
+        self._dynamic = schema.enable_dynamic_field or DYNAMIC_FIELD in schema.by_name
+        self._templates = templates or {}
+
+    def run(self, nodes: list[Syntax]) -> Node:
+        """The boolean expression that the nodes describe. Raises Fault and Unimplemented."""
+        stack: list[Any] = []
+        for node in nodes:
+            count = node.count
+            if count == 0:
+                stack.append(_LEAVES[node.kind](self, node))
+                continue
+            operands = stack[-count:]
+            del stack[-count:]
+            stack.append(_INNER[node.kind](self, node, operands))
+        result = stack[0]
+        if isinstance(result, Predicate):
+            return result.node
+        if isinstance(result, Constant):
+            self._require(result)
+            if isinstance(result.value, bool) and not result.literal:
+                return Literal(result.value)
+        raise Fault(
+            f"predicate is not a boolean expression: {self.text}, data type: {_type_name(result)}",
+            0,
+            "bare",
+        )
+
+    def shown(self, *operands: Operand) -> str:
+        """The text of an operand, or from the first to the last of several, for errors."""
+        return self.text[operands[0].start : operands[-1].end][:200]
+
+    # Leaves -------------------------------------------------------------------------------------
+
+    def _constant(self, node: Syntax) -> Constant:
+        return Constant(value=node.value, start=node.start, end=node.end)
+
+    def _name(self, node: Syntax) -> Reference:
+        field = self._fields.get(node.value)
+        if field is None:
+            column = self._dynamic_column(node.value, (), node.start)
+        elif field.data_type is DataType.TEXT:
+            raise Fault(f"filter on text field ({field.name}) is not supported yet", node.start)
+        else:
+            column = Column(field.name, field.data_type, field.nullable, field.element_type)
+        return Reference(column=column, start=node.start, end=node.end)
+
+    def _dynamic_column(self, name: str, subscripts: tuple[str | int, ...], at: int) -> Column:
+        if not self._dynamic:
+            raise Fault(f"field {name} not exist", at)
+        path = tuple(map(str, subscripts))
+        if name != DYNAMIC_FIELD:
+            path = (name, *path)
+        return Column(DYNAMIC_FIELD, DataType.JSON, path=path)
+
+    def _path(self, node: Syntax) -> Reference:
+        name, subscripts = node.value
+        field = self._fields.get(name)
+        if field is None or field.is_dynamic:
+            column = self._dynamic_column(name, subscripts, node.start)
+        elif field.data_type is DataType.JSON:
+            path = tuple(map(str, subscripts))
+            column = Column(field.name, DataType.JSON, field.nullable, path=path)
+        elif field.data_type is DataType.ARRAY:
+            column = self._element(field, subscripts, node.start)
+        else:
+            kind = field.data_type.milvus_name
+            raise Fault(f"{kind} data type not supported accessed with []", node.start)
+        return Reference(column=column, start=node.start, end=node.end)
+
+    def _element(self, field: FieldSchema, subscripts: tuple[str | int, ...], at: int) -> Column:
+        if len(subscripts) != 1 or not isinstance(subscripts[0], int):
+            raise Fault("can only access array field with integer index", at)
+        return Column(field.name, field.element_type, field.nullable, element=subscripts[0])
+
+    def _template(self, node: Syntax) -> Constant:
+        name = node.value
+        if name not in self._templates:
+            return Constant(value=None, template=name, missing=True, start=node.start, end=node.end)
+        value = _checked(self._templates[name], name, node.start)
+        return Constant(value=value, template=name, start=node.start, end=node.end)
+
+    def _empty_call(self, node: Syntax) -> Operand:
+        return self._call(node, [])
+
+    def _empty_list(self, node: Syntax) -> Constant:
+        value = [] if node.value is None else node.value
+        return Constant(value=value, start=node.start, end=node.end)
+
+    def _require(self, *operands: Operand) -> None:
+        for operand in operands:
+            if isinstance(operand, Constant) and operand.missing:
+                raise missing_value(operand, "the value of")
+
+    # Inner nodes --------------------------------------------------------------------------------
+
+    def _list(self, node: Syntax, items: list[Operand]) -> Constant:
+        values = []
+        for item in items:
+            if not isinstance(item, Constant) or item.template is not None:
+                raise Fault(
+                    f"array element type must be generic value, but got: {self.shown(item)}",
+                    item.start,
+                )
+            value = item.value
+            values.append(value.tolist() if isinstance(value, np.ndarray) else value)
+        return Constant(value=values, start=node.start, end=node.end)
+
+    def _is_null(self, node: Syntax, operands: list[Reference]) -> Predicate:
+        found = predicates.is_null(operands[0], negated=node.value)
+        return Predicate(node=found, start=node.start, end=node.end)
+
+    def _like(self, node: Syntax, operands: list[Operand]) -> Predicate:
+        found = predicates.like(operands[0], node.value)
+        return Predicate(node=found, start=operands[0].start, end=node.end)
+
+    def _range(self, node: Syntax, operands: list[Operand]) -> Predicate:
+        lower, middle, upper = operands
+        first, second = node.value
+        if first[0] == ">":
+            lower, upper, first, second = upper, lower, second, first
+        for bound, name in ((lower, "lower"), (upper, "upper")):
+            if not isinstance(bound, Constant):
+                raise Fault(
+                    f"{name}bound cannot be a non-const expression: {self.shown(bound)}",
+                    bound.start,
+                )
+            if bound.missing:
+                raise missing_value(bound, f"the {name} value of")
+        assert isinstance(middle, Reference)
+        assert isinstance(lower, Constant)
+        assert isinstance(upper, Constant)
+        found = predicates.between(middle, lower, upper, len(first) == 2, len(second) == 2)
+        return Predicate(node=found, start=operands[0].start, end=node.end)
+
+    def _call(self, node: Syntax, arguments: list[Any]) -> Operand:
+        self._require(*arguments)
+        name = node.value.lower()
+        if name == LENGTH_NAME:
+            _count(name, arguments, 1, node)
+            column = predicates.array_column(arguments[0], "array_length", self.shown(*arguments))
+            return ArrayLength(column=column, start=node.start, end=node.end)
+        if name in CONTAINS_NAMES:
+            _count(name, arguments, 2, node)
+            found: Node = predicates.contains(self, CONTAINS_NAMES[name], *arguments)
+        elif name in ("empty", "starts_with"):
+            _count(name, arguments, 1 if name == "empty" else 2, node)
+            found = predicates.string_function(name, *arguments)
+        else:
+            raise Fault(f"function {node.value} not found", node.start)
+        return Predicate(node=found, start=node.start, end=node.end)
+
+    def _prefix(self, node: Syntax, operands: list[Any]) -> Operand:
+        operand = operands[0]
+        self._require(operand)
+        start, end = node.start, operand.end
+        if node.value == "exists":
+            return Predicate(node=predicates.exists(operand), start=start, end=end)
+        if isinstance(operand, Constant) and operand.template is None:
+            value = self._fold_prefix(node, operand.value)
+            return Constant(value=value, literal=not isinstance(value, bool), start=start, end=end)
+        if node.value != "not":
+            raise Fault(f"unexpected op: {node.value}", start)
+        if not isinstance(operand, Predicate):
+            raise Fault("not op can only be applied on boolean expression", start)
+        if isinstance(operand.node, Not):
+            return Predicate(node=operand.node.child, depth=operand.depth - 1, start=start, end=end)
+        return self._predicate(Not(operand.node), operand.depth + 1, start, end)
+
+    def _fold_prefix(self, node: Syntax, value: Any) -> Any:
+        if node.value == "not":
+            if not isinstance(value, bool):
+                raise Fault("not can only apply on boolean", node.start)
+            return not value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise Fault(f"unexpected op: {node.value}", node.start)
+        if node.value == "-":
+            return wrap(-value) if isinstance(value, int) else -value
+        if node.value == "+":
+            return value
+        raise Fault("BitNot is not supported", node.start)
+
+    def _predicate(self, node: Node, depth: int, start: int, end: int) -> Predicate:
+        if depth > MAX_DEPTH:
+            raise Fault(f"and, or and not alternate deeper than {MAX_DEPTH} levels", start)
+        return Predicate(node=node, depth=depth, start=start, end=end)
+
+    def _infix(self, node: Syntax, operands: list[Any]) -> Operand:
+        operator = node.value
+        if operator in ("and", "or"):
+            return self._junction(operator, operands)
+        if operator in ("in", "not in"):
+            found = predicates.member(self, *operands, negated=operator == "not in")
+            return Predicate(node=found, start=operands[0].start, end=operands[1].end)
+        self._require(*operands)
+        left, right = operands
+        if operator in BIT_NAMES:
+            name = BIT_NAMES[operator]
+            raise Fault(f"{name} is not supported: {self.shown(left, right)}", node.start)
+        if isinstance(left, Constant) and isinstance(right, Constant):
+            return self._fold(operator, left, right, node.start)
+        if operator in COMPARISONS:
+            found = predicates.compare(self, operator, left, right)
+            return Predicate(node=found, start=left.start, end=right.end)
+        if operator in ARITHMETIC_NAMES:
+            return predicates.arithmetic(operator, left, right, node.start)
+        shown = self.shown(left, right)
+        raise Fault(f"power can only apply on constants: {shown}", node.start)
+
+    def _fold(self, operator: str, left: Constant, right: Constant, at: int) -> Constant:
+        start, end = left.start, right.end
+        if left.template is not None or right.template is not None:
+            raise Fault(
+                "placeholder was not supported between two constants with operator: " + operator,
+                at,
+            )
+        if operator in COMPARISONS:
+            value: Any = fold_comparison(
+                operator, left.value, right.value, self.shown(left, right), at
+            )
+            return Constant(value=value, literal=False, start=start, end=end)
+        value = fold_arithmetic(operator, left.value, right.value, at)
+        return Constant(value=value, start=start, end=end)
+
+    def _junction(self, operator: str, operands: list[Any]) -> Operand:
+        start, end = operands[0].start, operands[-1].end
+        kinds = set(map(type, operands))
+        if kinds == {Constant}:
+            values = [operand.value for operand in operands]
+            if all(isinstance(value, bool) for value in values):
+                value = all(values) if operator == "and" else any(values)
+                return Constant(value=value, literal=False, start=start, end=end)
+        if kinds != {Predicate}:
+            wrong = next(operand for operand in operands if not isinstance(operand, Predicate))
+            raise Fault(f"'{operator}' can only be used between boolean expressions", wrong.start)
+        node_type = And if operator == "and" else Or
+        children: list[Node] = []
+        depth = 0
+        for operand in operands:
+            if isinstance(operand.node, node_type):
+                children.extend(operand.node.children)
+                depth = max(depth, operand.depth - 1)
+            else:
+                children.append(operand.node)
+                depth = max(depth, operand.depth)
+        return self._predicate(node_type(tuple(children)), depth + 1, start, end)
+
+
+def missing_value(constant: Constant, role: str) -> Fault:
+    name = f"{{{constant.template}}}"
+    reason = f"{role} expression template variable name {name} is not found"
+    return Fault(reason, constant.start, "bare")
+
+
+def _count(name: str, arguments: list[Any], count: int, node: Syntax) -> None:
+    if len(arguments) != count:
+        raise Fault(
+            f"{name} takes {count} arguments, but got: {len(arguments)}", node.start, "syntax"
+        )
+
+
+def _checked(value: object, name: str, position: int) -> Any:
+    """A template's value as a constant."""
+    if value is None:
+        raise Fault(
+            f"expression template variable value is nil, template name: {{{name}}}",
+            position,
+            "bare",
+        )
+    if isinstance(value, np.ndarray):
+        return value.astype(np.int64) if value.dtype.kind == "i" else value.tolist()
+    if isinstance(value, tuple | list):
+        if set(map(type, value)) <= {bool, float, str}:
+            return list(value)
+        return [_checked(item, name, position) for item in value]
+    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+        raise Fault(f"template {{{name}}} is out of the range of int64: {value}", position, "bare")
+    if not isinstance(value, bool | int | float | str):
+        kind = type(value).__name__
+        raise Fault(f"template {{{name}}} has the unknown type {kind}", position, "bare")
+    return value
+
+
+def _type_name(operand: Operand) -> str:
+    if isinstance(operand, Constant):
+        return type_of(operand.value).milvus_name
+    if isinstance(operand, Reference | Computed):
+        return operand.column.type.milvus_name
+    return DataType.INT64.milvus_name
+
+
+_LEAVES: dict[str, Callable[[Binder, Syntax], Operand]] = {
+    "constant": Binder._constant,
+    "name": Binder._name,
+    "path": Binder._path,
+    "template": Binder._template,
+    "list": Binder._empty_list,
+    "call": Binder._empty_call,
+}
+_INNER: dict[str, Callable[[Binder, Syntax, list[Any]], Operand]] = {
+    "list": Binder._list,
+    "is null": Binder._is_null,
+    "like": Binder._like,
+    "range": Binder._range,
+    "call": Binder._call,
+    "prefix": Binder._prefix,
+    "infix": Binder._infix,
+}

@@ -1,0 +1,111 @@
+"""The compiler's front: filter text and schema to a Plan, with errors in Milvus's words."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from elanus.engine.filter.bind import Binder
+from elanus.engine.filter.expression import And, Compare, In, Leaf, Literal, Node
+from elanus.engine.filter.faults import Fault
+from elanus.engine.filter.parser import parse
+from elanus.engine.filter.plan import Plan
+from elanus.engine.filter.rewrite import needs, rewrite
+from elanus.errors import FilterError
+from elanus.model.schema import CollectionSchema
+from elanus.model.types import DataType
+
+LONGEST_SHOWN_TEXT = 4_096
+"""Characters of a filter that an error repeats."""
+
+_ARROW_TYPES = {
+    DataType.BOOL: pa.bool_(),
+    DataType.INT8: pa.int8(),
+    DataType.INT16: pa.int16(),
+    DataType.INT32: pa.int32(),
+    DataType.INT64: pa.int64(),
+    DataType.FLOAT: pa.float32(),
+    DataType.DOUBLE: pa.float64(),
+    DataType.VARCHAR: pa.string(),
+}
+
+
+def compile_filter(
+    text: str, schema: CollectionSchema, templates: Mapping[str, object] | None = None
+) -> Plan | None:
+    """The plan of a filter; None for an empty or blank one, which every row passes.
+
+    templates: values for the ``{name}`` in the text: bool, int, float, str, or lists (integer
+    lists may be NumPy arrays) of these. Raises FilterError (with its position) for a filter that
+    is wrong and Unimplemented for a part of the language that isn't there yet.
+    """
+    if not text or text.isspace():
+        return None
+    try:
+        if not text.isascii():
+            text.encode()
+        expression = Binder(text, schema, templates).run(parse(text))
+        root = rewrite(expression)
+    except Fault as fault:
+        raise _worded(text, fault) from None
+    except UnicodeEncodeError as error:
+        message = "cannot parse expression: the text isn't valid Unicode"
+        raise FilterError(message, position=error.start) from error
+    keys = None
+    if isinstance(root, Leaf) and root.column.name == schema.primary.name:
+        keys = _values_of(root, root.column.name)
+    always_true = isinstance(root, Literal) and root.value
+    return Plan(root.key, root, needs(root), keys, always_true=always_true)
+
+
+def key_values(plan: Plan, field_name: str) -> pa.Array | None:
+    """The only values of a field that rows passing the filter can have, if it says so.
+
+    That is the case if ``field == v`` or ``field in [...]`` stands alone or joined by ``and``.
+    The array is ascending, distinct, of the field's Arrow type, and may be empty (no row passes).
+    """
+    root: Node = plan.root
+    children = root.children if isinstance(root, And) else (root,)
+    for child in children:
+        values = _values_of(child, field_name)
+        if values is not None:
+            return values
+    return None
+
+
+def _values_of(node: Node, field_name: str) -> pa.Array | None:
+    if not isinstance(node, Compare | In) or node.negated:
+        return None
+    column = node.column
+    if column.name != field_name or not column.is_scalar:
+        return None
+    arrow_type = _ARROW_TYPES[column.type]
+    if isinstance(node, In):
+        values = node.values
+        return pa.array(values, arrow_type) if isinstance(values, np.ndarray) else values
+    if node.operator != "==":
+        return None
+    if column.type.is_integer:
+        limits = np.iinfo(arrow_type.to_pandas_dtype())
+        if not limits.min <= node.value <= limits.max:
+            return pa.array([], arrow_type)
+    return pa.array([node.value], arrow_type)
+
+
+def _worded(text: str, fault: Fault) -> FilterError:
+    shown = text
+    if len(text) > LONGEST_SHOWN_TEXT:
+        shown = f"{text[:LONGEST_SHOWN_TEXT]}… ({len(text)} characters)"
+        fault.reason = fault.reason.replace(text, shown)
+    reason = fault.reason
+    if fault.kind == "bare":
+        return FilterError(reason, position=fault.position)
+    if fault.kind in ("syntax", "leftover"):
+        line = text.count("\n", 0, fault.position) + 1
+        column = fault.position - (text.rfind("\n", 0, fault.position) + 1)
+        reason = f"line {line}:{column} {reason}"
+        if fault.kind == "leftover":
+            reason = f"invalid expression: {shown}, {reason}"
+    return FilterError(
+        f"cannot parse expression: {shown}, error: {reason}", position=fault.position
+    )

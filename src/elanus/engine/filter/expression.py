@@ -1,0 +1,292 @@
+"""The typed expression tree of a filter.
+
+Leaves are predicates on one column (or two); each can be ``negated``, which turns true into false
+and false into true and leaves unknown alone. After rewriting there is no Not above the leaves, so
+that the rest of a filter needs two-valued logic only: unknown and false are the same once nothing
+can negate them. ``key`` is the canonical text of a node; equal keys mean equal results. ``cost``
+is the rough price of a row in nanoseconds and orders the operands of ``and`` and ``or``.
+"""
+
+import hashlib
+from typing import Any, TypeAlias
+
+import msgspec
+import numpy as np
+
+from elanus.engine.filter.pattern import LikePattern
+from elanus.model.types import DataType
+
+LONGEST_KEY = 512
+"""Characters; a longer key is replaced by its digest."""
+
+COST_NUMBER = 1
+COST_STRING = 8
+COST_PATTERN = 60
+COST_ARRAY = 12
+COST_JSON = 1_000
+
+
+class Column(msgspec.Struct, frozen=True):
+    """What a predicate reads: a column, an element of an array column, or a path into JSON.
+
+    type: the type of the value that is read (of the element for an array element). item: the
+    element type of a whole array. path: the subscripts of a JSON path. element: the index of an
+    array element, or -1.
+    """
+
+    name: str
+    type: DataType
+    nullable: bool = False
+    item: DataType = DataType.NONE
+    path: tuple[str, ...] = ()
+    element: int = -1
+
+    @property
+    def key(self) -> str:
+        if self.path:
+            return f"{self.name}{list(self.path)!r}"
+        return self.name if self.element < 0 else f"{self.name}[{self.element}]"
+
+    @property
+    def is_json(self) -> bool:
+        return self.type is DataType.JSON
+
+    @property
+    def is_scalar(self) -> bool:
+        """A column whose rows are single values: not JSON, not an array or an element of one."""
+        return self.element < 0 and self.type not in (DataType.JSON, DataType.ARRAY)
+
+    @property
+    def cost(self) -> int:
+        if self.type is DataType.JSON:
+            return COST_JSON
+        base = COST_STRING if self.type is DataType.VARCHAR else COST_NUMBER
+        return base + COST_ARRAY if self.element >= 0 or self.type is DataType.ARRAY else base
+
+
+class Leaf(msgspec.Struct, frozen=True, kw_only=True):
+    """A predicate on ``column``."""
+
+    column: Column
+    negated: bool = False
+
+    @property
+    def key(self) -> str:
+        text = f"{self.column.key} {self.wording}"
+        return short_key(f"not({text})" if self.negated else text)
+
+    @property
+    def wording(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def cost(self) -> int:
+        return self.column.cost
+
+
+class Compare(Leaf, frozen=True, kw_only=True):
+    """``column operator value``; value has the column's type (on JSON any constant)."""
+
+    operator: str
+    value: Any
+
+    @property
+    def wording(self) -> str:
+        return f"{self.operator} {self.value!r}"
+
+
+class Between(Leaf, frozen=True, kw_only=True):
+    """``low < column < high``, each bound closed or not."""
+
+    low: Any
+    high: Any
+    low_closed: bool
+    high_closed: bool
+
+    @property
+    def wording(self) -> str:
+        left, right = "[" if self.low_closed else "(", "]" if self.high_closed else ")"
+        return f"between {left}{self.low!r}, {self.high!r}{right}"
+
+    @property
+    def cost(self) -> int:
+        return 2 * self.column.cost
+
+
+class In(Leaf, frozen=True, kw_only=True):
+    """``column in values``: distinct and ascending, as a NumPy array of the column's dtype or an
+    Arrow string array; a tuple of constants for JSON and of lists for whole arrays."""
+
+    values: Any
+
+    @property
+    def wording(self) -> str:
+        return f"in {_values_key(self.values)}"
+
+    @property
+    def cost(self) -> int:
+        return 4 * self.column.cost
+
+
+class Like(Leaf, frozen=True, kw_only=True):
+    """``column like pattern``."""
+
+    pattern: LikePattern
+
+    @property
+    def wording(self) -> str:
+        return f"like {self.pattern.source!r}"
+
+    @property
+    def cost(self) -> int:
+        return self.column.cost + (COST_PATTERN if self.pattern.kind == "general" else COST_STRING)
+
+
+class Arithmetic(Leaf, frozen=True, kw_only=True):
+    """``column arithmetic operand operator value``."""
+
+    arithmetic: str
+    operand: int | float
+    operator: str
+    value: Any
+
+    @property
+    def wording(self) -> str:
+        return f"{self.arithmetic} {self.operand!r} {self.operator} {self.value!r}"
+
+    @property
+    def cost(self) -> int:
+        return 6 * self.column.cost
+
+
+class Length(Leaf, frozen=True, kw_only=True):
+    """``array_length(column) operator value``."""
+
+    operator: str
+    value: int
+
+    @property
+    def wording(self) -> str:
+        return f"length {self.operator} {self.value}"
+
+
+class Contains(Leaf, frozen=True, kw_only=True):
+    """The array holds any of ``values``, or all of them; values as those of In."""
+
+    values: Any
+    every: bool
+
+    @property
+    def wording(self) -> str:
+        return f"contains {'all' if self.every else 'any'} {_values_key(self.values)}"
+
+    @property
+    def cost(self) -> int:
+        return 4 * self.column.cost
+
+
+class Exists(Leaf, frozen=True, kw_only=True):
+    """The JSON path leads to something that isn't empty. Never unknown: false on a null row."""
+
+    @property
+    def wording(self) -> str:
+        return "exists"
+
+
+class IsNull(Leaf, frozen=True, kw_only=True):
+    """The row is null. Never unknown."""
+
+    @property
+    def wording(self) -> str:
+        return "is null"
+
+    @property
+    def cost(self) -> int:
+        return COST_NUMBER
+
+
+class CompareColumns(Leaf, frozen=True, kw_only=True):
+    """``column operator other``."""
+
+    operator: str
+    other: Column
+
+    @property
+    def wording(self) -> str:
+        return f"{self.operator} column {self.other.key}"
+
+    @property
+    def cost(self) -> int:
+        return 2 * self.column.cost
+
+
+class Literal(msgspec.Struct, frozen=True):
+    """True or false for every row, null or not."""
+
+    value: bool
+    cost: int = 0
+
+    @property
+    def key(self) -> str:
+        return "true" if self.value else "false"
+
+
+class Not(msgspec.Struct, frozen=True):
+    """Only before rewriting."""
+
+    child: "Node"
+
+
+class Junction(msgspec.Struct, frozen=True):
+    """The common part of And and Or."""
+
+    children: tuple["Node", ...]
+    key: str = ""
+    cost: int = 0
+
+
+class And(Junction, frozen=True):
+    pass
+
+
+class Or(Junction, frozen=True):
+    pass
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A tree whose leaves all read the JSON column ``name``: it is decided per parsed document,
+    so that a document is parsed once however many predicates read it."""
+
+    name: str
+    child: "Node"
+
+    @property
+    def key(self) -> str:
+        return self.child.key  # type: ignore[union-attr]
+
+    @property
+    def cost(self) -> int:
+        return self.child.cost  # type: ignore[union-attr]
+
+
+Node: TypeAlias = Leaf | Literal | Not | And | Or | Document
+
+
+def short_key(text: str) -> str:
+    if len(text) <= LONGEST_KEY:
+        return text
+    return f"#{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
+
+
+def _values_key(values: Any) -> str:
+    if isinstance(values, tuple):
+        return repr(values)
+    if len(values) <= LONGEST_KEY // 16:
+        return repr(values.tolist())
+    digest = hashlib.blake2b(digest_size=16)
+    if isinstance(values, np.ndarray):
+        digest.update(np.ascontiguousarray(values))
+    else:
+        for buffer in values.buffers()[1:]:
+            digest.update(buffer)
+    return f"{len(values)} #{digest.hexdigest()}"

@@ -1,0 +1,47 @@
+"""What the binder holds on its stack: constants, columns, arithmetic on them, and predicates."""
+
+from typing import Any
+
+import msgspec
+
+from elanus.engine.filter.expression import Column, Node
+
+
+class Operand(msgspec.Struct, kw_only=True):
+    """Something with a place in the text: ``text[start:end]``."""
+
+    start: int
+    end: int
+
+
+class Constant(Operand, kw_only=True):
+    """literal: written as such, not computed. template: the name that gave it. missing: the
+    template has no value, which is a fault of whoever needs it."""
+
+    value: Any
+    literal: bool = True
+    template: str | None = None
+    missing: bool = False
+
+
+class Reference(Operand, kw_only=True):
+    column: Column
+
+
+class Computed(Operand, kw_only=True):
+    """``column operator operand``."""
+
+    column: Column
+    operator: str
+    operand: int | float
+
+
+class ArrayLength(Operand, kw_only=True):
+    column: Column
+
+
+class Predicate(Operand, kw_only=True):
+    """depth: levels of the tree under ``node``, itself included."""
+
+    node: Node
+    depth: int = 1

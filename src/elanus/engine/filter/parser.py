@@ -1,0 +1,305 @@
+"""The parser: tokens to an untyped syntax tree in postfix order.
+
+A Pratt parser over the operator table with its stack made explicit, so that neither a deep nest of
+parentheses nor a long chain can exhaust Python's recursion. Nodes come operands first; each says
+how many operands it takes. A chain of one ``and`` or ``or`` becomes one node with many operands.
+"""
+
+from typing import Any
+
+import msgspec
+
+from elanus.engine.filter.faults import Fault
+from elanus.engine.filter.lexer import INT64_MAX, Token, out_of_range, tokenize
+from elanus.engine.filter.operators import (
+    BINDING_LIKE,
+    BINDING_RANGE,
+    INFIX,
+    ORDERINGS,
+    PREFIX,
+    UNIMPLEMENTED_FUNCTIONS,
+)
+from elanus.errors import Unimplemented
+
+MAX_NESTING = 1_000
+"""Most open parentheses, brackets, calls and prefix operators at one place of a filter."""
+
+
+class Node(msgspec.Struct, frozen=True, gc=False):
+    """A node of the syntax tree over ``count`` operands before it.
+
+    kind: ``constant``, ``name``, ``path``, ``template``, ``list`` (with values, or over operands),
+    ``is null``, ``like``, ``range``, ``call``, ``prefix``, ``infix``. value: see the parser's
+    methods. start: where the node begins in the text; end: where its own last token ends, or
+    where the text of its operands ends.
+    """
+
+    kind: str
+    value: Any
+    count: int
+    start: int
+    end: int
+
+
+class _Pending:
+    """An operator that waits for its last operand, or an open bracket (``binding`` 0)."""
+
+    __slots__ = ("binding", "count", "kind", "start", "value")
+
+    def __init__(self, kind: str, value: Any, binding: int, count: int, start: int) -> None:
+        self.kind = kind
+        self.value = value
+        self.binding = binding
+        self.count = count
+        self.start = start
+
+
+def parse(text: str) -> list[Node]:
+    """The nodes of ``text`` in postfix order. Raises Fault and Unimplemented."""
+    return _Parser(tokenize(text)).run()
+
+
+class _Parser:
+    def __init__(self, tokens: list[Token]) -> None:
+        self._tokens = tokens
+        self._at = 0
+        self._output: list[Node] = []
+        self._pending: list[_Pending] = []
+
+    def run(self) -> list[Node]:
+        while True:
+            while not self._operand():
+                if len(self._pending) > MAX_NESTING:
+                    raise Fault(
+                        f"nested deeper than {MAX_NESTING} levels",
+                        self._tokens[self._at].start,
+                        "syntax",
+                    )
+            while True:
+                token = self._tokens[self._at]
+                if token.kind == "end":
+                    self._finish(token)
+                    return self._output
+                if self._continuation(token):
+                    break
+
+    def _emit(self, kind: str, value: Any, count: int, start: int, end: int) -> None:
+        self._output.append(Node(kind, value, count, start, end))
+
+    # Operand position ---------------------------------------------------------------------------
+
+    def _operand(self) -> bool:
+        """Take one token where an operand is due; True if the operand is complete."""
+        token = self._tokens[self._at]
+        kind, value = token.kind, token.value
+        self._at += 1
+        if kind == "constant":
+            if type(value) is int and value > INT64_MAX and not self._after_minus():
+                raise out_of_range(str(value), token.start)
+            self._emit("constant", value, 0, token.start, token.end)
+            return True
+        if kind == "name":
+            return self._name(token)
+        if kind == "path":
+            self._named("path", token)
+            return True
+        if kind == "list":
+            self._emit("list", value, 0, token.start, token.end)
+            return True
+        if kind == "op":
+            if value in PREFIX:
+                self._push("prefix", value, PREFIX[value], 1, token.start)
+                return False
+            if value == "(":
+                self._push("(", None, 0, 1, token.start)
+                return False
+            if value == "[":
+                return self._open("list", "]", token)
+            if value == "{":
+                self._template(token)
+                return True
+        raise self._unexpected(token)
+
+    def _after_minus(self) -> bool:
+        top = self._pending[-1] if self._pending else None
+        return top is not None and top.kind == "prefix" and top.value == "-"
+
+    def _push(self, kind: str, value: Any, binding: int, count: int, start: int) -> None:
+        self._pending.append(_Pending(kind, value, binding, count, start))
+
+    def _name(self, token: Token) -> bool:
+        following = self._tokens[self._at]
+        if following.kind == "op" and following.value == "(":
+            lowered = token.value.lower()
+            if lowered in UNIMPLEMENTED_FUNCTIONS and token.value in (lowered, lowered.upper()):
+                raise Unimplemented(f"{lowered} is not supported in filters yet")
+            self._at += 1
+            return self._open("call", ")", token)
+        if following.kind == "constant" and token.value.lower() in ("iso", "interval"):
+            raise Unimplemented(f"{token.value.lower()} is not supported in filters yet")
+        if following.kind == "op" and following.value == "[":
+            key = self._tokens[self._at + 1]
+            if key.kind == "name":
+                raise Fault(
+                    "json key must be enclosed in double quotes or single quotes: "
+                    f'"{token.value}[{key.value}]"',
+                    key.start,
+                )
+        self._named("name", token)
+        return True
+
+    def _named(self, kind: str, token: Token) -> None:
+        """A name or a path, with the ``is null`` that may follow it."""
+        self._emit(kind, token.value, 0, token.start, token.end)
+        following = self._tokens[self._at]
+        if following.kind == "null":
+            self._at += 1
+            self._emit("is null", following.value, 1, token.start, following.end)
+
+    def _open(self, kind: str, closing: str, token: Token) -> bool:
+        following = self._tokens[self._at]
+        value = token.value if kind == "call" else None
+        if following.kind == "op" and following.value == closing:
+            self._at += 1
+            self._emit(kind, value, 0, token.start, following.end)
+            return True
+        self._push(kind, value, 0, 1, token.start)
+        return False
+
+    def _template(self, token: Token) -> None:
+        name, closing = self._tokens[self._at], None
+        if name.kind == "name":
+            closing = self._tokens[self._at + 1]
+        if closing is None or closing.value != "}":
+            raise self._unexpected(closing or name)
+        self._at += 2
+        self._emit("template", name.value, 0, token.start, closing.end)
+
+    # Operator position --------------------------------------------------------------------------
+
+    def _continuation(self, token: Token) -> bool:
+        """Take what follows a complete operand; True if an operand is due next."""
+        if token.kind != "op":
+            raise self._leftover(token)
+        operator = token.value
+        binding = INFIX.get(operator)
+        if binding is not None:
+            self._infix(operator, binding, token)
+            return True
+        if operator == "not" and self._follows("in"):
+            self._at += 1
+            self._infix("not in", INFIX["in"], token)
+            return True
+        if operator == "like":
+            self._like(token)
+            return False
+        if operator == ",":
+            return self._comma(token)
+        if operator in (")", "]"):
+            self._close(token)
+            return False
+        raise self._leftover(token)
+
+    def _follows(self, operator: str) -> bool:
+        following = self._tokens[self._at + 1]
+        return following.kind == "op" and following.value == operator
+
+    def _infix(self, operator: str, binding: int, token: Token) -> None:
+        if operator in ORDERINGS and self._range(token):
+            return
+        self._at += 1
+        self._reduce(binding + 1)
+        top = self._pending[-1] if self._pending else None
+        if top is not None and top.binding == binding:
+            if operator == top.value and operator in ("and", "or"):
+                top.count += 1
+                return
+            self._reduce(binding)
+        self._push("infix", operator, binding, 2, token.start)
+
+    def _range(self, token: Token) -> bool:
+        """``< name <``: the beginning of a range chain, if that is what stands here."""
+        middle = self._tokens[self._at + 1]
+        if middle.kind not in ("name", "path"):
+            return False
+        second = self._tokens[self._at + 2]
+        if second.kind != "op" or second.value not in ORDERINGS:
+            return False
+        if second.value[0] != token.value[0]:
+            return False
+        self._reduce(BINDING_RANGE)
+        self._named(middle.kind, middle)
+        self._at += 3
+        self._push("range", (token.value, second.value), BINDING_RANGE, 3, token.start)
+        return True
+
+    def _like(self, token: Token) -> None:
+        pattern = self._tokens[self._at + 1]
+        if pattern.kind != "constant" or type(pattern.value) is not str:
+            raise self._unexpected(pattern)
+        self._at += 2
+        self._reduce(BINDING_LIKE)
+        self._emit("like", pattern.value, 1, token.start, pattern.end)
+
+    def _comma(self, token: Token) -> bool:
+        self._reduce(1)
+        top = self._pending[-1] if self._pending else None
+        if top is None:
+            raise self._leftover(token)
+        if top.kind == "(":
+            raise self._unexpected(token)
+        self._at += 1
+        following = self._tokens[self._at]
+        if top.kind == "list" and following.kind == "op" and following.value == "]":
+            return False  # one trailing comma
+        top.count += 1
+        return True
+
+    def _close(self, token: Token) -> None:
+        self._reduce(1)
+        top = self._pending.pop() if self._pending else None
+        if top is None:
+            raise self._leftover(token)
+        if (token.value == "]") != (top.kind == "list"):
+            raise self._unexpected(token)
+        self._at += 1
+        if top.kind != "(":
+            self._emit(top.kind, top.value, top.count, top.start, token.end)
+
+    def _reduce(self, binding: int) -> None:
+        """Emit the waiting operators that bind at least as tightly as ``binding``."""
+        pending = self._pending
+        while pending and pending[-1].binding >= binding:
+            top = pending.pop()
+            end = self._tokens[self._at - 1].end
+            self._emit(top.kind, top.value, top.count, top.start, end)
+
+    def _finish(self, end: Token) -> None:
+        self._reduce(1)
+        if self._pending:
+            raise Fault(f"missing the end of '{self._opening()}' at '<EOF>'", end.start, "syntax")
+
+    def _opening(self) -> str:
+        top = self._pending[-1]
+        return f"{top.value}(" if top.kind == "call" else "[" if top.kind == "list" else "("
+
+    # Faults -------------------------------------------------------------------------------------
+
+    def _unexpected(self, token: Token) -> Fault:
+        return Fault(f"mismatched input {self._shown(token)}", token.start, "syntax")
+
+    def _leftover(self, token: Token) -> Fault:
+        if self._pending and any(waiting.binding == 0 for waiting in self._pending):
+            return Fault(f"extraneous input {self._shown(token)}", token.start, "syntax")
+        return Fault(f"extraneous input {self._shown(token)}", token.start, "leftover")
+
+    @staticmethod
+    def _shown(token: Token) -> str:
+        if token.kind == "end":
+            return "'<EOF>'"
+        if token.kind == "list":
+            return "'['"
+        if token.kind == "null":
+            return "'is not null'" if token.value else "'is null'"
+        value = token.value[0] if token.kind == "path" else token.value
+        return f"'{str(value)[:40]}'"
