@@ -88,7 +88,8 @@ class WireColumn:
         any). None if the holder is one that is not served.
     valid: bool (rows,), or None if the client marked no nulls. Not checked against ``values``.
     element_holder: the oneof member that holds the elements of the rows of an Array, empty if no
-        row says. (Clients don't declare the element type.) dim: of a vector, as declared.
+        row says. element_type: of an Array, as declared: most clients leave it NONE.
+    dim: of a vector, as declared.
     """
 
     name: str
@@ -97,6 +98,7 @@ class WireColumn:
     values: Any
     valid: npt.NDArray[np.bool_] | None = None
     element_holder: str = ""
+    element_type: DataType = DataType.NONE
     is_dynamic: bool = False
     dim: int = 0
 
@@ -116,10 +118,11 @@ def decode_column(message: Any) -> WireColumn:
     data_type = _data_type(message.type, name)
     valid = packed(message, "valid_data")
     container = message.WhichOneof("field")
-    holder, values, element_holder, dim = "", None, "", 0
+    holder, values, element_holder, element_type, dim = "", None, "", DataType.NONE, 0
     if container == "scalars":
         holder = message.scalars.WhichOneof("data") or ""
         if holder == "array_data":
+            element_type = _data_type(message.scalars.array_data.element_type, name)
             element_holder, values = _decode_arrays(message.scalars.array_data, name)
         elif holder in _SENT_TYPES:
             values = _decode_scalars(getattr(message.scalars, holder), holder)
@@ -137,6 +140,7 @@ def decode_column(message: Any) -> WireColumn:
         values=values,
         valid=valid if len(valid) else None,
         element_holder=element_holder,
+        element_type=element_type,
         is_dynamic=message.is_dynamic,
         dim=dim,
     )
