@@ -21,6 +21,7 @@
     │   ├── DatabaseNotFound             800
     │   ├── DatabaseLimit                801
     │   ├── InvalidDatabaseName          802
+    │   ├── MetricNotFound              1200
     │   ├── AliasNotFound               1600
     │   ├── AliasConflict               1601
     │   ├── AliasExists                 1602
@@ -191,6 +192,13 @@ class InvalidDatabaseName(InputError):
 
     def __init__(self, message: str, database: str) -> None:
         super().__init__(f"{message}: invalid database name[database={database}]")
+
+
+class MetricNotFound(InputError):
+    code = 1200
+
+    def __init__(self, metric: str) -> None:
+        super().__init__(f"metric not found[metric={metric}]")
 
 
 class AliasNotFound(InputError):

@@ -25,10 +25,20 @@ MAX_PARAMS_BYTES = 102_400
 INT32_MAX = 2**31 - 1
 _META_KEYS = frozenset({"index_type", "metric_type", "mmap.enabled", "warmup", "dim"})
 _FLOAT_VECTOR_ONLY = frozenset(
-    "IVF_SQ8 IVF_PQ IVF_RABITQ HNSW_SQ HNSW_PQ HNSW_PRQ SCANN DISKANN AISAQ".split()
+    (
+        "IVF_SQ8",
+        "IVF_PQ",
+        "IVF_RABITQ",
+        "HNSW_SQ",
+        "HNSW_PQ",
+        "HNSW_PRQ",
+        "SCANN",
+        "DISKANN",
+        "AISAQ",
+    )
 )
 _OTHER_VECTORS = frozenset(
-    "BIN_FLAT BIN_IVF_FLAT MINHASH_LSH SPARSE_INVERTED_INDEX SPARSE_WAND".split()
+    ("BIN_FLAT", "BIN_IVF_FLAT", "MINHASH_LSH", "SPARSE_INVERTED_INDEX", "SPARSE_WAND")
 )
 _SCALAR_NAMES = {
     "INVERTED": "INVERTED",
@@ -41,7 +51,17 @@ _SCALAR_NAMES = {
     "NGRAM": "NGRAM",
     "RTREE": "RTREE",
 }
-_CAST_TYPES = frozenset("BOOL DOUBLE VARCHAR ARRAY_BOOL ARRAY_DOUBLE ARRAY_VARCHAR JSON".split())
+_AUTO_SCALARS = {
+    DataType.BOOL: "BITMAP",
+    DataType.FLOAT: "INVERTED",
+    DataType.DOUBLE: "INVERTED",
+    DataType.JSON: "INVERTED",
+}
+"""AUTOINDEX of the other scalars is HYBRID."""
+
+_CAST_TYPES = frozenset(
+    ("BOOL", "DOUBLE", "VARCHAR", "ARRAY_BOOL", "ARRAY_DOUBLE", "ARRAY_VARCHAR", "JSON")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +81,7 @@ VECTOR_TYPES = frozenset(_BUILD_PARAMS)
 
 @dataclass(frozen=True, slots=True)
 class ResolvedIndex:
-    """``params`` are complete and have only what the index uses; ``metric`` is None for a scalar."""
+    """``params`` are complete and only what the index uses; ``metric`` is None for a scalar."""
 
     index_type: str
     metric: MetricType | None
@@ -92,7 +112,7 @@ def resolve_index(field: FieldSchema, given: Mapping[str, str]) -> ResolvedIndex
         )
     if field.data_type.is_vector:
         return _resolve_vector(field, given, index_type, is_auto)
-    return _resolve_scalar(field, given, AUTOINDEX if is_auto else index_type, is_auto)
+    return _resolve_scalar(field, given, index_type, is_auto)
 
 
 def check_mmap(given: Mapping[str, str]) -> None:
@@ -173,7 +193,8 @@ def _resolve_scalar(
 ) -> ResolvedIndex:
     if index_type in VECTOR_TYPES | _FLOAT_VECTOR_ONLY | _OTHER_VECTORS:
         raise _invalid(f"index {index_type} only supports vector data type")
-    name = index_type if is_auto else _SCALAR_NAMES.get(index_type)
+    auto = _AUTO_SCALARS.get(field.data_type, "HYBRID")
+    name = auto if is_auto else _SCALAR_NAMES.get(index_type)
     if name is None:
         raise _unknown_type(index_type)
     fault = None if is_auto else _applicability(name, field)

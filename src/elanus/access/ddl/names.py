@@ -14,9 +14,30 @@ _PARTITION_WORD = re.compile(r"[A-Za-z0-9_\-]*\Z")
 _INDEX_WORD = re.compile(r"[A-Za-z0-9_\[\]]*\Z")
 
 KEYWORDS = frozenset(
-    """and or not in like exists is null true false json_contains json_contains_all
-    json_contains_any array_contains array_contains_all array_contains_any array_length
-    text_match phrase_match random_sample interval iso""".split()
+    (
+        "and",
+        "or",
+        "not",
+        "in",
+        "like",
+        "exists",
+        "is",
+        "null",
+        "true",
+        "false",
+        "json_contains",
+        "json_contains_all",
+        "json_contains_any",
+        "array_contains",
+        "array_contains_all",
+        "array_contains_any",
+        "array_length",
+        "text_match",
+        "phrase_match",
+        "random_sample",
+        "interval",
+        "iso",
+    )
 )
 """Words of the filter language, in lower case; they can't name a field."""
 

@@ -1,4 +1,4 @@
-"""Properties: text by key. Most of them are stored as they come; the coordinator checks the rest."""
+"""Properties: text by key. Most are stored as they come; the coordinator checks the others."""
 
 from collections.abc import Mapping
 

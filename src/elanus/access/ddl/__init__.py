@@ -1,0 +1,28 @@
+"""Handlers of everything but reading and writing rows: definitions, loading, flushing, operation."""
+
+from elanus.access.ddl import (
+    aliases,
+    alter,
+    collections,
+    databases,
+    flushing,
+    indexes,
+    loading,
+    partitions,
+    segments,
+    server,
+)
+
+HANDLERS = {
+    **server.HANDLERS,
+    **databases.HANDLERS,
+    **collections.HANDLERS,
+    **alter.HANDLERS,
+    **partitions.HANDLERS,
+    **aliases.HANDLERS,
+    **indexes.HANDLERS,
+    **loading.HANDLERS,
+    **flushing.HANDLERS,
+    **segments.HANDLERS,
+}
+"""Method name → handler, for :class:`elanus.access.dispatch.Dispatcher`."""
