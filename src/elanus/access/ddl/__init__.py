@@ -1,4 +1,4 @@
-"""Handlers of everything but reading and writing rows: definitions, loading, flushing, operation."""
+"""Handlers of everything but reading and writing rows."""
 
 from elanus.access.ddl import (
     aliases,

@@ -10,7 +10,7 @@ from elanus.errors import CollectionNotFound, InvalidParameter, Rejected, Unimpl
 from elanus.model.catalog import CollectionInfo
 from elanus.model.types import SegmentLevel
 from elanus.services.messages import FlushTicket
-from elanus.wire.protocol import common, milvus, schema
+from elanus.wire.protocol import milvus, schema
 from elanus.wire.status import success
 
 EXECUTING, COMPLETED = 1, 2  # CompactionState
@@ -85,27 +85,12 @@ async def _all_collections(proxy: Proxy, database: str = "") -> list[CollectionI
 async def flush_all(proxy: Proxy, request: Any, context: CallContext) -> Any:
     """Flushes every collection, of one database if the request names one."""
     timestamp = await proxy.coordinator.allocate_timestamps()
-    tickets: list[FlushTicket] = []
     for info in await _all_collections(proxy, request.db_name):
         try:
-            tickets += await proxy.coordinator.flush(info.collection_id)
+            await proxy.coordinator.flush(info.collection_id)
         except CollectionNotFound:
-            continue  # dropped meanwhile
-    response = milvus.FlushAllResponse(status=success(), flush_all_ts=timestamp)
-    for ticket in tickets:
-        message = response.flush_all_msgs[ticket.vchannel]
-        message.properties["_tt"] = _base36(ticket.flush_ts)
-    return response
-
-
-def _base36(number: int) -> str:
-    """The form that message properties of Milvus's log have for numbers."""
-    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
-    text = ""
-    while number:
-        number, digit = divmod(number, 36)
-        text = digits[digit] + text
-    return text or "0"
+            pass  # dropped meanwhile
+    return milvus.FlushAllResponse(status=success(), flush_all_ts=timestamp)
 
 
 async def get_flush_all_state(proxy: Proxy, request: Any, context: CallContext) -> Any:

@@ -261,20 +261,8 @@ def _json_params(field: FieldSchema, given: Mapping[str, str]) -> dict[str, str]
     return params
 
 
-ALTERABLE = ("mmap.enabled", "indexoffsetcache.enabled", "warmup")
-
-
-def check_alteration(
-    index_type: str, properties: Mapping[str, str], delete_keys: list[str]
-) -> None:
-    """What AlterIndex may set or delete. Raises InvalidParameter or Rejected."""
-    if properties and delete_keys:
-        raise InvalidParameter("cannot provide both DeleteKeys and ExtraParams")
-    if not properties and not delete_keys:
-        raise InvalidParameter("no properties or delete keys provided")
-    for key in [*properties, *delete_keys]:
-        if key not in ALTERABLE:
-            raise InvalidParameter(f"{key} is not a configable index property")
+def check_alteration(index_type: str, properties: Mapping[str, str]) -> None:
+    """What AlterIndex may set depends on the index's type. Raises InvalidParameter or Rejected."""
     check_mmap(properties)
     if "mmap.enabled" in properties and index_type == "STL_SORT":
         raise InvalidParameter(f"index type {index_type} does not support mmap")

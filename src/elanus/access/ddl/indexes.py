@@ -14,10 +14,9 @@ from elanus.access.ddl.index_parameters import (
     check_alteration,
     resolve_index,
 )
-from elanus.access.ddl.lookup import NOT_LOADED, find_collection, load_progress
+from elanus.access.ddl.lookup import find_collection
 from elanus.access.proxy import Proxy
 from elanus.errors import (
-    CollectionAlreadyLoaded,
     IndexNotFound,
     InvalidParameter,
     Rejected,
@@ -37,11 +36,9 @@ async def create_index(proxy: Proxy, request: Any, context: CallContext) -> Any:
     if field.is_dynamic and field.name != request.field_name:
         given.setdefault("json_path", request.field_name)
     resolved = resolve_index(field, given)
-    if request.index_name.strip():
-        limit = proxy.settings.proxy.max_name_length
-        name = names.index_name(request.index_name, limit)
-    else:
-        name = _default_name(field, resolved)
+    name = request.index_name.strip()
+    if name:
+        name = names.index_name(name, proxy.settings.proxy.max_name_length)
     await proxy.coordinator.create_index(
         IndexInfo(
             index_id=0,
@@ -97,11 +94,6 @@ def _indexed_field(info: CollectionInfo, name: str, given: dict[str, str]) -> Fi
     if dynamic is not None and name and "json_cast_type" in given:
         return dynamic
     raise Rejected(f"cannot create index on non-exist field: {name}, collection = {info.name}")
-
-
-def _default_name(field: FieldSchema, resolved: ResolvedIndex) -> str:
-    path = resolved.params.get("json_path", field.name)
-    return field.name if path == field.name else f"{field.name}{path}"
 
 
 def _shown_params(given: dict[str, str], resolved: ResolvedIndex) -> dict[str, str]:
@@ -226,40 +218,23 @@ async def alter_index(proxy: Proxy, request: Any, context: CallContext) -> Any:
     index = (await _wanted(proxy, info, request))[0]
     properties = pairs_to_dict(request.extra_params)
     delete_keys = list(request.delete_keys)
-    check_alteration(index.index_type, properties, delete_keys)
-    if await _is_loaded(proxy, info):
-        raise CollectionAlreadyLoaded(
-            "can't alter index on loaded collection, please release the collection first",
-            info.name,
-        )
+    check_alteration(index.index_type, properties)
     await proxy.coordinator.alter_index(info.collection_id, index.name, properties, delete_keys)
     return success()
 
 
 async def drop_index(proxy: Proxy, request: Any, context: CallContext) -> Any:
-    """A missing index is fine."""
+    """A missing index is fine. Without a name it is the index of the field, or the only one."""
     info = await find_collection(proxy, context, request.collection_name)
-    try:
-        found = await _wanted(proxy, info, request)
-    except IndexNotFound:
-        return success()
-    if len(found) > 1:
-        raise InvalidParameter(
-            f"ambiguous index name, collection {info.name} has the indexes "
-            f"{', '.join(index.name for index in found)}; name one of them"
-        )
-    index = found[0]
-    if index.metric_type is not None and await _is_loaded(proxy, info):
-        raise InvalidParameter(
-            f"vector index cannot be dropped on loaded collection: {info.collection_id}"
-        )
-    await proxy.coordinator.drop_index(info.collection_id, index.name)
+    name = request.index_name
+    if not name and request.field_name:
+        try:
+            found = await _wanted(proxy, info, request)
+        except IndexNotFound:
+            return success()
+        name = found[0].name
+    await proxy.coordinator.drop_index(info.collection_id, name)
     return success()
-
-
-async def _is_loaded(proxy: Proxy, info: CollectionInfo) -> bool:
-    load = await proxy.coordinator.load_info(info.collection_id)
-    return load is not None and load_progress(load, load.partition_ids) != NOT_LOADED
 
 
 HANDLERS = {

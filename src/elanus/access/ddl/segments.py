@@ -47,9 +47,10 @@ def _row_count(
     flushed: list[SegmentInfo], growing: list[GrowingInfo], partition_id: int | None = None
 ) -> list[Any]:
     """Rows that were inserted, deleted ones among them, as Milvus counts them."""
+    segments: list[SegmentInfo | GrowingInfo] = [*flushed, *growing]
     rows = sum(
         segment.row_count
-        for segment in (*flushed, *growing)
+        for segment in segments
         if partition_id is None or segment.partition_id == partition_id
     )
     return [common.KeyValuePair(key="row_count", value=str(rows))]
@@ -112,8 +113,9 @@ async def get_query_segment_info(proxy: Proxy, request: Any, context: CallContex
         for index in await proxy.coordinator.list_indexes(info.collection_id)
         if index.metric_type is not None
     ]
+    segments: list[SegmentInfo | GrowingInfo] = [*flushed, *growing]
     infos = []
-    for segment in (*flushed, *growing):
+    for segment in segments:
         if load.partition_ids and segment.partition_id not in load.partition_ids:
             continue
         index = None
