@@ -17,7 +17,10 @@ from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema, ar
 from elanus.model.types import DataType
 from elanus.wire.columns import WireColumn, require_holder
 
-_NARROW = {DataType.INT8: np.int8, DataType.INT16: np.int16}
+_NARROW: dict[DataType, type[np.int8] | type[np.int16]] = {
+    DataType.INT8: np.int8,
+    DataType.INT16: np.int16,
+}
 
 
 def checked_values(field: FieldSchema, column: WireColumn, json_max_length: int) -> pa.Array:
@@ -119,12 +122,6 @@ def _vectors(field: FieldSchema, vectors: Any) -> pa.Array:
 
 
 def _arrays(field: FieldSchema, column: WireColumn) -> pa.Array:
-    if column.element_type is not field.element_type:
-        raise InvalidParameter(
-            f"field '{field.name}' is illegal, array type mismatch",
-            expected=f"need array of {field.element_type.milvus_name}",
-            actual=f"got array of {column.element_type.milvus_name}",
-        )
     rows = column.values
     lengths = pc.list_value_length(rows).to_numpy()
     too_long = np.flatnonzero(lengths > field.max_capacity)
@@ -136,6 +133,8 @@ def _arrays(field: FieldSchema, column: WireColumn) -> pa.Array:
             expected="valid length array",
             actual="array length exceeds max capacity",
         )
+    if not column.element_holder:  # no row has an element that would tell their type
+        return rows.cast(arrow_type(field))
     elements = _scalars(field.element_type, field, rows.values)
     return pa.ListArray.from_arrays(rows.offsets, elements, type=arrow_type(field))
 

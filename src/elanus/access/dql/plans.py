@@ -1,0 +1,67 @@
+"""Filters compiled once: plans cached by collection, its last change, and text.
+
+Plans with template values are not cached, since their constants differ from request to request.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+
+from elanus.access.proxy import Proxy
+from elanus.engine.filter.compile import compile_filter
+from elanus.engine.filter.plan import Plan
+from elanus.errors import FilterError
+from elanus.model.catalog import CollectionInfo
+from elanus.wire.templates import decode_templates
+
+MAX_CACHED_TEXT = 4_096
+"""Characters; longer filters (lists of thousands of keys) would not pay for their place."""
+_SUFFIX = ": invalid parameter"
+
+
+def compile_plan(
+    proxy: Proxy,
+    collection: CollectionInfo,
+    text: str,
+    templates: Any,
+    *,
+    purpose: str = "query",
+) -> Plan | None:
+    """The plan of a filter; None for a blank one, which every row passes.
+
+    templates: ``expr_template_values`` of the request. Raises FilterError that begins with
+    ``failed to create <purpose> plan``.
+    """
+    if not text:
+        return None
+    if templates or len(text) > MAX_CACHED_TEXT:
+        return _compile(collection, text, decode_templates(templates), purpose)
+    key = (collection.collection_id, collection.updated_ts, text)
+    plan: Plan | None = proxy.plans.get(key)
+    if plan is None:
+        plan = _compile(collection, text, {}, purpose)
+        if plan is not None and not plan.is_random:
+            proxy.plans.put(key, plan)
+    return plan
+
+
+def key_plan(collection: CollectionInfo, keys: pa.Array) -> Plan:
+    """The plan of ``pk in keys``; int64 or string Arrow array."""
+    values = keys.to_numpy() if pa.types.is_integer(keys.type) else keys.to_pylist()
+    plan = compile_filter(
+        f"{collection.schema.primary.name} in {{keys}}", collection.schema, {"keys": values}
+    )
+    assert plan is not None
+    return plan
+
+
+def _compile(
+    collection: CollectionInfo, text: str, values: dict[str, Any], purpose: str
+) -> Plan | None:
+    try:
+        return compile_filter(text, collection.schema, values)
+    except FilterError as error:
+        reason = error.message.removesuffix(_SUFFIX)
+        raise FilterError(
+            f"failed to create {purpose} plan: {reason}", position=error.position
+        ) from error

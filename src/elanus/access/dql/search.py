@@ -1,0 +1,228 @@
+"""Search: the nearest rows to each query vector.
+
+A request is planned (field, metric, parameters, filter, partitions) from what the proxy knows, and
+then asked of all shards at one guarantee timestamp. HybridSearch plans its sub-requests with the
+same code.
+"""
+
+import math
+import uuid
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from elanus.access.context import CallContext
+from elanus.access.dql import consistency, parameters
+from elanus.access.dql.fan_out import ReadScope, search_shards
+from elanus.access.dql.index_parameters import check_index_parameters
+from elanus.access.dql.output import resolve_output
+from elanus.access.dql.parameters import IteratorPage, SearchParameters
+from elanus.access.dql.plans import compile_plan
+from elanus.access.dql.scope import (
+    find_meta,
+    loaded_partitions,
+    named_partitions,
+    pruned_partitions,
+)
+from elanus.access.dql.vectors import request_vectors
+from elanus.access.meta_cache import CollectionMeta
+from elanus.access.proxy import Proxy
+from elanus.engine.filter.plan import Plan
+from elanus.engine.rank import round_scores
+from elanus.errors import IndexNotFound, InvalidParameter, Rejected, Unimplemented
+from elanus.model.catalog import CollectionInfo, IndexInfo
+from elanus.model.reads import Hits, VectorQuery
+from elanus.model.schema import FieldSchema
+from elanus.model.types import MetricType
+from elanus.runtime.world import World
+from elanus.wire.results import IteratorState, search_results
+from elanus.wire.schema import pairs_to_dict
+
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+ACTION = "failed to search"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSearch:
+    """A search that has been checked. ``partition_ids`` empty means all."""
+
+    parameters: SearchParameters
+    query: VectorQuery
+    plan: Plan | None
+    partition_ids: tuple[int, ...]
+
+
+async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
+    """SearchRequest → SearchResults."""
+    _refuse_unsupported(request)
+    meta = await find_meta(proxy, context, request.collection_name)
+    collection = meta.info
+    output = resolve_output(request.output_fields, collection.schema)
+    planned = await plan_search(proxy, meta, request, context)
+    given = planned.parameters
+    instant = await consistency.resolve(
+        consistency.Wish.of(request),
+        collection,
+        proxy.coordinator,
+        proxy.world.clock,
+        proxy.settings.common,
+        is_iterator=given.is_iterator,
+    )
+    scope = ReadScope(
+        collection,
+        planned.plan,
+        planned.partition_ids,
+        instant,
+        output.fields,
+        given.ignore_growing,
+    )
+    answer = await search_shards(proxy, scope, planned.query, context, offset=given.offset)
+    iterator = None
+    if given.page is not None:
+        iterator = _iterator_state(proxy.world, given.page, answer.hits, planned.query.metric)
+    return search_results(
+        collection.schema,
+        _rounded(answer.hits, given.round_decimal),
+        answer.rows,
+        output.fields,
+        collection_name=request.collection_name,
+        output_fields=output.shown,
+        dynamic_keys=output.dynamic_keys,
+        session_ts=answer.read_ts,
+        iterator=iterator,
+    )
+
+
+async def plan_search(
+    proxy: Proxy,
+    meta: CollectionMeta,
+    request: Any,
+    context: CallContext,
+    *,
+    default_limit: int | None = None,
+    partition_names: Any = None,
+) -> PlannedSearch:
+    """Checks one SearchRequest against its collection.
+
+    default_limit, partition_names: of the hybrid search that the request is part of.
+    """
+    collection = meta.info
+    limits = proxy.settings.quota_and_limits.limits
+    given = parameters.parse_search(
+        pairs_to_dict(request.search_params), limits, nq=request.nq, default_limit=default_limit
+    )
+    parameters.check_collection_id(given.collection_id, collection.collection_id)
+    field = anns_field(collection, given.anns_field)
+    plan = compile_plan(proxy, collection, request.dsl, request.expr_template_values)
+    names = request.partition_names if partition_names is None else partition_names
+    wanted = named_partitions(collection, names) or pruned_partitions(collection, plan)
+    partition_ids = await loaded_partitions(proxy, collection, wanted, ACTION)
+    if request.WhichOneof("search_input") != "ids":
+        parameters.check_nq(request.nq, limits)
+    vectors = await request_vectors(proxy, collection, field, request, context)
+    parameters.check_nq(len(vectors), limits)
+    if request.nq and request.nq != len(vectors):
+        raise InvalidParameter(
+            "nq does not equal the number of query vectors",
+            expected=str(request.nq),
+            actual=str(len(vectors)),
+        )
+    return PlannedSearch(given, _vector_query(meta, field, given, vectors), plan, partition_ids)
+
+
+def anns_field(collection: CollectionInfo, name: str) -> FieldSchema:
+    """The vector field to search, by default the only one."""
+    schema = collection.schema
+    if not name:
+        if len(schema.vector_fields) > 1:
+            raise Rejected(
+                "multiple anns_fields exist, please specify a anns_field in search_params"
+            )
+        return schema.vector_fields[0]
+    field = schema.by_name.get(name)
+    if field is None:
+        raise InvalidParameter(
+            f"failed to create query plan: failed to get field schema by name: "
+            f"fieldName({name}) not found"
+        )
+    if not field.data_type.is_vector:
+        raise InvalidParameter(
+            f"failed to create query plan: field ({name}) to search is not of vector data type"
+        )
+    return field
+
+
+def _refuse_unsupported(request: Any) -> None:
+    if request.function_score.functions:
+        raise Unimplemented("function_score in search is not supported yet: service unimplemented")
+    if request.HasField("highlighter"):
+        raise Unimplemented("highlighter is not supported yet: service unimplemented")
+
+
+def _vector_query(
+    meta: CollectionMeta, field: FieldSchema, given: SearchParameters, vectors: Any
+) -> VectorQuery:
+    index = meta.index_by_field.get(field.name)
+    if index is None or index.metric_type is None:
+        raise IndexNotFound(collection=meta.info.name)
+    metric = _metric(index, given.metric)
+    parameters.check_range(metric, given.radius, given.range_filter)
+    query = VectorQuery(
+        field_name=field.name,
+        metric=metric,
+        vectors=vectors,
+        top_k=given.top_k,
+        params=check_index_parameters(
+            index.index_type,
+            given.index,
+            top_k=given.top_k,
+            unbounded=given.radius is None and not given.is_iterator,
+        ),
+        radius=given.radius,
+        range_filter=given.range_filter,
+    )
+    if given.page is not None and given.page.last_bound is not None:
+        return _beyond(query, given.page.last_bound)
+    return query
+
+
+def _metric(index: IndexInfo, given: str) -> MetricType:
+    assert index.metric_type is not None
+    if given and given != index.metric_type:
+        raise InvalidParameter(
+            "metric type not match", expected=str(index.metric_type), actual=given
+        )
+    return index.metric_type
+
+
+def _beyond(query: VectorQuery, bound: float) -> VectorQuery:
+    """The query without the hits up to the score ``bound``: a range search from the next float32
+    on."""
+    if query.metric.larger_is_better:
+        edge = float(np.nextafter(np.float32(bound), np.float32(-np.inf)))
+        inner = edge if query.range_filter is None else min(edge, query.range_filter)
+        outer = -math.inf if query.radius is None else query.radius
+    else:
+        edge = float(np.nextafter(np.float32(bound), np.float32(np.inf)))
+        inner = edge if query.range_filter is None else max(edge, query.range_filter)
+        outer = math.inf if query.radius is None else query.radius
+    return replace(query, radius=outer, range_filter=inner)
+
+
+def _iterator_state(
+    world: World, page: IteratorPage, hits: Hits, metric: MetricType
+) -> IteratorState:
+    """The state after a page: its worst score, or the old bound if it is empty."""
+    token = page.token or str(uuid.UUID(int=world.random.getrandbits(128), version=4))
+    if len(hits.scores):
+        bound = float(hits.scores[-1])
+    elif page.last_bound is not None:
+        bound = page.last_bound
+    else:
+        bound = FLOAT32_MAX if metric.larger_is_better else -FLOAT32_MAX
+    return IteratorState(token, bound)
+
+
+def _rounded(hits: Hits, decimals: int) -> Hits:
+    return hits if decimals < 0 else replace(hits, scores=round_scores(hits.scores, decimals))

@@ -1,0 +1,78 @@
+"""The query vectors of a search: sent along, or those of rows that are named by primary key."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from elanus.access.context import CallContext
+from elanus.access.dql import consistency
+from elanus.access.dql.fan_out import ReadScope, query_shards
+from elanus.access.dql.plans import key_plan
+from elanus.access.proxy import Proxy
+from elanus.errors import InvalidParameter, Rejected
+from elanus.model.catalog import CollectionInfo
+from elanus.model.schema import FieldSchema, arrow_type
+from elanus.model.types import DataType
+from elanus.wire.columns import decode_ids
+from elanus.wire.placeholders import decode_vectors
+
+
+async def request_vectors(
+    proxy: Proxy,
+    collection: CollectionInfo,
+    field: FieldSchema,
+    request: Any,
+    context: CallContext,
+) -> npt.NDArray[np.float32]:
+    """float32 (nq, dim), C-contiguous. Raises InvalidParameter or Rejected."""
+    if request.WhichOneof("search_input") == "ids":
+        keys = decode_ids(request.ids)
+        return await _vectors_of_rows(proxy, collection, field, keys, request, context)
+    if field.data_type is not DataType.FLOAT_VECTOR:
+        raise InvalidParameter(f"field {field.name} can't be searched by a float vector")
+    return decode_vectors(request.placeholder_group, field.name, field.dim)
+
+
+async def _vectors_of_rows(
+    proxy: Proxy,
+    collection: CollectionInfo,
+    field: FieldSchema,
+    keys: pa.Array,
+    request: Any,
+    context: CallContext,
+) -> npt.NDArray[np.float32]:
+    primary = collection.schema.primary
+    if keys.type != arrow_type(primary):
+        raise InvalidParameter(
+            "the type of the ids must be that of the primary key",
+            expected=primary.data_type.milvus_name,
+            actual=str(keys.type),
+        )
+    if pc.count_distinct(keys).as_py() != len(keys):
+        raise InvalidParameter("duplicate IDs found in search request")
+    instant = await consistency.resolve(
+        consistency.Wish.of(request),
+        collection,
+        proxy.coordinator,
+        proxy.world.clock,
+        proxy.settings.common,
+    )
+    scope = ReadScope(
+        collection, key_plan(collection, keys), (), instant, (primary.name, field.name)
+    )
+    rows = (await query_shards(proxy, scope, context)).rows
+    positions = pc.index_in(keys, value_set=rows.column(primary.name))
+    if positions.null_count:
+        missing = keys.filter(positions.is_null()).to_pylist()
+        raise Rejected(
+            "some of the provided primary key IDs do not exist: missing IDs = "
+            f"[{' '.join(map(str, missing))}]"
+        )
+    vectors = rows.column(field.name).take(positions)
+    if vectors.null_count:
+        raise Rejected(f"some of the rows have no vector in field {field.name}")
+    flat = vectors.flatten().to_numpy()
+    return np.ascontiguousarray(flat, np.float32).reshape(len(keys), field.dim)
