@@ -4,7 +4,7 @@ import msgspec
 
 from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import Context
-from elanus.coordinator.root.names import resolve_id
+from elanus.coordinator.root.names import require_known, resolve_id
 from elanus.coordinator.streaming.channels import Channels
 from elanus.errors import CollectionAlreadyLoaded, InvalidParameter, Rejected
 from elanus.model.catalog import CollectionInfo, IndexInfo
@@ -121,7 +121,7 @@ class IndexDefinitions:
 
     async def list_indexes(self, collection_id: int) -> list[IndexInfo]:
         """In the order of their creation."""
-        resolve_id(self._catalog, collection_id)
+        require_known(self._catalog, collection_id)
         return list(self._catalog.indexes(collection_id))
 
     async def _announce(self, collection_id: int) -> None:

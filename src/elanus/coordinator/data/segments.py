@@ -5,15 +5,13 @@ together or not at all; sent twice, it changes nothing the second time, whatever
 its segments since; a dropped collection or partition gets nothing back.
 """
 
-from dataclasses import dataclass
-
 import msgspec
 
 from elanus.coordinator.catalog import MAX_TRANSACTION_OPERATIONS, Catalog, Change
 from elanus.coordinator.context import Context
 from elanus.coordinator.dropping import drop_segments
 from elanus.coordinator.records import CollectionState
-from elanus.coordinator.root.names import resolve_id
+from elanus.coordinator.root.names import require_known, resolve_id
 from elanus.coordinator.streaming.channels import Channels
 from elanus.errors import CollectionNotFound, InternalError
 from elanus.model.catalog import (
@@ -25,9 +23,6 @@ from elanus.model.catalog import (
 )
 from elanus.model.types import SegmentState
 from elanus.services.messages import FlushCommit, FlushTicket, VchannelRecovery
-
-MAX_TICKETS = 4_096
-"""Flushes whose tickets are remembered; an older one is judged by its checkpoint alone."""
 
 
 def owner_of(catalog: Catalog, vchannel: str) -> CollectionInfo | None:
@@ -50,10 +45,9 @@ def flush_change(
     partitions = {ALL_PARTITIONS, *(p.partition_id for p in collection.partitions)}
     puts: list[SegmentInfo | ChannelCheckpoint] = []
     for segment in (*commit.segments, *commit.deltas):
-        if segment.segment_id in known:
+        # The checkpoint rules out late copies of commits whose segments have come and gone.
+        if segment.segment_id in known or segment.max_ts <= checkpoint.timestamp:
             continue
-        if segment.max_ts <= checkpoint.timestamp and segment in commit.segments:
-            continue  # a late copy of a commit whose segment has come and gone
         state = SegmentState.FLUSHED
         dropped_at_ms = 0
         if segment.partition_id not in partitions:
@@ -63,15 +57,14 @@ def flush_change(
                 segment, state=state, dropped_at_ms=dropped_at_ms, version=max(segment.version, 1)
             )
         )
-    if commit.checkpoint.position > checkpoint.position:
-        puts.append(commit.checkpoint)
+    advanced = ChannelCheckpoint(
+        vchannel=checkpoint.vchannel,
+        position=max(commit.checkpoint.position, checkpoint.position),
+        timestamp=max(commit.checkpoint.timestamp, checkpoint.timestamp),
+    )
+    if advanced != checkpoint:
+        puts.append(advanced)
     return Change(put=puts)
-
-
-@dataclass(frozen=True)
-class _Ticket:
-    vchannel: str
-    segment_ids: tuple[int, ...]
 
 
 class Segments:
@@ -79,7 +72,6 @@ class Segments:
         self._context = context
         self._catalog = context.catalog
         self._channels = channels
-        self._tickets: dict[tuple[str, int], _Ticket] = {}
 
     async def commit_flush(self, commit: FlushCommit) -> None:
         """Raises CollectionNotFound if the collection was dropped."""
@@ -125,7 +117,7 @@ class Segments:
         ]
 
     async def list_segments(self, collection_id: int) -> list[SegmentInfo]:
-        resolve_id(self._catalog, collection_id)
+        require_known(self._catalog, collection_id)
         return [
             segment
             for segment in self._catalog.segments(collection_id)
@@ -133,28 +125,14 @@ class Segments:
         ]
 
     async def flush(self, collection_id: int) -> list[FlushTicket]:
-        tickets = await self._channels.seal(resolve_id(self._catalog, collection_id))
-        for ticket in tickets:
-            self._tickets[ticket.vchannel, ticket.flush_ts] = _Ticket(
-                ticket.vchannel, ticket.segment_ids
-            )
-        while len(self._tickets) > MAX_TICKETS:
-            del self._tickets[next(iter(self._tickets))]
-        return tickets
+        return await self._channels.seal(resolve_id(self._catalog, collection_id))
 
     async def is_flushed(self, collection_id: int, flush_ts: int) -> bool:
-        """Everything that was written at or before ``flush_ts`` is in object storage."""
+        """Everything that was written at or before ``flush_ts`` is in object storage: that is
+        what the checkpoints of the shards say."""
         info = resolve_id(self._catalog, collection_id)
-        return all(self._is_flushed(info, vchannel, flush_ts) for vchannel in info.vchannels)
-
-    def _is_flushed(self, info: CollectionInfo, vchannel: str, flush_ts: int) -> bool:
-        if self._catalog.checkpoint(vchannel).timestamp >= flush_ts:
-            return True
-        known = self._catalog.tables.segments.get(info.collection_id, {})
-        return any(
-            ticket.segment_ids and all(segment_id in known for segment_id in ticket.segment_ids)
-            for (name, ts), ticket in self._tickets.items()
-            if name == vchannel and ts >= flush_ts
+        return all(
+            self._catalog.checkpoint(vchannel).timestamp >= flush_ts for vchannel in info.vchannels
         )
 
     async def drop_orphans(self, collection_id: int) -> None:

@@ -1,6 +1,7 @@
 """From users' names to records: databases, collections and their aliases."""
 
 from elanus.coordinator.catalog import Catalog
+from elanus.coordinator.records import CollectionState
 from elanus.errors import CollectionNotFound, DatabaseNotFound
 from elanus.model.catalog import CollectionInfo, DatabaseInfo
 
@@ -40,6 +41,14 @@ def resolve_id(catalog: Catalog, collection_id: int) -> CollectionInfo:
     if found is None:
         raise CollectionNotFound("", collection_id)
     return found
+
+
+def require_known(catalog: Catalog, collection_id: int) -> CollectionInfo:
+    """As :func:`resolve_id`, for other roles: a collection that is being created counts too."""
+    record = catalog.tables.collections.get(collection_id)
+    if record is None or record.state is CollectionState.DROPPING:
+        raise CollectionNotFound("", collection_id)
+    return record.info
 
 
 def aliases_of(catalog: Catalog, collection_id: int) -> list[str]:

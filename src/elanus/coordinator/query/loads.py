@@ -1,0 +1,257 @@
+"""What is loaded: users' wishes as records, and one worker per loaded collection that brings the
+query side there.
+
+A worker sleeps until something concerns it (load, release, flush commit, compaction, index, drop)
+and then makes rounds until one succeeds. What users see of it: state, progress, and the reason
+while it isn't ready. After a restart the records say what to load again.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
+import structlog
+
+from elanus.coordinator.catalog import Change
+from elanus.coordinator.context import Context
+from elanus.coordinator.query.shard import LoadedShard, reason_of
+from elanus.coordinator.query.wishes import check_indexes, with_load, without_partitions
+from elanus.coordinator.records import LoadRecord
+from elanus.coordinator.retry import delay_s
+from elanus.coordinator.root.names import resolve_id
+from elanus.coordinator.streaming.channels import Channels
+from elanus.errors import ElanusError, ResourceInsufficient
+from elanus.model.catalog import CollectionInfo, LoadInfo, SegmentInfo
+from elanus.model.types import LoadState
+
+log = structlog.get_logger(__name__)
+
+MAX_PARALLEL_LOADS = 4
+"""Segments that are being loaded at the same time, all collections together."""
+
+
+class _Loaded:
+    """A worker's state."""
+
+    def __init__(self, info: CollectionInfo, context: Context, channels: Channels) -> None:
+        self.collection_id = info.collection_id
+        self.shards = [LoadedShard(context, channels, vchannel) for vchannel in info.vchannels]
+        self.state = LoadState.LOADING
+        self.reason = "waiting to be loaded"
+        self.wanted = asyncio.Event()
+        self.task: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        for shard in self.shards:
+            shard.behind = True
+        self.wanted.set()
+
+    @property
+    def progress(self) -> int:
+        if self.state is LoadState.LOADED:
+            return 100
+        total = sum(shard.total for shard in self.shards)
+        ready = sum(shard.ready for shard in self.shards)
+        return 99 * ready // total if total else 0
+
+
+class Loads:
+    """See the module."""
+
+    def __init__(self, context: Context, channels: Channels) -> None:
+        self._context = context
+        self._catalog = context.catalog
+        self._channels = channels
+        self._loaded: dict[int, _Loaded] = {}
+        self._stopping: dict[int, asyncio.Task[None]] = {}
+        self._slots = asyncio.Semaphore(MAX_PARALLEL_LOADS)
+
+    # --- what users ask for ---------------------------------------------------------------------
+
+    async def load(
+        self, collection_id: int, partition_ids: tuple[int, ...], replica_number: int
+    ) -> None:
+        """Raises CollectionNotFound, PartitionNotFound, IndexNotFound, Rejected,
+        ResourceInsufficient. The same again succeeds."""
+        nodes = await self._context.router.query_nodes()
+        if replica_number > max(1, len(nodes)):
+            raise ResourceInsufficient(
+                f"{replica_number} replicas need as many query nodes, there are {len(nodes)}: "
+                "service resource insufficient"
+            )
+        info = resolve_id(self._catalog, collection_id)
+
+        def decide() -> Change:
+            nonlocal info
+            info = resolve_id(self._catalog, collection_id)
+            check_indexes(info, self._catalog.indexes(collection_id))
+            known = self._catalog.tables.loads.get(collection_id)
+            return Change(put=[with_load(known, info, partition_ids, max(1, replica_number))])
+
+        before = self._catalog.tables.loads.get(collection_id)
+        await self._catalog.commit(decide)
+        if self._catalog.tables.loads.get(collection_id) != before:
+            self._start(info)
+            self._context.events.metadata_changed(collection_id)
+
+    async def release(self, collection_id: int, partition_ids: tuple[int, ...]) -> None:
+        """Empty ``partition_ids`` means everything. What isn't loaded is fine."""
+        info = resolve_id(self._catalog, collection_id)
+
+        def decide() -> Change | None:
+            known = self._catalog.tables.loads.get(collection_id)
+            if known is None:
+                return None
+            rest = without_partitions(known, info, partition_ids)
+            return Change(delete=[known]) if rest is None else Change(put=[rest])
+
+        await self._catalog.commit(decide)
+        if collection_id in self._catalog.tables.loads:
+            self.wake(collection_id)
+        else:
+            self.stop(collection_id)
+            stopping = self._stopping.get(collection_id)
+            if stopping is not None:
+                await asyncio.wait([stopping])
+        self._context.events.metadata_changed(collection_id)
+
+    async def load_info(self, collection_id: int) -> LoadInfo | None:
+        record = self._catalog.tables.loads.get(collection_id)
+        return None if record is None else self._info(record)
+
+    async def loaded(self) -> list[LoadInfo]:
+        """By collection id."""
+        return [self._info(record) for _, record in sorted(self._catalog.tables.loads.items())]
+
+    def _info(self, record: LoadRecord) -> LoadInfo:
+        loaded = self._loaded.get(record.collection_id)
+        return LoadInfo(
+            collection_id=record.collection_id,
+            state=loaded.state if loaded else LoadState.LOADING,
+            partition_ids=record.partition_ids,
+            replica_number=record.replica_number,
+            progress=loaded.progress if loaded else 0,
+            reason=loaded.reason if loaded else "waiting for the coordinator to recover",
+        )
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def restore(self) -> None:
+        """At start: load again what was loaded."""
+        for collection_id in sorted(self._catalog.tables.loads):
+            info = self._catalog.collection(collection_id)
+            if info is not None:
+                self._start(info)
+
+    def wake(self, collection_id: int) -> None:
+        """Something changed that may concern a loaded collection."""
+        loaded = self._loaded.get(collection_id)
+        if loaded is not None:
+            loaded.wake()
+
+    def nodes_changed(self) -> None:
+        """Nodes came or went: push every view again, and load what is lost."""
+        for loaded in self._loaded.values():
+            for shard in loaded.shards:
+                shard.invalidate()
+            loaded.wake()
+
+    def stop(self, collection_id: int) -> None:
+        """The collection was released or dropped: end its worker, then free what it holds."""
+        loaded = self._loaded.pop(collection_id, None)
+        if loaded is not None:
+            self._stopping[collection_id] = self._context.world.tasks.spawn(
+                f"release collection {collection_id}", self._stop(loaded)
+            )
+
+    def holds(self, segment: SegmentInfo) -> bool:
+        """Whether a view, a loaded copy, or one that is being made may refer to the segment."""
+        if segment.collection_id in self._stopping:
+            return True
+        loaded = self._loaded.get(segment.collection_id)
+        if loaded is None:
+            return segment.collection_id in self._catalog.tables.loads
+        return any(
+            shard.behind or segment.segment_id in shard.segment_ids()
+            for shard in loaded.shards
+            if shard.vchannel == segment.vchannel
+        )
+
+    # --- workers --------------------------------------------------------------------------------
+
+    def _start(self, info: CollectionInfo) -> None:
+        loaded = self._loaded.get(info.collection_id)
+        if loaded is None:
+            loaded = _Loaded(info, self._context, self._channels)
+            self._loaded[info.collection_id] = loaded
+            loaded.task = self._context.world.tasks.spawn(
+                f"load collection {info.collection_id}", self._work(loaded)
+            )
+        loaded.state = LoadState.LOADING
+        loaded.reason = "waiting to be loaded"
+        loaded.wake()
+
+    async def _work(self, loaded: _Loaded) -> None:
+        stopping = self._stopping.get(loaded.collection_id)
+        if stopping is not None:
+            await asyncio.wait([stopping])
+        failures = 0
+        while True:
+            await loaded.wanted.wait()
+            loaded.wanted.clear()
+            try:
+                await self._round(loaded)
+                failures = 0
+            except ElanusError as error:
+                failures += 1
+                loaded.reason = reason_of(error)
+                loaded.wanted.set()
+                log.info(
+                    "collection not loaded yet",
+                    collection_id=loaded.collection_id,
+                    failures=failures,
+                    reason=loaded.reason,
+                )
+                await self._context.world.clock.sleep(delay_s(self._context.world, failures + 1))
+
+    async def _round(self, loaded: _Loaded) -> None:
+        record = self._catalog.tables.loads.get(loaded.collection_id)
+        info = self._catalog.collection(loaded.collection_id)
+        if record is None or info is None:
+            return
+        if loaded.state is LoadState.LOADING:
+            loaded.reason = "segments are being loaded"
+        await _all(
+            shard.reconcile(info, record.partition_ids, self._slots) for shard in loaded.shards
+        )
+        now = self._catalog.tables.loads.get(loaded.collection_id)
+        if loaded.state is LoadState.LOADING and now == record:
+            loaded.state = LoadState.LOADED
+            self._context.events.metadata_changed(loaded.collection_id)
+        loaded.reason = ""
+
+    async def _stop(self, loaded: _Loaded) -> None:
+        if loaded.task is not None:
+            loaded.task.cancel()
+            await asyncio.wait([loaded.task])
+        try:
+            failures = 0
+            while True:
+                dropped = self._catalog.collection(loaded.collection_id) is None
+                try:
+                    await _all(s.forget() if dropped else s.release() for s in loaded.shards)
+                    return
+                except ElanusError as error:
+                    failures += 1
+                    log.info("release waits", reason=reason_of(error), failures=failures)
+                    await self._context.world.clock.sleep(delay_s(self._context.world, failures))
+        finally:
+            del self._stopping[loaded.collection_id]
+
+
+async def _all(steps: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all of them to their end, then raise the first error."""
+    outcomes = await asyncio.gather(*steps, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
