@@ -6,8 +6,9 @@ Both release the GIL while they work.
 
 import ctypes
 
-import faiss
 import numpy as np
+
+from elanus.engine.index.library import faiss
 
 
 def limit_kernel_threads(count: int = 1) -> None:

@@ -35,9 +35,7 @@ class Segment(ABC):
         """The best visible rows that pass the plan, for each query vector."""
 
     @abstractmethod
-    def select(
-        self, snapshot: Snapshot, plan: Plan | None, limit: int | None = None
-    ) -> Rows:
+    def select(self, snapshot: Snapshot, plan: Plan | None, limit: int | None = None) -> Rows:
         """Visible rows that pass the plan, by ascending primary key (by timestamp within equal
         keys); at most the first ``limit``."""
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import faiss
 import numpy as np
 
 from elanus.engine.index.dense.neighbours import (
@@ -26,6 +25,7 @@ from elanus.engine.index.dense.neighbours import (
     prepare_queries,
     scatter,
 )
+from elanus.engine.index.library import faiss
 from elanus.engine.index.rows import RowSet
 from elanus.model.types import MetricType
 
@@ -110,9 +110,7 @@ def score_rows(query: Floats, block: VectorBlock, metric: MetricType, ids: Ints 
 
 def _wanted(block: VectorBlock, rows: RowSet) -> Ints:
     """The block's rows that are in the set, as offsets within the block."""
-    start, stop = np.searchsorted(
-        rows.ids, (block.first_row, block.first_row + len(block.vectors))
-    )
+    start, stop = np.searchsorted(rows.ids, (block.first_row, block.first_row + len(block.vectors)))
     return rows.ids[start:stop] - block.first_row
 
 
@@ -185,11 +183,14 @@ class _Products:
             similarities[~mask] = -np.inf
         if self._bounds is not None:
             similarities[~self._bounds.holds(similarities)] = -np.inf
-        self._collect(similarities, first + which.start if isinstance(which, slice) else first,
-                      None if isinstance(which, slice) else which)
+        self._collect(
+            similarities,
+            first + which.start if isinstance(which, slice) else first,
+            None if isinstance(which, slice) else which,
+        )
 
     def _collect(self, similarities: Floats, first_row: int, ids: Ints | None) -> None:
-        rows, nq = similarities.shape
+        nq = similarities.shape[1]
         if self._full:
             chosen = np.flatnonzero(similarities > self._bar)
         else:
@@ -218,7 +219,9 @@ class _Products:
         nq = len(self._queries)
         if not self._found:
             return Neighbours.none(nq)
-        queries, similarities, offsets = (np.concatenate(part) for part in zip(*self._found))
+        queries, similarities, offsets = (
+            np.concatenate(part) for part in zip(*self._found, strict=True)
+        )
         kept = keep_best(queries, similarities, offsets, nq, self._top_k)
         if (kept.counts == self._top_k).all():
             # Rows come in ascending order: a later one must be better, not equal, to get in.

@@ -36,7 +36,8 @@ class Bounds:
         return Bounds(sign * query.radius, inner)
 
     def holds(self, similarities: Floats) -> npt.NDArray[np.bool_]:
-        return (similarities > self.low) & (similarities <= self.high)
+        inside: npt.NDArray[np.bool_] = (similarities > self.low) & (similarities <= self.high)
+        return inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,9 @@ def _threshold(similarities: Floats, top_k: int) -> float:
     return max(float(np.partition(maxima, at)[at]), LOWEST)
 
 
-def keep_best(queries: Ints, similarities: Floats, offsets: Ints, nq: int, top_k: int) -> Neighbours:
+def keep_best(
+    queries: Ints, similarities: Floats, offsets: Ints, nq: int, top_k: int
+) -> Neighbours:
     """The best ``top_k`` of each query out of scattered candidates (parallel arrays)."""
     order = np.lexsort((offsets, -similarities, queries))
     queries = queries[order]

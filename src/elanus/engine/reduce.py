@@ -1,0 +1,155 @@
+"""Many answers to one read become one: of segments, of nodes, of shards.
+
+Hits: per query the best first, equal scores by ascending primary key, one hit for each key. Rows:
+by ascending primary key, one row for each key, the latest. Inputs may hold duplicates of a key,
+within a part and across parts.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from elanus.engine.index.dense.neighbours import Ints
+from elanus.engine.segment.hits import key_ranks
+from elanus.model.reads import Hits, Rows
+
+
+def empty_hits(query_count: int, string_keys: bool = False) -> Hits:
+    return Hits(
+        np.zeros(query_count, np.int64),
+        np.empty(0, np.float32),
+        _no_keys(string_keys),
+        np.empty(0, np.uint64),
+        np.empty(0, np.int64),
+        np.empty(0, np.int64),
+    )
+
+
+def empty_rows(string_keys: bool = False) -> Rows:
+    none = np.empty(0, np.int64)
+    return Rows(_no_keys(string_keys), np.empty(0, np.uint64), none, none)
+
+
+def merge_hits(parts: Sequence[Hits], top_k: int, larger_is_better: bool) -> Hits:
+    """The best ``top_k`` hits of each query. Raises ValueError without any part."""
+    if not parts:
+        raise ValueError("there are no hits to merge, not even the number of queries is known")
+    full = [part for part in parts if len(part.scores)]
+    if not full:
+        return parts[0]
+    query_count = len(parts[0].counts)
+    if len(full) == 1:
+        part = full[0]
+        queries = np.repeat(np.arange(query_count), part.counts)
+        if not _has_duplicates(queries, part.keys):
+            return part if int(part.counts.max()) <= top_k else slice_hits(part, 0, top_k)
+        return _ranked(part, queries, query_count, top_k, larger_is_better)
+    queries = np.concatenate([np.repeat(np.arange(query_count), part.counts) for part in full])
+    together = Hits(
+        np.bincount(queries, minlength=query_count),
+        np.concatenate([part.scores for part in full]),
+        _joined([part.keys for part in full]),
+        np.concatenate([part.timestamps for part in full]),
+        np.concatenate([part.sources for part in full]),
+        np.concatenate([part.offsets for part in full]),
+    )
+    return _ranked(together, queries, query_count, top_k, larger_is_better)
+
+
+def merge_rows(parts: Sequence[Rows], limit: int | None) -> Rows:
+    """At most the first ``limit`` rows. Of one key's rows the latest stays. If each part was cut
+    at ``limit`` rows, so may the result be shorter where keys repeat within a part."""
+    if not parts:
+        return empty_rows()
+    full = [part for part in parts if len(part.timestamps)]
+    if not full:
+        return parts[0]
+    keys = full[0].keys if len(full) == 1 else _joined([part.keys for part in full])
+    timestamps = np.concatenate([part.timestamps for part in full])
+    ranks = key_ranks(keys)
+    # A part is ascending already: one part needs no sort.
+    order = np.arange(len(ranks)) if len(full) == 1 else np.lexsort((timestamps, ranks))
+    sorted_ranks = ranks[order]
+    last = np.ones(len(order), np.bool_)
+    last[:-1] = sorted_ranks[1:] != sorted_ranks[:-1]
+    kept = order[last][:limit]
+    sources = np.concatenate([part.sources for part in full])
+    offsets = np.concatenate([part.offsets for part in full])
+    return Rows(_taken(keys, kept), timestamps[kept], sources[kept], offsets[kept])
+
+
+def slice_hits(hits: Hits, offset: int, limit: int | None = None) -> Hits:
+    """Each query's hits without the first ``offset``, at most ``limit`` of them."""
+    starts = np.cumsum(hits.counts) - hits.counts
+    position = np.arange(len(hits.scores)) - np.repeat(starts, hits.counts)
+    kept = position >= offset
+    if limit is not None:
+        kept &= position < offset + limit
+    counts = np.maximum(hits.counts - offset, 0)
+    if limit is not None:
+        counts = np.minimum(counts, limit)
+    return _selected(hits, np.flatnonzero(kept), counts)
+
+
+def _ranked(
+    hits: Hits, queries: Ints, query_count: int, top_k: int, larger_is_better: bool
+) -> Hits:
+    """Sorted by (query, score, key), later insert first where all are equal; then deduplicated."""
+    ranks = key_ranks(hits.keys)
+    worse = -hits.scores if larger_is_better else hits.scores
+    # MAX - ts sorts the latest first without leaving uint64.
+    later = np.uint64(0xFFFFFFFFFFFFFFFF) - hits.timestamps
+    if query_count == 1:
+        order = np.lexsort((later, ranks, worse))
+    else:
+        order = np.lexsort((later, ranks, worse, queries))
+    order = order[_first_of_each(queries[order], ranks[order])]
+    queries = queries[order]
+    found = np.bincount(queries, minlength=query_count)
+    starts = np.cumsum(found) - found
+    order = order[np.arange(len(order)) - starts[queries] < top_k]
+    return _selected(hits, order, np.minimum(found, top_k).astype(np.int64))
+
+
+def _first_of_each(queries: Ints, ranks: Ints) -> Any:
+    """Where each (query, key) occurs first, ascending positions; a slice if all are unique."""
+    order = np.lexsort((np.arange(len(ranks)), ranks, queries))
+    same = np.zeros(len(order), np.bool_)
+    same[1:] = (ranks[order][1:] == ranks[order][:-1]) & (queries[order][1:] == queries[order][:-1])
+    if not same.any():
+        return slice(None)
+    return np.sort(order[~same])
+
+
+def _has_duplicates(queries: Ints, keys: Any) -> bool:
+    ranks = key_ranks(keys)
+    if len(queries) and queries[0] == queries[-1]:
+        return len(np.unique(ranks)) < len(ranks)
+    return not isinstance(_first_of_each(queries, ranks), slice)
+
+
+def _selected(hits: Hits, order: Ints, counts: Ints) -> Hits:
+    return Hits(
+        counts,
+        hits.scores[order],
+        _taken(hits.keys, order),
+        hits.timestamps[order],
+        hits.sources[order],
+        hits.offsets[order],
+    )
+
+
+def _taken(keys: Any, order: Ints) -> Any:
+    return keys[order] if isinstance(keys, np.ndarray) else keys.take(pa.array(order))
+
+
+def _joined(keys: Sequence[Any]) -> Any:
+    if isinstance(keys[0], np.ndarray):
+        return np.concatenate(keys)
+    return pa.concat_arrays(list(keys))
+
+
+def _no_keys(string_keys: bool) -> Any:
+    return pa.array([], pa.string()) if string_keys else np.empty(0, np.int64)

@@ -1,0 +1,279 @@
+"""A growing segment: rows as they arrive, readable at any past instant while they do.
+
+One owner appends and deletes; readers in other threads take one reference to an immutable state
+and never wait. Rows lie in timestamp order, so that what a read may see is a prefix, found by
+binary search. The state is published after the rows are in place: a reader sees whole appends only.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from elanus.engine.filter.evaluate import evaluate
+from elanus.engine.filter.plan import Plan
+from elanus.engine.index import interim as interim_index
+from elanus.engine.index.dense.exact import VectorBlock
+from elanus.engine.index.dense.neighbours import Ints, Neighbours
+from elanus.engine.index.interim import InterimIndex, search_with_interim
+from elanus.engine.index.rows import RowSet, intersect
+from elanus.engine.segment import chunks as chunk_list
+from elanus.engine.segment.base import Segment
+from elanus.engine.segment.blocks import Timestamps, VectorBlocks, gather
+from elanus.engine.segment.chunks import Chunks
+from elanus.engine.segment.hits import (
+    hits_of,
+    key_order,
+    missing_column,
+    rows_of,
+    vector_column,
+    vectors_of,
+)
+from elanus.engine.segment.keys import KeyIndex, equal
+from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
+from elanus.model.schema import CollectionSchema
+from elanus.model.timestamp import MAX_TIMESTAMP
+from elanus.model.types import MetricType
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What readers see. ``deletes`` has room for more rows; entries past ``row_count`` are MAX."""
+
+    row_count: int
+    chunks: Chunks
+    vectors: Mapping[str, tuple[VectorBlock, ...]]
+    timestamps: npt.NDArray[np.uint64]
+    deletes: npt.NDArray[np.uint64]
+    first_delete_ts: int
+    keys: KeyIndex
+
+
+@dataclass(frozen=True, slots=True)
+class FlushedRows:
+    """Rows for files, sorted by (pk, ts). ``rows``: every field of the schema; timestamps and
+    delete_timestamps (maximum = alive): uint64 (n,). Deleted rows are there: a flush keeps them."""
+
+    rows: pa.RecordBatch
+    timestamps: npt.NDArray[np.uint64]
+    delete_timestamps: npt.NDArray[np.uint64]
+
+
+class GrowingSegment(Segment):
+    """See the module. ``schema`` may be replaced by its owner when a field is added."""
+
+    def __init__(self, schema: CollectionSchema, segment_id: int, partition_id: int) -> None:
+        self.schema = schema
+        self.segment_id = segment_id
+        self.partition_id = partition_id
+        self._blocks = {field.name: VectorBlocks(field.dim) for field in schema.vector_fields}
+        self._timestamps = Timestamps()
+        self._interim: dict[str, InterimIndex] = {}
+        none = np.empty(0, np.uint64)
+        self._state = _State(
+            0, (), dict.fromkeys(self._blocks, ()), none, none, MAX_TIMESTAMP, KeyIndex()
+        )
+
+    @property
+    def row_count(self) -> int:
+        return self._state.row_count
+
+    @property
+    def size_bytes(self) -> int:
+        state = self._state
+        held = sum(blocks.size_bytes for blocks in self._blocks.values())
+        held += sum(index.size_bytes for index in list(self._interim.values()))
+        held += sum(chunk.size_bytes for chunk in state.chunks)
+        held += self._timestamps.size_bytes + state.deletes.nbytes
+        return held + state.keys.size_bytes
+
+    # --- the owner's side ---------------------------------------------------------------------
+
+    def append(self, rows: pa.RecordBatch, timestamp: int) -> None:
+        """Add complete rows, all inserted at ``timestamp``, which must not be below any before.
+
+        Raises ValueError if time would run backwards: readers rely on the order.
+        """
+        state = self._state
+        if not rows.num_rows:
+            return
+        if state.row_count and timestamp < state.timestamps[-1]:
+            raise ValueError(
+                f"segment {self.segment_id} has rows at {state.timestamps[-1]}, "
+                f"can't append at {timestamp}"
+            )
+        vectors = {
+            name: blocks.append(vectors_of(rows.column(name)))
+            for name, blocks in self._blocks.items()
+        }
+        scalars = [name for name in rows.schema.names if name not in self._blocks]
+        self._timestamps.append(timestamp, rows.num_rows)
+        count = state.row_count + rows.num_rows
+        deletes = state.deletes
+        if count > len(deletes):
+            deletes = np.full(max(1_024, 2 * count), MAX_TIMESTAMP, np.uint64)
+            deletes[: state.row_count] = state.deletes[: state.row_count]
+        self._state = replace(
+            state,
+            row_count=count,
+            chunks=chunk_list.with_batch(state.chunks, rows.select(scalars)),
+            vectors=vectors,
+            timestamps=self._timestamps.view,
+            deletes=deletes,
+            keys=state.keys.added(rows.column(self.schema.primary.name), state.row_count),
+        )
+
+    def delete(self, keys: pa.Array, timestamp: int) -> int:
+        state = self._state
+        offsets = self._offsets_of(state, keys)
+        offsets = offsets[state.timestamps[offsets] < timestamp]
+        if not len(offsets):
+            return 0
+        before = state.deletes[offsets]
+        # A reader below this timestamp must not miss the check of deletes that it starts to need.
+        first = min(state.first_delete_ts, timestamp)
+        self._state = replace(state, first_delete_ts=first)
+        state.deletes[offsets] = np.minimum(before, np.uint64(timestamp))
+        return int(np.count_nonzero(before == MAX_TIMESTAMP))
+
+    def index_pending(self, field_name: str) -> bool:
+        """Whether ``build_interim`` is worth calling: enough rows are not covered by an index."""
+        covered = self._interim.get(field_name)
+        rows = self._state.row_count
+        if covered is None:
+            return rows >= interim_index.MIN_ROWS
+        return rows - covered.covered >= interim_index.TAIL_ROWS
+
+    def build_interim(self, field_name: str, metric: MetricType) -> None:
+        """Let an interim index cover the rows of now, trained anew if they have grown much.
+
+        Call in a compute thread, one call at a time for a segment; searches go on meanwhile.
+        """
+        state = self._state
+        blocks = state.vectors[field_name]
+        current = self._interim.get(field_name)
+        lists = interim_index.lists_for(state.row_count)
+        if current is None or current.metric is not metric or current.nlist != lists:
+            current = InterimIndex.train(blocks, metric, state.row_count)
+        self._interim[field_name] = current.extended(blocks, state.row_count)
+
+    def rows_for_flush(self) -> FlushedRows:
+        """All rows, deleted ones too, sorted for files."""
+        state = self._state
+        keys = self._column(state, self.schema.primary.name, state.row_count)
+        order = key_order(keys, state.timestamps)
+        rows = self.take(order, [field.name for field in self.schema.fields])
+        deletes = state.deletes[: state.row_count]
+        return FlushedRows(rows, state.timestamps[order], deletes[order])
+
+    # --- readers ------------------------------------------------------------------------------
+
+    def search(self, query: VectorQuery, snapshot: Snapshot, plan: Plan | None) -> Hits:
+        state = self._state
+        end, rows = self._wanted(state, snapshot, plan)
+        if end == 0 or (rows is not None and rows.count == 0):
+            found = Neighbours.none(len(query.vectors))
+        else:
+            blocks = state.vectors[query.field_name]
+            interim = self._interim.get(query.field_name)
+            found = search_with_interim(blocks, interim, query, end, rows)
+        keys = self._take(state, self.schema.primary.name, found.offsets)
+        timestamps = state.timestamps[found.offsets]
+        return hits_of(found, query.metric, keys, timestamps, self.segment_id)
+
+    def select(self, snapshot: Snapshot, plan: Plan | None, limit: int | None = None) -> Rows:
+        state = self._state
+        offsets = self._selected(state, snapshot, plan)
+        keys = self._take(state, self.schema.primary.name, offsets)
+        timestamps = state.timestamps[offsets]
+        order = key_order(keys, timestamps)[:limit]
+        return rows_of(
+            offsets[order], keys.take(pa.array(order)), timestamps[order], self.segment_id
+        )
+
+    def count(self, snapshot: Snapshot, plan: Plan | None) -> int:
+        end, rows = self._wanted(self._state, snapshot, plan)
+        return end if rows is None else rows.count
+
+    def take(self, offsets: npt.NDArray[np.int64], fields: Sequence[str]) -> pa.RecordBatch:
+        state = self._state
+        columns = [self._take(state, name, offsets) for name in fields]
+        return pa.RecordBatch.from_arrays(columns, names=list(fields))
+
+    # --- parts of the above -------------------------------------------------------------------
+
+    def _wanted(
+        self, state: _State, snapshot: Snapshot, plan: Plan | None
+    ) -> tuple[int, RowSet | None]:
+        """(end of the visible prefix, its rows that are visible and pass; None: all of them)."""
+        end = int(np.searchsorted(state.timestamps, np.uint64(snapshot.read_ts), "right"))
+        if end == 0:
+            return 0, None
+        start = int(
+            np.searchsorted(state.timestamps, np.uint64(snapshot.expire_before_ts), "right")
+        )
+        rows = None
+        if state.first_delete_ts <= snapshot.read_ts:
+            rows = RowSet(end, mask=state.deletes[:end] > np.uint64(snapshot.read_ts))
+        if start:
+            fresh = np.arange(end) >= start
+            rows = intersect(rows, RowSet(end, mask=fresh))
+        if plan is not None:
+            rows = intersect(rows, RowSet(end, mask=self._passing(state, plan, end)))
+        return end, rows
+
+    def _passing(self, state: _State, plan: Plan, end: int) -> npt.NDArray[np.bool_]:
+        if plan.primary_keys is not None:
+            offsets = self._offsets_of(state, plan.primary_keys)
+            mask = np.zeros(end, np.bool_)
+            mask[offsets[offsets < end]] = True
+            return mask
+        parts = []
+        for chunk in state.chunks:
+            size = min(chunk.rows.num_rows, end - chunk.first_row)
+            if size <= 0:
+                break
+            parts.append(evaluate(plan, self._reader(chunk, size), size))
+        return np.concatenate(parts)
+
+    def _reader(self, chunk: chunk_list.Chunk, size: int) -> Callable[[str], pa.Array]:
+        """Gives the first ``size`` rows of the chunk's columns by name."""
+
+        def column(name: str) -> pa.Array:
+            at = chunk.rows.schema.get_field_index(name)
+            if at < 0:
+                return missing_column(self.schema, name, size)
+            return chunk.rows.column(at).slice(0, size)
+
+        return column
+
+    def _selected(self, state: _State, snapshot: Snapshot, plan: Plan | None) -> Ints:
+        if plan is not None and plan.primary_keys is not None:
+            # A few keys of many rows: no pass over the segment.
+            offsets = np.unique(self._offsets_of(state, plan.primary_keys))
+            timestamps = state.timestamps[offsets]
+            visible = (timestamps <= snapshot.read_ts) & (timestamps > snapshot.expire_before_ts)
+            return offsets[visible & (state.deletes[offsets] > snapshot.read_ts)]
+        end, rows = self._wanted(state, snapshot, plan)
+        return np.arange(end) if rows is None else rows.ids
+
+    def _offsets_of(self, state: _State, keys: pa.Array) -> Ints:
+        """Rows that have one of the keys."""
+        at, offsets = state.keys.candidates(keys)
+        if len(at) and not pa.types.is_integer(keys.type):
+            found = self._take(state, self.schema.primary.name, offsets)
+            offsets = offsets[equal(found, keys.take(pa.array(at)))]
+        return offsets
+
+    def _take(self, state: _State, name: str, offsets: Ints) -> pa.Array:
+        blocks = state.vectors.get(name)
+        if blocks is not None:
+            return vector_column(gather(blocks, offsets, self.schema.by_name[name].dim))
+        return chunk_list.take(
+            state.chunks, name, offsets, lambda size: missing_column(self.schema, name, size)
+        )
+
+    def _column(self, state: _State, name: str, size: int) -> pa.Array:
+        return pa.concat_arrays([chunk.rows.column(name) for chunk in state.chunks]).slice(0, size)

@@ -1,0 +1,93 @@
+"""From row offsets in a segment to the hits and rows that leave it, and columns it never had."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from elanus.engine.index.dense.neighbours import Ints, Neighbours
+from elanus.model.reads import Hits, Rows
+from elanus.model.schema import CollectionSchema, arrow_type
+from elanus.model.types import DataType, MetricType
+
+
+def native_keys(keys: pa.Array) -> Any:
+    """Primary keys as Hits and Rows hold them: an int64 NumPy array or an Arrow string array."""
+    return np.asarray(keys) if pa.types.is_integer(keys.type) else keys
+
+
+def hits_of(
+    found: Neighbours,
+    metric: MetricType,
+    keys: pa.Array,
+    timestamps: npt.NDArray[np.uint64],
+    segment_id: int,
+) -> Hits:
+    """keys, timestamps: those of the found rows. Equal scores come out by ascending key."""
+    scores = found.similarities if metric.larger_is_better else -found.similarities
+    offsets, native = found.offsets, native_keys(keys)
+    if len(scores) > 1 and (scores[1:] == scores[:-1]).any():
+        queries = np.repeat(np.arange(len(found.counts)), found.counts)
+        order = np.lexsort((key_ranks(keys), -found.similarities, queries))
+        scores, offsets, timestamps = scores[order], offsets[order], timestamps[order]
+        native = native[order] if isinstance(native, np.ndarray) else keys.take(pa.array(order))
+    sources = np.full(len(offsets), segment_id, np.int64)
+    return Hits(found.counts, scores, native, timestamps, sources, offsets)
+
+
+def key_ranks(keys: Any) -> Ints:
+    """Integers in the order of the keys (equal for equal integer keys)."""
+    if isinstance(keys, np.ndarray) or pa.types.is_integer(keys.type):
+        return np.asarray(keys)
+    codes = keys.dictionary_encode()
+    order = np.asarray(pc.sort_indices(codes.dictionary)).astype(np.int64)
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order))
+    result: Ints = ranks[np.asarray(codes.indices)]
+    return result
+
+
+def rows_of(
+    offsets: Ints, keys: pa.Array, timestamps: npt.NDArray[np.uint64], segment_id: int
+) -> Rows:
+    sources = np.full(len(offsets), segment_id, np.int64)
+    return Rows(native_keys(keys), timestamps, sources, offsets)
+
+
+def key_order(keys: pa.Array, timestamps: npt.NDArray[np.uint64]) -> Ints:
+    """The permutation that sorts rows by (primary key, timestamp)."""
+    if pa.types.is_integer(keys.type):
+        return np.lexsort((timestamps, np.asarray(keys)))
+    table = pa.table({"key": keys, "timestamp": timestamps})
+    sort_keys = [("key", "ascending"), ("timestamp", "ascending")]
+    result: Ints = np.asarray(pc.sort_indices(table, sort_keys=sort_keys)).astype(np.int64)
+    return result
+
+
+def missing_column(schema: CollectionSchema, name: str, row_count: int) -> pa.Array:
+    """What rows written before the field was added have in it: its default, else null (an empty
+    object in the dynamic field)."""
+    field = schema.by_name[name]
+    kind = arrow_type(field)
+    value: Any = field.default_value
+    if value is None and field.is_dynamic:
+        value = b"{}"
+    if value is None:
+        return pa.nulls(row_count, kind)
+    if field.data_type is DataType.JSON and isinstance(value, str):
+        value = value.encode()
+    return pa.repeat(pa.scalar(value, kind), row_count)
+
+
+def vector_column(vectors: npt.NDArray[np.float32]) -> pa.Array:
+    """float32 (rows, dim) as a fixed-size list array, without a copy."""
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+
+
+def vectors_of(column: pa.Array) -> npt.NDArray[np.float32]:
+    """A fixed-size list array as float32 (rows, dim), without a copy."""
+    dim = column.type.list_size
+    flat = np.asarray(column.values, np.float32)
+    return flat[column.offset * dim : (column.offset + len(column)) * dim].reshape(-1, dim)

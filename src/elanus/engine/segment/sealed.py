@@ -1,0 +1,307 @@
+"""A sealed segment: immutable mapped columns, sorted by (primary key, insert ts), and its deletes.
+
+Nothing is copied at load. Memory of its own has only what is asked for: delete timestamps after
+the first delete, lengths of vectors for exact COSINE scans, hashes of string keys, bitmaps. One
+owner deletes and attaches indexes; readers in other threads never wait for it.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from elanus.engine.filter.evaluate import evaluate
+from elanus.engine.filter.plan import Plan
+from elanus.engine.index import interim as interim_index
+from elanus.engine.index.dense.exact import VectorBlock
+from elanus.engine.index.dense.load import LoadedIndex
+from elanus.engine.index.dense.neighbours import (
+    Floats,
+    Ints,
+    Neighbours,
+    inverse_norms,
+)
+from elanus.engine.index.interim import InterimIndex, search_with_interim
+from elanus.engine.index.rows import RowSet, intersect
+from elanus.engine.segment.base import Segment
+from elanus.engine.segment.cache import BitmapCache
+from elanus.engine.segment.hits import hits_of, missing_column, rows_of, vector_column
+from elanus.engine.segment.keys import KeyIndex, equal, matches
+from elanus.engine.strategy import search_index
+from elanus.errors import CorruptData
+from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
+from elanus.model.schema import CollectionSchema
+from elanus.model.timestamp import MAX_TIMESTAMP
+from elanus.model.types import MetricType
+
+NORM_PIECE_ROWS = 65_536
+KEY_PIECE_ROWS = 16_384
+
+_owners = itertools.count(1)
+
+
+class SegmentColumns(Protocol):
+    """A segment's columns where they are mapped. Rows are sorted by (primary key, insert ts)."""
+
+    @property
+    def row_count(self) -> int: ...
+
+    @property
+    def timestamps(self) -> npt.NDArray[np.uint64]:
+        """uint64 (rows,): insert timestamps."""
+        ...
+
+    def has_column(self, name: str) -> bool:
+        """Whether the segment was written with this field, scalar or vector."""
+        ...
+
+    def column(self, name: str) -> pa.Array:
+        """A scalar field's column, of the schema's Arrow type."""
+        ...
+
+    def vectors(self, name: str) -> npt.NDArray[np.float32]:
+        """A vector field's column, float32 (rows, dim), C-contiguous."""
+        ...
+
+
+class SealedSegment(Segment):
+    """See the module. ``schema`` may be replaced by its owner when a field is added."""
+
+    def __init__(
+        self,
+        schema: CollectionSchema,
+        segment_id: int,
+        partition_id: int,
+        columns: SegmentColumns,
+        filter_cache: BitmapCache | None = None,
+    ) -> None:
+        self.schema = schema
+        self.segment_id = segment_id
+        self.partition_id = partition_id
+        self._columns = columns
+        self._row_count = columns.row_count
+        self._timestamps = columns.timestamps
+        if len(self._timestamps) != self._row_count:
+            raise CorruptData(
+                f"segment {segment_id} has {self._row_count} rows and "
+                f"{len(self._timestamps)} timestamps"
+            )
+        self._min_ts = int(self._timestamps.min()) if self._row_count else 0
+        self._max_ts = int(self._timestamps.max()) if self._row_count else 0
+        self._cache = filter_cache or BitmapCache(0)
+        self._owner = next(_owners)
+        self._indexes: dict[str, LoadedIndex] = {}
+        self._interim: dict[str, InterimIndex] = {}
+        self._norms: dict[str, Floats] = {}
+        self._hashes: KeyIndex | None = None
+        self._deletes: npt.NDArray[np.uint64] | None = None
+        self._first_delete_ts = MAX_TIMESTAMP
+        self._last_delete_ts = 0
+        # Odd while the owner writes deletes; a bitmap made meanwhile is not kept.
+        self._delete_version = 0
+        self._alive: tuple[int, RowSet] | None = None
+
+    @property
+    def row_count(self) -> int:
+        return self._row_count
+
+    @property
+    def size_bytes(self) -> int:
+        held = sum(index.size_bytes for index in list(self._interim.values()))
+        held += sum(norms.nbytes for norms in list(self._norms.values()))
+        held += self._hashes.size_bytes if self._hashes is not None else 0
+        return held + (self._deletes.nbytes if self._deletes is not None else 0)
+
+    @property
+    def deleted_count(self) -> int:
+        """Rows with a delete at any time."""
+        if self._deletes is None:
+            return 0
+        return int(np.count_nonzero(self._deletes != MAX_TIMESTAMP))
+
+    # --- the owner's side ---------------------------------------------------------------------
+
+    def attach_index(self, field_name: str, loaded: LoadedIndex) -> None:
+        """Search the field by this index from now on. Raises CorruptData if it is not one over
+        this segment's rows."""
+        dim = self.schema.by_name[field_name].dim
+        if (loaded.row_count, loaded.dim) != (self._row_count, dim):
+            raise CorruptData(
+                f"index of {field_name} has {loaded.row_count} rows of {loaded.dim} dimensions, "
+                f"segment {self.segment_id} has {self._row_count} of {dim}"
+            )
+        self._indexes[field_name] = loaded
+        self._interim.pop(field_name, None)
+        self._norms.pop(field_name, None)
+
+    def attach_interim(self, field_name: str, index: InterimIndex) -> None:
+        self._interim[field_name] = index
+
+    def build_interim(self, field_name: str, metric: MetricType) -> None:
+        """Make and attach an interim index, if there are rows enough. For a compute thread."""
+        if self._row_count >= interim_index.MIN_ROWS and field_name not in self._indexes:
+            blocks = self._blocks(field_name, metric)
+            trained = InterimIndex.train(blocks, metric, self._row_count)
+            self.attach_interim(field_name, trained.extended(blocks, self._row_count))
+
+    def release(self) -> None:
+        """Give back what is cached elsewhere. Readers that still run may go on."""
+        self._cache.forget(self._owner)
+
+    def delete(self, keys: pa.Array, timestamp: int) -> int:
+        return self.delete_at(keys, np.full(len(keys), timestamp, np.uint64))
+
+    def delete_at(self, keys: pa.Array, timestamps: npt.NDArray[np.uint64]) -> int:
+        """``delete`` for keys with a timestamp each, uint64 (n,), in one pass."""
+        at, offsets = self._offsets_of(keys)
+        when = timestamps[at]
+        older = self._timestamps[offsets] < when
+        offsets, when = offsets[older], when[older]
+        if not len(offsets):
+            return 0
+        if self._deletes is None:
+            self._deletes = np.full(self._row_count, MAX_TIMESTAMP, np.uint64)
+        self._delete_version += 1
+        self._first_delete_ts = min(self._first_delete_ts, int(when.min()))
+        self._last_delete_ts = max(self._last_delete_ts, int(when.max()))
+        touched = np.unique(offsets)
+        fresh = int(np.count_nonzero(self._deletes[touched] == MAX_TIMESTAMP))
+        np.minimum.at(self._deletes, offsets, when)
+        self._delete_version += 1
+        return fresh
+
+    # --- readers ------------------------------------------------------------------------------
+
+    def search(self, query: VectorQuery, snapshot: Snapshot, plan: Plan | None) -> Hits:
+        rows = self._wanted(snapshot, plan)
+        if self._row_count == 0 or (rows is not None and rows.count == 0):
+            found = Neighbours.none(len(query.vectors))
+        else:
+            loaded = self._indexes.get(query.field_name)
+            if loaded is not None and loaded.metric is query.metric:
+                found = search_index(loaded, query, rows)
+            else:
+                blocks = self._blocks(query.field_name, query.metric)
+                interim = self._interim.get(query.field_name)
+                found = search_with_interim(blocks, interim, query, self._row_count, rows)
+        keys = self._keys.take(pa.array(found.offsets))
+        timestamps = self._timestamps[found.offsets]
+        return hits_of(found, query.metric, keys, timestamps, self.segment_id)
+
+    def select(self, snapshot: Snapshot, plan: Plan | None, limit: int | None = None) -> Rows:
+        if plan is not None and plan.primary_keys is not None:
+            # A few keys of many rows: no pass over the segment.
+            offsets = np.unique(self._offsets_of(plan.primary_keys)[1])
+            offsets = offsets[self._visible_at(offsets, snapshot)][:limit]
+        else:
+            rows = self._wanted(snapshot, plan)
+            offsets = np.arange(self._row_count) if rows is None else rows.ids
+            offsets = offsets[:limit]
+        keys = self._keys.take(pa.array(offsets))
+        return rows_of(offsets, keys, self._timestamps[offsets], self.segment_id)
+
+    def count(self, snapshot: Snapshot, plan: Plan | None) -> int:
+        rows = self._wanted(snapshot, plan)
+        return self._row_count if rows is None else rows.count
+
+    def take(self, offsets: npt.NDArray[np.int64], fields: Sequence[str]) -> pa.RecordBatch:
+        indices = pa.array(offsets)
+        columns = []
+        for name in fields:
+            if not self._columns.has_column(name):
+                columns.append(missing_column(self.schema, name, len(offsets)))
+            elif self.schema.by_name[name].data_type.is_vector:
+                columns.append(vector_column(self._columns.vectors(name)[offsets]))
+            else:
+                columns.append(self._columns.column(name).take(indices))
+        return pa.RecordBatch.from_arrays(columns, names=list(fields))
+
+    # --- parts of the above -------------------------------------------------------------------
+
+    @property
+    def _keys(self) -> pa.Array:
+        return self._columns.column(self.schema.primary.name)
+
+    def _wanted(self, snapshot: Snapshot, plan: Plan | None) -> RowSet | None:
+        """Rows that are visible and pass; None: all."""
+        rows = self._visible(snapshot)
+        if plan is None or plan.always_true:
+            return rows
+        return intersect(rows, self._passing(plan))
+
+    def _visible(self, snapshot: Snapshot) -> RowSet | None:
+        version = self._delete_version
+        all_inserted = self._max_ts <= snapshot.read_ts and self._min_ts > snapshot.expire_before_ts
+        deletes = self._deletes if self._first_delete_ts <= snapshot.read_ts else None
+        if all_inserted and deletes is None:
+            return None
+        covers_all = all_inserted and self._last_delete_ts <= snapshot.read_ts
+        if covers_all and self._alive is not None and self._alive[0] == version:
+            return self._alive[1]
+        mask = np.ones(self._row_count, np.bool_)
+        if not all_inserted:
+            mask &= self._timestamps <= np.uint64(snapshot.read_ts)
+            mask &= self._timestamps > np.uint64(snapshot.expire_before_ts)
+        if deletes is not None:
+            mask &= deletes > np.uint64(snapshot.read_ts)
+        rows = RowSet(self._row_count, mask=mask)
+        if covers_all and version % 2 == 0 and version == self._delete_version:
+            self._alive = (version, rows)
+        return rows
+
+    def _visible_at(self, offsets: Ints, snapshot: Snapshot) -> npt.NDArray[np.bool_]:
+        """Which of these rows are visible."""
+        timestamps = self._timestamps[offsets]
+        visible = (timestamps <= snapshot.read_ts) & (timestamps > snapshot.expire_before_ts)
+        if self._deletes is not None:
+            visible &= self._deletes[offsets] > snapshot.read_ts
+        return visible
+
+    def _passing(self, plan: Plan) -> RowSet:
+        packed = self._cache.get(self._owner, plan.key)
+        if packed is not None:
+            return RowSet(self._row_count, packed=packed)
+        if plan.primary_keys is not None:
+            mask = np.zeros(self._row_count, np.bool_)
+            mask[self._offsets_of(plan.primary_keys)[1]] = True
+            return RowSet(self._row_count, mask=mask)
+        rows = RowSet(self._row_count, mask=evaluate(plan, self._column, self._row_count))
+        if not plan.is_random:
+            self._cache.put(self._owner, plan.key, rows.packed)
+        return rows
+
+    def _column(self, name: str) -> pa.Array:
+        if self._columns.has_column(name):
+            return self._columns.column(name)
+        return missing_column(self.schema, name, self._row_count)
+
+    def _offsets_of(self, keys: pa.Array) -> tuple[Ints, Ints]:
+        """Pairs (position in ``keys``, row that has this key)."""
+        column = self._keys
+        if pa.types.is_integer(column.type):
+            return matches(np.asarray(column), np.asarray(keys))
+        if self._hashes is None:
+            hashes = KeyIndex()
+            for start in range(0, self._row_count, KEY_PIECE_ROWS):
+                hashes = hashes.added(column.slice(start, KEY_PIECE_ROWS), start)
+            self._hashes = hashes
+        at, offsets = self._hashes.candidates(keys)
+        same = equal(column.take(pa.array(offsets)), keys.take(pa.array(at)))
+        return at[same], offsets[same]
+
+    def _blocks(self, field_name: str, metric: MetricType) -> tuple[VectorBlock, ...]:
+        """The column for exact scans, with the lengths of its vectors for COSINE."""
+        vectors = np.asarray(self._columns.vectors(field_name))
+        if metric is not MetricType.COSINE:
+            return (VectorBlock(0, vectors),)
+        norms = self._norms.get(field_name)
+        if norms is None:
+            pieces = range(0, len(vectors), NORM_PIECE_ROWS)
+            norms = np.concatenate(
+                [inverse_norms(vectors[start : start + NORM_PIECE_ROWS]) for start in pieces]
+            )
+            self._norms[field_name] = norms
+        return (VectorBlock(0, vectors, norms),)
