@@ -1,5 +1,6 @@
 """Flush and compaction, and whether they are done."""
 
+import contextlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -86,10 +87,8 @@ async def flush_all(proxy: Proxy, request: Any, context: CallContext) -> Any:
     """Flushes every collection, of one database if the request names one."""
     timestamp = await proxy.coordinator.allocate_timestamps()
     for info in await _all_collections(proxy, request.db_name):
-        try:
+        with contextlib.suppress(CollectionNotFound):  # dropped meanwhile
             await proxy.coordinator.flush(info.collection_id)
-        except CollectionNotFound:
-            pass  # dropped meanwhile
     return milvus.FlushAllResponse(status=success(), flush_all_ts=timestamp)
 
 
