@@ -28,6 +28,8 @@ from elanus.services.messages import LoadSegment, QueryView
 log = structlog.get_logger(__name__)
 
 VIEW_ATTEMPTS = 4
+_UNKNOWN = -1
+"""Version and deletes of a copy whose loading was not answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,12 +165,12 @@ class LoadedShard:
         if (
             old is not None
             and old.node_id == node_id
-            and old.version == segment.version
-            and not self._is_viewed(segment.segment_id)
+            and old.version in (segment.version, _UNKNOWN)
+            and (self.view is None or segment.segment_id not in self.view.placement)
         ):
-            # The same version with too few deletes: a node would take it for the same thing.
+            # The same version with fewer deletes: a node could take it for the same thing.
             await node.release_segments((segment.segment_id,))
-            self._copies.pop(segment.segment_id, None)
+        self._copies[segment.segment_id] = _Copy(node_id, _UNKNOWN, _UNKNOWN)
         self._context.world.failpoints.hit("load_segment.before")
         await node.load_segment(request)
         self._copies[segment.segment_id] = _Copy(node_id, segment.version, delta_ts)
