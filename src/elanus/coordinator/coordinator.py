@@ -19,6 +19,7 @@ from elanus.coordinator.data.definitions import IndexDefinitions
 from elanus.coordinator.data.garbage import GarbageCollector
 from elanus.coordinator.data.index_tasks import IndexTasks
 from elanus.coordinator.data.segments import Segments
+from elanus.coordinator.dropping import drop_orphans
 from elanus.coordinator.query.loads import Loads
 from elanus.coordinator.records import ID_KEY, TIMESTAMP_KEY, CollectionState
 from elanus.coordinator.retry import UNBOUNDED, retry
@@ -56,7 +57,7 @@ class _Parts:
         self.definitions = IndexDefinitions(context, self.channels)
         self.compactor = Compactor(context)
         self.index_tasks = IndexTasks(context, self.compactor.is_compacting)
-        self.garbage = GarbageCollector(context, self._is_in_use, self.compactor.busy)
+        self.garbage = GarbageCollector(context, self._is_in_use, self._outputs)
         context.events.segments += [
             self.compactor.consider,
             self.index_tasks.consider,
@@ -64,7 +65,11 @@ class _Parts:
         ]
 
     def _is_in_use(self, segment: SegmentInfo) -> bool:
-        return self.loads.holds(segment) or segment.segment_id in self.compactor.busy()
+        return self.loads.holds(segment) or segment.segment_id in self._outputs()
+
+    def _outputs(self) -> frozenset[int]:
+        indexing = (segment_id for _, segment_id, _ in self.index_tasks.running())
+        return self.compactor.busy().union(indexing)
 
 
 class Coordinator:
@@ -152,6 +157,7 @@ class Coordinator:
         for info in self._catalog.collections(CollectionState.DROPPING):
             self._parts.collections.finish_dropping_in_background(info.collection_id)
         for info in self._catalog.collections(CollectionState.CREATED):
+            await drop_orphans(self._context, info.collection_id)
             self._context.events.segments_changed(info.collection_id)
         self._world.tasks.spawn("garbage collection", self._parts.garbage.run_for_ever())
 

@@ -4,6 +4,7 @@ import msgspec
 
 from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import Context
+from elanus.coordinator.dropping import drop_orphans
 from elanus.coordinator.root.names import require_known, resolve_id
 from elanus.coordinator.streaming.channels import Channels
 from elanus.errors import CollectionAlreadyLoaded, InvalidParameter, Rejected
@@ -126,6 +127,7 @@ class IndexDefinitions:
 
     async def _announce(self, collection_id: int) -> None:
         await self._channels.announce(collection_id)
+        await drop_orphans(self._context, collection_id)
         self._context.events.metadata_changed(collection_id)
         self._context.events.segments_changed(collection_id)
 

@@ -9,7 +9,6 @@ import msgspec
 
 from elanus.coordinator.catalog import MAX_TRANSACTION_OPERATIONS, Catalog, Change
 from elanus.coordinator.context import Context
-from elanus.coordinator.dropping import drop_segments
 from elanus.coordinator.records import CollectionState
 from elanus.coordinator.root.names import require_known, resolve_id
 from elanus.coordinator.streaming.channels import Channels
@@ -134,16 +133,3 @@ class Segments:
         return all(
             self._catalog.checkpoint(vchannel).timestamp >= flush_ts for vchannel in info.vchannels
         )
-
-    async def drop_orphans(self, collection_id: int) -> None:
-        """Segments of partitions that are no more become DROPPED."""
-        info = self._catalog.collection(collection_id)
-        if info is None:
-            return
-        partitions = {ALL_PARTITIONS, *(p.partition_id for p in info.partitions)}
-        orphans = [
-            segment
-            for segment in self._catalog.segments(collection_id)
-            if segment.state is SegmentState.FLUSHED and segment.partition_id not in partitions
-        ]
-        await drop_segments(self._context, orphans)

@@ -6,6 +6,7 @@ import msgspec
 
 from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import Context
+from elanus.coordinator.dropping import drop_orphans
 from elanus.coordinator.records import CollectionRecord, CollectionState
 from elanus.coordinator.root.names import resolve
 from elanus.coordinator.streaming.channels import Channels
@@ -69,6 +70,7 @@ class Partitions:
         await self._catalog.commit(decide)
         collection_id = resolve(self._catalog, database, name).collection_id
         await self._channels.announce(collection_id)
+        await drop_orphans(self._context, collection_id)
         self._context.events.metadata_changed(collection_id)
         self._context.events.segments_changed(collection_id)
 
