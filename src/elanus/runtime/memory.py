@@ -28,5 +28,9 @@ class MemoryLedger:
             )
         self._used[category] += size_bytes
 
+    def account(self, category: str, size_bytes: int) -> None:
+        """Note what is there already and can't be refused, whatever the limit."""
+        self._used[category] += size_bytes
+
     def release(self, category: str, size_bytes: int) -> None:
         self._used[category] -= size_bytes

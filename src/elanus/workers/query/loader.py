@@ -1,0 +1,229 @@
+"""Brings sealed segments into a query node: mapped columns, deletes, index files.
+
+Order: manifest and columns (each file verified by its checksum, then mapped) → deletes of the
+manifest and of the L0 segments → indexes. Nothing serves before its deletes are in. A newer version
+of a loaded segment has the same rows in the same order, so its new deletes and indexes are added
+to the copy that serves, and the deletes that this has had from the delegator stay.
+
+A damaged index file is reported by name and not used: the segment answers by scanning until the
+index is built anew. Damaged columns or deletes are an error.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import structlog
+
+from elanus.engine.index.dense.load import LoadedIndex, open_index
+from elanus.engine.segment.cache import BitmapCache
+from elanus.engine.segment.sealed import SealedSegment
+from elanus.errors import CorruptData
+from elanus.model.catalog import ALL_PARTITIONS, IndexInfo, SegmentIndex, SegmentInfo
+from elanus.model.types import IndexState
+from elanus.runtime.world import World
+from elanus.services.messages import LoadSegment
+from elanus.storage.formats.deltas import DeltaRows, read_deltas
+from elanus.storage.formats.files import checked_path
+from elanus.storage.formats.manifest import DeltaFile, FileEntry, SegmentManifest, read_manifest
+from elanus.storage.formats.segment_reader import SegmentFiles
+from elanus.storage.objects.base import ObjectStore
+
+log = structlog.get_logger(__name__)
+
+_BYTES_PER_ROW = 16
+"""Memory that a mapped row may take beside its file: a delete timestamp and its place in an
+interim index."""
+
+
+class MappedColumns:
+    """The engine's view of a segment's files."""
+
+    def __init__(self, files: SegmentFiles) -> None:
+        self._files = files
+        self._names = frozenset(files.field_names)
+
+    @property
+    def row_count(self) -> int:
+        return self._files.manifest.row_count
+
+    @property
+    def timestamps(self) -> npt.NDArray[np.uint64]:
+        return self._files.timestamps
+
+    def has_column(self, name: str) -> bool:
+        return name in self._names
+
+    def column(self, name: str) -> pa.Array:
+        return self._files.column(name)
+
+    def vectors(self, name: str) -> npt.NDArray[np.float32]:
+        return self._files.vectors(name)
+
+
+@dataclass
+class Loaded:
+    """A segment of this node. ``change_ts``: no insert or delete that it knows is later.
+
+    ``applied``: keys of the delta files that are in. ``attached``: by field, the key of its index
+    file. ``changing``: held by whoever marks deletes.
+    """
+
+    info: SegmentInfo
+    segment: SealedSegment
+    reserved_bytes: int
+    min_ts: int
+    change_ts: int
+    applied: set[str] = field(default_factory=set)
+    attached: dict[str, str] = field(default_factory=dict)
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def note_change(self, timestamp: int) -> None:
+        self.change_ts = max(self.change_ts, timestamp)
+
+
+class Loader:
+    """See the module."""
+
+    def __init__(self, world: World, objects: ObjectStore, filter_cache: BitmapCache) -> None:
+        self._world = world
+        self._objects = objects
+        self._filter_cache = filter_cache
+
+    async def load(self, request: LoadSegment) -> Loaded:
+        """A fresh copy. Raises CorruptData, Unavailable or MemoryLimitExceeded."""
+        info = request.segment
+        manifest = await read_manifest(self._objects, info.manifest_key)
+        reserved_bytes = manifest.row_count * _BYTES_PER_ROW
+        if self._objects.local_path(info.manifest_key) is None:
+            reserved_bytes += manifest.size_bytes
+        self._world.memory.reserve("sealed", reserved_bytes)
+        try:
+            files = SegmentFiles(self._world, self._objects, manifest)
+            await files.load()
+            segment = await self._world.executor.run(
+                "compute",
+                SealedSegment,
+                request.collection.schema,
+                info.segment_id,
+                info.partition_id,
+                MappedColumns(files),
+                self._filter_cache,
+            )
+            loaded = Loaded(info, segment, reserved_bytes, manifest.min_ts, manifest.max_ts)
+            await self._add_deletes(loaded, request, manifest)
+            await self._attach_indexes(loaded, request)
+        except BaseException:
+            self._world.memory.release("sealed", reserved_bytes)
+            raise
+        return loaded
+
+    async def refresh(self, loaded: Loaded, request: LoadSegment) -> None:
+        """Make the copy that serves the version of ``request``."""
+        loaded.segment.schema = request.collection.schema
+        if request.segment.manifest_key != loaded.info.manifest_key:
+            manifest = await read_manifest(self._objects, request.segment.manifest_key)
+            if manifest.row_count != loaded.segment.row_count:
+                raise CorruptData(
+                    f"manifest {request.segment.manifest_key} has {manifest.row_count} rows, "
+                    f"segment {loaded.info.segment_id} has {loaded.segment.row_count}"
+                )
+            await self._add_deletes(loaded, request, manifest)
+        else:
+            await self._add_deletes(loaded, request, None)
+        await self._attach_indexes(loaded, request)
+        loaded.info = request.segment
+
+    # --- deletes ------------------------------------------------------------------------------
+
+    async def _add_deletes(
+        self, loaded: Loaded, request: LoadSegment, manifest: SegmentManifest | None
+    ) -> None:
+        """Those of the manifest, and of the L0 segments that name this partition or all."""
+        files = [] if manifest is None else list(manifest.deltas)
+        for delta in request.deltas:
+            files += (await read_manifest(self._objects, delta.manifest_key)).deltas
+        fresh: dict[str, DeltaFile] = {
+            file.key: file for file in files if file.key not in loaded.applied
+        }
+        if not fresh:
+            return
+        rows = await read_deltas(self._world, self._objects, list(fresh.values()))
+        async with loaded.changing:
+            await self._world.executor.run("compute", apply_delta_rows, loaded.segment, rows)
+        loaded.note_change(max(file.max_ts for file in fresh.values()))
+        loaded.applied.update(fresh)
+
+    # --- indexes ------------------------------------------------------------------------------
+
+    async def _attach_indexes(self, loaded: Loaded, request: LoadSegment) -> None:
+        by_id = {index.index_id: index for index in request.indexes}
+        for part in request.segment.indexes:
+            index = by_id.get(part.index_id)
+            if index is None or part.state is not IndexState.FINISHED or not part.key:
+                continue
+            if loaded.attached.get(index.field_name) == part.key:
+                continue
+            try:
+                opened = await self._open_index(loaded.segment, index, part)
+            except CorruptData as error:
+                log.error(
+                    "index file not usable, scanning instead",
+                    segment=loaded.info.segment_id,
+                    field=index.field_name,
+                    error=str(error),
+                )
+                continue
+            if opened is not None:
+                loaded.segment.attach_index(index.field_name, opened)
+                loaded.attached[index.field_name] = part.key
+
+    async def _open_index(
+        self, segment: SealedSegment, index: IndexInfo, part: SegmentIndex
+    ) -> LoadedIndex | None:
+        entry = FileEntry(key=part.key, size_bytes=part.size_bytes, crc32=part.checksum)
+        path: Path | None = await checked_path(self._world, self._objects, entry)
+        if path is None or index.metric_type is None:
+            log.warning("index file is not local, scanning instead", key=part.key)
+            return None
+        return await self._world.executor.run(
+            "io",
+            open_index,
+            str(path),
+            index.index_type,
+            index.metric_type,
+            segment.row_count,
+            segment.schema.by_name[index.field_name].dim,
+        )
+
+    async def build_interim(self, loaded: Loaded, indexes: Sequence[IndexInfo]) -> None:
+        """Interim indexes for the vector fields that have no built one."""
+        for index in indexes:
+            if index.metric_type is None or index.index_type == "FLAT":
+                continue
+            indexed = loaded.segment.schema.by_name.get(index.field_name)
+            if indexed is None or not indexed.data_type.is_vector:
+                continue
+            if index.field_name not in loaded.attached:
+                await self._world.executor.run(
+                    "compute", loaded.segment.build_interim, index.field_name, index.metric_type
+                )
+
+    def release(self, loaded: Loaded) -> None:
+        """Reads that hold the segment may go on; its files are unmapped after the last one."""
+        self._world.memory.release("sealed", loaded.reserved_bytes)
+        loaded.segment.release()
+
+
+def apply_delta_rows(segment: SealedSegment, deltas: Sequence[DeltaRows]) -> None:
+    """The deletes that concern the segment's partition. Runs in a thread."""
+    for rows in deltas:
+        mine = np.isin(rows.partition_ids, (ALL_PARTITIONS, segment.partition_id))
+        if mine.all():
+            segment.delete_at(rows.keys, rows.timestamps)
+        elif mine.any():
+            segment.delete_at(rows.keys.filter(pa.array(mine)), rows.timestamps[mine])

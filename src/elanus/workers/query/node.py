@@ -1,0 +1,238 @@
+"""The query node: holds sealed segments and searches them.
+
+Segments are looked up when a read starts; a read keeps what it holds, whatever is released
+meanwhile. Asking for a segment that is not here is Unavailable: the delegator's view is old.
+"""
+
+import asyncio
+from collections.abc import Hashable, Sequence
+from weakref import WeakValueDictionary
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import structlog
+
+from elanus.config.settings import QueryNodeSettings
+from elanus.engine.reduce import merge_hits, merge_rows
+from elanus.engine.segment.cache import BitmapCache
+from elanus.engine.segment.sealed import SealedSegment
+from elanus.errors import Unavailable
+from elanus.model.catalog import ALL_PARTITIONS
+from elanus.model.reads import Hits, Snapshot, VectorQuery
+from elanus.runtime.world import World
+from elanus.services.messages import (
+    FetchRows,
+    LoadSegment,
+    PrimaryKeys,
+    SegmentQuery,
+    SegmentRows,
+    SegmentSearch,
+)
+from elanus.storage.objects.base import ObjectStore
+from elanus.workers.gather import by_source, interleave
+from elanus.workers.query.loader import Loaded, Loader
+from elanus.workers.query.scheduler import SearchScheduler
+
+log = structlog.get_logger(__name__)
+
+_INLINE_DELETES = 64
+"""Keys times segments up to which deletes are looked up on the event loop."""
+_PARALLEL_ROWS = 50_000
+"""Rows times query vectors from which on a request over several segments is spread over slots."""
+
+
+class QueryNode:
+    """The QueryNodeService. ``slots``: threads of the executor's search pool."""
+
+    def __init__(
+        self, world: World, settings: QueryNodeSettings, objects: ObjectStore, *, slots: int
+    ) -> None:
+        self._world = world
+        self._loader = Loader(world, objects, BitmapCache(settings.filter_cache_size))
+        self._scheduler = SearchScheduler(world, slots=slots, max_waiting=settings.max_queue_length)
+        self._segments: dict[int, Loaded] = {}
+        self._loading: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
+
+    # --- life cycle -----------------------------------------------------------------------------
+
+    async def load_segment(self, request: LoadSegment) -> None:
+        """Serve this version of the segment, or a newer one, when it returns."""
+        segment_id = request.segment.segment_id
+        async with self._lock(segment_id):
+            loaded = self._segments.get(segment_id)
+            if loaded is None:
+                loaded = await self._loader.load(request)
+                self._segments[segment_id] = loaded
+            elif loaded.info.version < request.segment.version:
+                await self._loader.refresh(loaded, request)
+            else:
+                return
+        self._world.tasks.spawn(
+            f"interim index {segment_id}", self._loader.build_interim(loaded, request.indexes)
+        )
+
+    async def release_segments(self, segment_ids: tuple[int, ...]) -> None:
+        for segment_id in segment_ids:
+            async with self._lock(segment_id):
+                loaded = self._segments.pop(segment_id, None)
+                if loaded is not None:
+                    self._loader.release(loaded)
+
+    async def apply_deletes(
+        self, segment_ids: tuple[int, ...], deletes: tuple[PrimaryKeys, ...], timestamp: int
+    ) -> None:
+        """Segments that are not here (any more) are skipped: whoever loads them anew gives them
+        their deletes before they are read."""
+        here = [self._segments[i] for i in segment_ids if i in self._segments]
+        keys = sum(len(part.keys) for part in deletes)
+        for loaded in here:
+            async with loaded.changing:
+                if keys * len(here) <= _INLINE_DELETES:
+                    delete_keys(loaded.segment, deletes, timestamp)
+                else:
+                    await self._world.executor.run(
+                        "compute", delete_keys, loaded.segment, deletes, timestamp
+                    )
+                loaded.note_change(timestamp)
+
+    # --- reads ----------------------------------------------------------------------------------
+
+    async def search(self, request: SegmentSearch) -> Hits:
+        loaded = self._held(request.segment_ids)
+        segments = [each.segment for each in loaded]
+        groups = self._spread(segments, len(request.query.vectors))
+        if len(groups) == 1:
+            return await self._search_group(loaded, segments, request)
+        found = await asyncio.gather(
+            *(
+                self._scheduler.search(None, _SearchOf(group, request), request.query)
+                for group in groups
+            )
+        )
+        query = request.query
+        return merge_hits(found, query.top_k, query.metric.larger_is_better)
+
+    async def _search_group(
+        self, loaded: Sequence[Loaded], segments: Sequence[SealedSegment], request: SegmentSearch
+    ) -> Hits:
+        key = batch_key(loaded, request)
+        return await self._scheduler.search(key, _SearchOf(segments, request), request.query)
+
+    async def query(self, request: SegmentQuery) -> SegmentRows:
+        segments = [each.segment for each in self._held(request.segment_ids)]
+        return await self._scheduler.run(query_segments, segments, request)
+
+    async def fetch(self, request: FetchRows) -> pa.RecordBatch:
+        sources = by_source(request.sources)
+        held = self._held([source for source, _ in sources])
+        segments = [each.segment for each in held]
+        parts = [
+            (segment, positions) for segment, (_, positions) in zip(segments, sources, strict=True)
+        ]
+        return await self._scheduler.run(take_rows, parts, request)
+
+    # --- helpers --------------------------------------------------------------------------------
+
+    def loaded_versions(self) -> dict[int, int]:
+        """Segment id → version of what is loaded."""
+        return {segment_id: each.info.version for segment_id, each in self._segments.items()}
+
+    def _held(self, segment_ids: Sequence[int]) -> list[Loaded]:
+        try:
+            return [self._segments[segment_id] for segment_id in segment_ids]
+        except KeyError as error:
+            raise Unavailable(f"segment {error.args[0]} is not loaded on this query node") from None
+
+    def _spread(
+        self, segments: Sequence[SealedSegment], query_count: int
+    ) -> list[list[SealedSegment]]:
+        """The segments in as many groups of alike size as there are slots free for them."""
+        slots = min(self._scheduler.free_slots, len(segments))
+        rows = sum(segment.row_count for segment in segments)
+        if slots < 2 or rows * query_count < _PARALLEL_ROWS:
+            return [list(segments)]
+        groups: list[list[SealedSegment]] = [[] for _ in range(slots)]
+        sizes = [0] * slots
+        for segment in sorted(segments, key=lambda s: -s.row_count):
+            smallest = sizes.index(min(sizes))
+            groups[smallest].append(segment)
+            sizes[smallest] += segment.row_count
+        return groups
+
+    def _lock(self, segment_id: int) -> asyncio.Lock:
+        """Keeps loading and releasing of one segment apart."""
+        lock = self._loading.get(segment_id)
+        if lock is None:
+            lock = self._loading[segment_id] = asyncio.Lock()
+        return lock
+
+
+class _SearchOf:
+    """A search of fixed segments at a fixed snapshot, for any vectors."""
+
+    __slots__ = ("plan", "segments", "snapshot")
+
+    def __init__(self, segments: Sequence[SealedSegment], request: SegmentSearch) -> None:
+        self.segments = segments
+        self.snapshot = request.snapshot
+        self.plan = request.plan
+
+    def __call__(self, query: VectorQuery) -> Hits:
+        found = [segment.search(query, self.snapshot, self.plan) for segment in self.segments]
+        return merge_hits(found, query.top_k, query.metric.larger_is_better)
+
+
+def batch_key(loaded: Sequence[Loaded], request: SegmentSearch) -> Hashable | None:
+    """Equal keys: one call answers both. None: not to be batched.
+
+    Snapshots behind the last change of all segments see the same rows; the change itself is in the
+    key, because a later delete may be visible to later reads only.
+    """
+    plan, query = request.plan, request.query
+    if plan is not None and plan.is_random:
+        return None
+    change_ts = max((each.change_ts for each in loaded), default=0)
+    min_ts = min((each.min_ts for each in loaded), default=0)
+    snapshot: Snapshot | int = request.snapshot
+    if request.snapshot.read_ts >= change_ts and request.snapshot.expire_before_ts < min_ts:
+        snapshot = change_ts
+    return (
+        request.segment_ids,
+        snapshot,
+        None if plan is None else plan.key,
+        query.field_name,
+        query.metric,
+        query.top_k,
+        tuple(sorted(query.params.items())),
+        query.radius,
+        query.range_filter,
+    )
+
+
+def query_segments(segments: Sequence[SealedSegment], request: SegmentQuery) -> SegmentRows:
+    """Runs in a thread."""
+    if request.count_only:
+        count = sum(segment.count(request.snapshot, request.plan) for segment in segments)
+        return SegmentRows(count, None)
+    found = [segment.select(request.snapshot, request.plan, request.limit) for segment in segments]
+    rows = merge_rows(found, request.limit)
+    return SegmentRows(len(rows.offsets), rows)
+
+
+def take_rows(
+    parts: Sequence[tuple[SealedSegment, npt.NDArray[np.int64]]],
+    request: FetchRows,
+) -> pa.RecordBatch:
+    """Runs in a thread."""
+    taken = [
+        (positions, segment.take(request.offsets[positions], request.fields))
+        for segment, positions in parts
+    ]
+    return interleave(taken, request.fields)
+
+
+def delete_keys(segment: SealedSegment, deletes: Sequence[PrimaryKeys], timestamp: int) -> None:
+    for part in deletes:
+        if part.partition_id in (ALL_PARTITIONS, segment.partition_id):
+            segment.delete(part.keys, timestamp)

@@ -1,0 +1,189 @@
+"""Runs searches on the ``search`` pool, a bounded number at a time, and batches those that wait.
+
+As long as a slot is free a search starts at once. When all are taken it queues; searches in the
+queue that ask the same of the same segments (field, metric, parameters, filter, and a snapshot
+that can't tell them apart) become one kernel call over all their vectors, whose hits are split
+again. A request over several segments uses the slots that are free when it starts.
+"""
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from elanus.errors import TooManyRequests
+from elanus.model.reads import Hits, VectorQuery
+from elanus.runtime.world import World
+
+T = TypeVar("T")
+
+SearchCall = Callable[[VectorQuery], Hits]
+
+_MAX_BATCH_VECTORS = 1024
+
+
+@dataclass
+class _Waiting:
+    """``call`` searches for the vectors of ``query``; any other call of the same batch would do."""
+
+    call: SearchCall
+    query: VectorQuery
+    answer: asyncio.Future[Hits]
+
+
+class SearchScheduler:
+    """See the module. ``slots``: threads that search; ``max_waiting``: bound of the queue."""
+
+    def __init__(self, world: World, *, slots: int, max_waiting: int) -> None:
+        self._world = world
+        self._slots = max(1, slots)
+        self._max_waiting = max_waiting
+        self._running = 0
+        self._waiting = 0
+        self._batches: OrderedDict[Hashable, deque[_Waiting]] = OrderedDict()
+        self._turns: deque[asyncio.Future[None]] = deque()
+        self._batch_is_next = False
+        self._serial = 0
+
+    @property
+    def waiting(self) -> int:
+        return self._waiting
+
+    @property
+    def free_slots(self) -> int:
+        return self._slots - self._running
+
+    async def search(self, key: Hashable | None, call: SearchCall, query: VectorQuery) -> Hits:
+        """``call(query)`` in a thread, maybe together with others of the same ``key``.
+
+        A key of None is never batched. Raises TooManyRequests when the queue is full.
+        """
+        if self._running < self._slots and not self._waiting:
+            self._running += 1
+            try:
+                return await self._world.executor.run("search", call, query)
+            finally:
+                self._release()
+        self._check_room()
+        if key is None:
+            self._serial += 1
+            key = ("alone", self._serial)
+        answer: asyncio.Future[Hits] = asyncio.get_running_loop().create_future()
+        self._batches.setdefault(key, deque()).append(_Waiting(call, query, answer))
+        self._waiting += 1
+        return await answer
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        """``function(*args)`` in a thread, in its turn."""
+        if self._running >= self._slots or self._waiting:
+            self._check_room()
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._turns.append(turn)
+            self._waiting += 1
+            await self._wait_for(turn)
+        else:
+            self._running += 1
+        try:
+            return await self._world.executor.run("search", function, *args)
+        finally:
+            self._release()
+
+    async def _wait_for(self, turn: asyncio.Future[None]) -> None:
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._release()  # the slot was already ours
+            raise
+
+    def _check_room(self) -> None:
+        if self._waiting >= self._max_waiting:
+            raise TooManyRequests(
+                f"{self._waiting} reads wait on this query node, at most {self._max_waiting} may: "
+                f"too many concurrent requests, send again later"
+            )
+
+    def _release(self) -> None:
+        self._running -= 1
+        self._start_next()
+
+    def _start_next(self) -> None:
+        """Give free slots to batches and to single calls by turns."""
+        while self._running < self._slots and (self._turns or self._batches):
+            self._batch_is_next = not self._batch_is_next
+            if self._batches and (self._batch_is_next or not self._turns):
+                batch = self._next_batch()
+                if batch:
+                    self._running += 1
+                    self._world.tasks.spawn("search batch", self._run_batch(batch))
+            else:
+                turn = self._turns.popleft()
+                self._waiting -= 1
+                if not turn.done():
+                    self._running += 1
+                    turn.set_result(None)
+
+    def _next_batch(self) -> list[_Waiting]:
+        """The oldest key's searches, as many as a batch may have; cancelled ones are dropped."""
+        key, queue = next(iter(self._batches.items()))
+        batch: list[_Waiting] = []
+        vectors = 0
+        while queue and (not batch or vectors + len(queue[0].query.vectors) <= _MAX_BATCH_VECTORS):
+            waiting = queue.popleft()
+            self._waiting -= 1
+            if not waiting.answer.done():
+                batch.append(waiting)
+                vectors += len(waiting.query.vectors)
+        if queue:
+            self._batches.move_to_end(key)
+        else:
+            del self._batches[key]
+        return batch
+
+    async def _run_batch(self, batch: list[_Waiting]) -> None:
+        try:
+            answers = await self._world.executor.run("search", search_together, batch)
+        except Exception as error:  # noqa: BLE001 - told to each of those who wait
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(error)
+        else:
+            for waiting, hits in zip(batch, answers, strict=True):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(hits)
+        finally:
+            self._release()
+
+
+def search_together(batch: Sequence[_Waiting]) -> list[Hits]:
+    """One call for all of them."""
+    first = batch[0]
+    if len(batch) == 1:
+        return [first.call(first.query)]
+    vectors = np.concatenate([waiting.query.vectors for waiting in batch])
+    hits = first.call(replace(first.query, vectors=vectors))
+    return split_hits(hits, [len(waiting.query.vectors) for waiting in batch])
+
+
+def split_hits(hits: Hits, sizes: Sequence[int]) -> list[Hits]:
+    """The hits of each run of ``sizes`` query vectors, as views."""
+    bounds = np.concatenate([[0], np.cumsum(hits.counts)])
+    parts: list[Hits] = []
+    start = 0
+    for size in sizes:
+        low, high = int(bounds[start]), int(bounds[start + size])
+        parts.append(
+            Hits(
+                counts=hits.counts[start : start + size],
+                scores=hits.scores[low:high],
+                keys=hits.keys[low:high],
+                timestamps=hits.timestamps[low:high],
+                sources=hits.sources[low:high],
+                offsets=hits.offsets[low:high],
+            )
+        )
+        start += size
+    return parts

@@ -1,0 +1,136 @@
+"""Applies durable writes, in order, to everything that reads look at.
+
+Within one group: first rows and deletes go into the growing segments, then, in one synchronous
+step, into the delete buffer together with the choice of the sealed segments that are told; then
+the query nodes hear of the deletes. Nothing of it can be seen before the safe time passes the
+group. A view that switches in between has taken the new deletes from the buffer, or they are sent
+to it: never neither.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from elanus.errors import ElanusError
+from elanus.model.catalog import ALL_PARTITIONS
+from elanus.runtime.world import World
+from elanus.services.messages import PrimaryKeys, QueryView, WriteRequest
+from elanus.services.routing import Router
+from elanus.workers.streaming.delete_buffer import BufferedDelete
+from elanus.workers.streaming.shard import Growing, Shard
+
+log = structlog.get_logger(__name__)
+
+_APPLY_ON_LOOP_BYTES = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """One durable write: its shard, timestamp, WAL position and the segments of its parts."""
+
+    shard: Shard
+    request: WriteRequest
+    timestamp: int
+    position: int
+    segments: tuple[Growing, ...]
+
+
+class Applier:
+    """See the module."""
+
+    def __init__(self, world: World, router: Router) -> None:
+        self._world = world
+        self._router = router
+
+    async def apply(self, writes: Sequence[Apply]) -> None:
+        size_bytes = sum(_cost_bytes(write) for write in writes)
+        jobs = [(write, tuple(write.shard.growing.values())) for write in writes]
+        if size_bytes <= _APPLY_ON_LOOP_BYTES:
+            apply_to_growing(jobs)
+        else:
+            await self._world.executor.run("compute", apply_to_growing, jobs)
+        for write in writes:
+            note_applied(write)
+        for write in writes:
+            if write.request.deletes:
+                async with write.shard.apply_lock:
+                    await self._delete_from_sealed(write)
+
+    async def _delete_from_sealed(self, write: Apply) -> None:
+        # Buffer and view in one step: see the module.
+        shard = write.shard
+        buffer_deletes(write)
+        if shard.view is not None:
+            await self.send_deletes(shard, shard.view, write.request.deletes, write.timestamp, None)
+
+    async def send_deletes(
+        self,
+        shard: Shard,
+        view: QueryView,
+        deletes: tuple[PrimaryKeys, ...],
+        timestamp: int,
+        only: frozenset[int] | None,
+    ) -> None:
+        """Tell the nodes that hold the view's sealed segments (``only`` these, if given).
+
+        A node that can't be told is lost to this shard until a view that was loaded afresh comes:
+        reads that need it are refused, because they would see deleted rows.
+        """
+        partitions = {part.partition_id for part in deletes}
+        by_node: dict[int, list[int]] = {}
+        for segment in view.sealed:
+            if only is not None and segment.segment_id not in only:
+                continue
+            if ALL_PARTITIONS in partitions or segment.partition_id in partitions:
+                node_id = view.placement[segment.segment_id]
+                by_node.setdefault(node_id, []).append(segment.segment_id)
+        for node_id, segment_ids in by_node.items():
+            try:
+                node = await self._router.query_node(node_id)
+                await node.apply_deletes(tuple(segment_ids), deletes, timestamp)
+            except ElanusError as error:
+                shard.lost_nodes.add(node_id)
+                log.warning(
+                    "query node missed deletes",
+                    vchannel=shard.vchannel,
+                    node=node_id,
+                    error=str(error),
+                )
+
+
+def apply_to_growing(jobs: Sequence[tuple[Apply, tuple[Growing, ...]]]) -> None:
+    """Deletes, then rows, of each write in turn. ``jobs``: each write with the segments that it
+    may delete from. Runs in a thread; only one such call per pchannel runs at a time."""
+    for write, growing in jobs:
+        apply_deletes_to(growing, write.request.deletes, write.timestamp)
+        for part, each in zip(write.request.inserts, write.segments, strict=True):
+            each.segment.append(part.rows, write.timestamp)
+
+
+def apply_deletes_to(
+    growing: Iterable[Growing], deletes: Sequence[PrimaryKeys], timestamp: int
+) -> None:
+    for deleted in deletes:
+        for each in growing:
+            if deleted.partition_id in (ALL_PARTITIONS, each.partition_id):
+                each.segment.delete(deleted.keys, timestamp)
+
+
+def note_applied(write: Apply) -> None:
+    """The bookkeeping of the rows that are in."""
+    for part, growing in zip(write.request.inserts, write.segments, strict=True):
+        growing.note_rows(write.position, write.timestamp, int(part.rows.nbytes))
+
+
+def buffer_deletes(write: Apply) -> None:
+    write.shard.deletes.append(
+        BufferedDelete(write.timestamp, write.position, write.request.deletes)
+    )
+
+
+def _cost_bytes(write: Apply) -> int:
+    """Bytes to copy; a key to delete counts as much as looking it up in each segment costs."""
+    rows = sum(int(part.rows.nbytes) for part in write.request.inserts)
+    keys = sum(len(part.keys) for part in write.request.deletes)
+    return rows + 64 * keys * max(1, len(write.shard.growing))

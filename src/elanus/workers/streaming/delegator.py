@@ -1,0 +1,326 @@
+"""Reads of one shard: growing segments here, sealed ones on query nodes, one instant for both.
+
+A read waits until its guarantee is safe, takes a snapshot timestamp and the shard's immutable set
+of parts in one step, asks all parts at once, merges, and fetches output fields for the rows of the
+final answer only. The parts of an old view stay readable as long as a read holds them; should a
+query node have let a segment go all the same, the read starts again on the newer view.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from elanus.engine.filter.plan import Plan
+from elanus.engine.reduce import empty_hits, merge_hits, merge_rows
+from elanus.engine.reduce import empty_rows as no_rows
+from elanus.engine.segment.base import Segment
+from elanus.errors import CollectionNotLoaded, PartitionNotLoaded, Unavailable
+from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
+from elanus.model.timestamp import compose, physical_ms
+from elanus.runtime.world import World
+from elanus.services.messages import (
+    FetchRows,
+    QueryRequest,
+    QueryResponse,
+    SearchRequest,
+    SearchResponse,
+    SegmentQuery,
+    SegmentRows,
+    SegmentSearch,
+)
+from elanus.services.routing import Router
+from elanus.workers.gather import by_source, empty_rows, interleave
+from elanus.workers.streaming.shard import ReadParts, Shard
+from elanus.workers.streaming.tsafe import SafeTime
+
+_ATTEMPTS = 3
+_RETRY_PAUSE_S = 0.01
+
+T = TypeVar("T")
+
+
+class _Stages:
+    """Seconds spent in each stage of a read, by name."""
+
+    def __init__(self, world: World) -> None:
+        self._clock = world.clock
+        self._last_s = world.clock.monotonic_s()
+        self.seconds: dict[str, float] = {}
+
+    def done(self, stage: str) -> None:
+        now_s = self._clock.monotonic_s()
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + now_s - self._last_s
+        self._last_s = now_s
+
+
+class _Parts:
+    """What one read looks at: growing segments, and sealed ones by query node."""
+
+    def __init__(
+        self,
+        shard: Shard,
+        parts: ReadParts,
+        request: SearchRequest | QueryRequest,
+        read_ts: int,
+    ) -> None:
+        loaded = parts.view.partition_ids
+        wanted = request.partition_ids
+        if loaded and wanted and not set(wanted) <= set(loaded):
+            missing = next(each for each in wanted if each not in loaded)
+            raise PartitionNotLoaded(missing)
+        chosen = frozenset(wanted or loaded)
+        self.snapshot = Snapshot(read_ts, expiry_ts(read_ts, request.ttl_seconds))
+        self.growing: list[Segment] = [
+            growing.segment
+            for growing in parts.growing
+            if not request.ignore_growing and (not chosen or growing.partition_id in chosen)
+        ]
+        self.by_node: dict[int, list[int]] = {}
+        for segment in parts.view.sealed:
+            if not chosen or segment.partition_id in chosen:
+                node_id = parts.view.placement[segment.segment_id]
+                self.by_node.setdefault(node_id, []).append(segment.segment_id)
+        lost = [node_id for node_id in self.by_node if node_id in shard.lost_nodes]
+        if lost:
+            raise Unavailable(f"query node {lost[0]} of {shard.vchannel} is being replaced")
+        self.node_of = parts.view.placement
+
+
+class Delegator:
+    """Searches and queries shards of this node."""
+
+    def __init__(self, world: World, router: Router) -> None:
+        self._world = world
+        self._router = router
+
+    async def search(
+        self, shard: Shard, safe_time: SafeTime, request: SearchRequest
+    ) -> SearchResponse:
+        async def attempt(parts: _Parts, stages: _Stages) -> SearchResponse:
+            hits = await self._search_parts(shard, parts, request)
+            stages.done("search")
+            rows = await self._output_rows(
+                shard, parts, request.output_fields, hits.keys, hits.sources, hits.offsets
+            )
+            stages.done("fetch")
+            return SearchResponse(hits, rows, parts.snapshot.read_ts, stages.seconds)
+
+        return await self._read(shard, safe_time, request, attempt)
+
+    async def query(
+        self, shard: Shard, safe_time: SafeTime, request: QueryRequest
+    ) -> QueryResponse:
+        async def attempt(parts: _Parts, stages: _Stages) -> QueryResponse:
+            count, found = await self._query_parts(shard, parts, request)
+            stages.done("query")
+            if request.count_only:
+                rows, timestamps = empty_rows([]), np.empty(0, dtype=np.uint64)
+            else:
+                rows = await self._output_rows(
+                    shard, parts, request.output_fields, found.keys, found.sources, found.offsets
+                )
+                timestamps = found.timestamps
+            stages.done("fetch")
+            return QueryResponse(rows, timestamps, count, parts.snapshot.read_ts, stages.seconds)
+
+        return await self._read(shard, safe_time, request, attempt)
+
+    async def _read(
+        self,
+        shard: Shard,
+        safe_time: SafeTime,
+        request: SearchRequest | QueryRequest,
+        attempt: Callable[[_Parts, _Stages], Awaitable[T]],
+    ) -> T:
+        """Each attempt reads at a fresh instant: what a compaction left out of a newer view can't
+        be asked for at an older one."""
+        stages = _Stages(self._world)
+        for tries_left in reversed(range(_ATTEMPTS)):
+            guarantee_ts = max(request.guarantee_ts, request.read_ts)
+            safe_ts = await safe_time.wait_until_safe(guarantee_ts, request.deadline_s)
+            read_ts = request.read_ts or safe_ts
+            stages.done("wait")
+            parts = shard.read_parts()
+            if parts is None:
+                raise CollectionNotLoaded(shard.collection.name)
+            try:
+                return await attempt(_Parts(shard, parts, request, read_ts), stages)
+            except Unavailable:
+                if not tries_left:
+                    raise
+                if shard.view is parts.view:
+                    await self._world.clock.sleep(_RETRY_PAUSE_S)
+        raise AssertionError("not reached")
+
+    # --- search -----------------------------------------------------------------------------
+
+    async def _search_parts(self, shard: Shard, parts: _Parts, request: SearchRequest) -> Hits:
+        jobs: list[Awaitable[Hits]] = []
+        if parts.growing:
+            jobs.append(
+                self._world.executor.run(
+                    "search",
+                    search_growing,
+                    parts.growing,
+                    request.query,
+                    parts.snapshot,
+                    request.plan,
+                )
+            )
+        for node_id, segment_ids in parts.by_node.items():
+            asked = SegmentSearch(tuple(segment_ids), request.query, parts.snapshot, request.plan)
+            jobs.append(self._search_node(node_id, asked))
+        if not jobs:
+            return empty_hits(len(request.query.vectors), _has_string_keys(shard))
+        found = await _all(jobs)
+        if len(found) == 1:
+            return found[0]
+        query = request.query
+        return merge_hits(found, query.top_k, query.metric.larger_is_better)
+
+    async def _search_node(self, node_id: int, request: SegmentSearch) -> Hits:
+        node = await self._router.query_node(node_id)
+        return await node.search(request)
+
+    # --- query ------------------------------------------------------------------------------
+
+    async def _query_parts(
+        self, shard: Shard, parts: _Parts, request: QueryRequest
+    ) -> tuple[int, Rows]:
+        jobs: list[Awaitable[SegmentRows]] = []
+        if parts.growing:
+            jobs.append(
+                self._world.executor.run(
+                    "search",
+                    query_segments,
+                    parts.growing,
+                    parts.snapshot,
+                    request.plan,
+                    request.limit,
+                    request.count_only,
+                )
+            )
+        for node_id, segment_ids in parts.by_node.items():
+            asked = SegmentQuery(
+                tuple(segment_ids), parts.snapshot, request.plan, request.limit, request.count_only
+            )
+            jobs.append(self._query_node(node_id, asked))
+        found = await _all(jobs)
+        rows = [part.rows for part in found if part.rows is not None]
+        if not rows:
+            rows = [no_rows(_has_string_keys(shard))]
+        merged = rows[0] if len(rows) == 1 else merge_rows(rows, request.limit)
+        return sum(part.count for part in found), merged
+
+    async def _query_node(self, node_id: int, request: SegmentQuery) -> SegmentRows:
+        node = await self._router.query_node(node_id)
+        return await node.query(request)
+
+    # --- output fields ------------------------------------------------------------------------
+
+    async def _output_rows(
+        self,
+        shard: Shard,
+        parts: _Parts,
+        names: tuple[str, ...],
+        keys: Any,
+        sources: npt.NDArray[np.int64],
+        offsets: npt.NDArray[np.int64],
+    ) -> pa.RecordBatch:
+        """The output fields of these rows, in their order."""
+        schema = shard.collection.schema
+        fields = [schema.arrow.field(name) for name in names]
+        if not names or len(sources) == 0:
+            return empty_rows(fields)
+        if names == (schema.primary.name,):
+            return pa.RecordBatch.from_arrays([_key_array(keys, fields[0].type)], names=names)
+        growing = {segment.segment_id: segment for segment in parts.growing}
+        local: list[tuple[Segment, npt.NDArray[np.int64]]] = []
+        remote: dict[int, list[npt.NDArray[np.int64]]] = {}
+        for source, positions in by_source(sources):
+            if source in growing:
+                local.append((growing[source], positions))
+            else:
+                remote.setdefault(parts.node_of[source], []).append(positions)
+        jobs: list[Awaitable[tuple[npt.NDArray[np.int64], pa.RecordBatch]]] = []
+        if local:
+            jobs.append(self._world.executor.run("search", take_growing, local, offsets, names))
+        for node_id, positions_of in remote.items():
+            positions = np.sort(np.concatenate(positions_of))
+            jobs.append(self._fetch(node_id, positions, sources, offsets, names))
+        return interleave(await _all(jobs), names)
+
+    async def _fetch(
+        self,
+        node_id: int,
+        positions: npt.NDArray[np.int64],
+        sources: npt.NDArray[np.int64],
+        offsets: npt.NDArray[np.int64],
+        names: tuple[str, ...],
+    ) -> tuple[npt.NDArray[np.int64], pa.RecordBatch]:
+        node = await self._router.query_node(node_id)
+        rows = await node.fetch(FetchRows(sources[positions], offsets[positions], names))
+        return positions, rows
+
+
+def expiry_ts(read_ts: int, ttl_seconds: int) -> int:
+    """Rows with an insert ts up to this one have expired at ``read_ts``."""
+    if ttl_seconds <= 0:
+        return 0
+    return compose(max(0, physical_ms(read_ts) - ttl_seconds * 1000))
+
+
+def search_growing(
+    segments: Sequence[Segment], query: VectorQuery, snapshot: Snapshot, plan: Plan | None
+) -> Hits:
+    """The merged hits of several segments. Runs in a thread."""
+    found = [segment.search(query, snapshot, plan) for segment in segments]
+    return merge_hits(found, query.top_k, query.metric.larger_is_better)
+
+
+def query_segments(
+    segments: Sequence[Segment],
+    snapshot: Snapshot,
+    plan: Plan | None,
+    limit: int | None,
+    count_only: bool,
+) -> SegmentRows:
+    """The merged rows, or their number, of several segments. Runs in a thread."""
+    if count_only:
+        return SegmentRows(sum(segment.count(snapshot, plan) for segment in segments), None)
+    found = [segment.select(snapshot, plan, limit) for segment in segments]
+    rows = merge_rows(found, limit)
+    return SegmentRows(len(rows.offsets), rows)
+
+
+def take_growing(
+    parts: Sequence[tuple[Segment, npt.NDArray[np.int64]]],
+    offsets: npt.NDArray[np.int64],
+    names: tuple[str, ...],
+) -> tuple[npt.NDArray[np.int64], pa.RecordBatch]:
+    """(positions, their rows) out of several segments. Runs in a thread."""
+    positions = np.sort(np.concatenate([each for _, each in parts]))
+    taken = [
+        (np.searchsorted(positions, each), segment.take(offsets[each], names))
+        for segment, each in parts
+    ]
+    return positions, interleave(taken, names)
+
+
+async def _all(jobs: Sequence[Awaitable[T]]) -> list[T]:
+    """Their results; a single one without the price of a task."""
+    if len(jobs) == 1:
+        return [await jobs[0]]
+    return list(await asyncio.gather(*jobs))
+
+
+def _has_string_keys(shard: Shard) -> bool:
+    return not shard.collection.schema.primary.data_type.is_integer
+
+
+def _key_array(keys: Any, key_type: pa.DataType) -> pa.Array:
+    return keys if isinstance(keys, pa.Array) else pa.array(keys, type=key_type)
