@@ -80,7 +80,7 @@ def encode_vectors(column: Any) -> list[Buffer]:
 def encode_numbers(array: npt.NDArray[Any]) -> list[Buffer]:
     """An ``.npy`` file of a C-contiguous array."""
     header = _npy_header(array.dtype, array.shape)
-    return [header, memoryview(np.ascontiguousarray(array))] if array.size else [header]
+    return [header, np.ascontiguousarray(array).data] if array.size else [header]
 
 
 def _npy_header(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

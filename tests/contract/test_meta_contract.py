@@ -1,0 +1,218 @@
+"""What every metadata store must do. A new backend joins by another case of ``open_store``."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from elanus.errors import InternalError, Unavailable
+from elanus.runtime.world import World
+from elanus.storage.meta.base import (
+    Compare,
+    Delete,
+    MetaStore,
+    Put,
+    RevisionCompacted,
+    WatchEvent,
+)
+from elanus.storage.meta.memory import MemoryMetaStore
+from elanus.storage.meta.sqlite import SqliteMetaStore
+from tests.contract.conftest import ManualClock
+
+OpenStore = Callable[[], Awaitable[MetaStore]]
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def open_store(
+    request: pytest.FixtureRequest, world: World, tmp_path: Path
+) -> AsyncIterator[OpenStore]:
+    """Opens a new, empty store each time."""
+    stores: list[MetaStore] = []
+
+    async def open_one() -> MetaStore:
+        if request.param == "memory":
+            stores.append(MemoryMetaStore(world))
+        else:
+            path = tmp_path / f"meta-{len(stores)}.db"
+            stores.append(await SqliteMetaStore.open(world, path))
+        return stores[-1]
+
+    yield open_one
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+async def store(open_store: OpenStore) -> MetaStore:
+    return await open_store()
+
+
+async def test_a_key_remembers_its_value_and_both_revisions(store: MetaStore) -> None:
+    first = await store.put("a", b"1")
+    second = await store.put("b", b"2")
+    third = await store.put("a", b"3")
+    pair = await store.get("a")
+    assert pair is not None
+    assert (pair.value, pair.created_revision, pair.modified_revision) == (b"3", first, third)
+    assert first < second < third == await store.revision()
+
+
+async def test_a_deleted_key_is_gone_and_starts_anew(store: MetaStore) -> None:
+    await store.put("a", b"1")
+    await store.delete("a")
+    assert await store.get("a") is None
+    created = await store.put("a", b"2")
+    pair = await store.get("a")
+    assert pair is not None
+    assert pair.created_revision == created
+
+
+async def test_a_range_is_in_key_order_within_its_prefix(store: MetaStore) -> None:
+    keys = ["p/b", "p/a", "p", "p/ä", "p/\U0001f600", "q", "o", "p0"]
+    await store.transact([Put(key, key.encode()) for key in keys])
+    found = await store.range("p/")
+    assert [pair.key for pair in found] == ["p/a", "p/b", "p/ä", "p/\U0001f600"]
+    assert [pair.value for pair in found] == [pair.key.encode() for pair in found]
+    assert [pair.key for pair in await store.range("p/", after="p/a", limit=2)] == ["p/b", "p/ä"]
+    assert len(await store.range("")) == len(keys)
+    assert await store.range("nothing") == []
+
+
+async def test_a_transaction_does_all_or_nothing(store: MetaStore) -> None:
+    revision = await store.put("a", b"1")
+    done = await store.transact(
+        [Put("b", b"2"), Delete("a")], [Compare("a", revision), Compare("c", 0)]
+    )
+    assert done.succeeded
+    refused = await store.transact([Put("d", b"4"), Delete("b")], [Compare("a", revision)])
+    assert not refused.succeeded
+    assert refused.revision == done.revision
+    assert [pair.key for pair in await store.range("")] == ["b"]
+
+
+async def test_one_of_many_racers_wins(store: MetaStore) -> None:
+    async def race(name: str) -> bool:
+        return (await store.transact([Put("x", name.encode())], [Compare("x", 0)])).succeeded
+
+    won = await asyncio.gather(*(race(str(number)) for number in range(20)))
+    assert sum(won) == 1
+
+
+async def test_a_transaction_names_a_key_once(store: MetaStore) -> None:
+    with pytest.raises(InternalError, match="twice"):
+        await store.transact([Put("a", b""), Delete("a")])
+    assert await store.get("a") is None
+
+
+async def take(events: AsyncIterator[WatchEvent], count: int) -> list[WatchEvent]:
+    async with asyncio.timeout(5):
+        return [await anext(events) for _ in range(count)]
+
+
+async def test_a_watch_sees_past_and_coming_changes_in_order(store: MetaStore) -> None:
+    await store.put("w/a", b"old")
+    start = await store.put("w/a", b"1")
+    await store.put("other", b"x")
+    events = store.watch("w/", start)
+    assert await take(events, 1) == [WatchEvent("w/a", b"1", start)]
+    waiting = asyncio.create_task(take(events, 2))
+    await asyncio.sleep(0)
+    put = await store.put("w/b", b"2")
+    deleted = await store.delete("w/a")
+    assert await waiting == [WatchEvent("w/b", b"2", put), WatchEvent("w/a", None, deleted)]
+
+
+async def test_a_watch_ends_when_the_store_is_closed(store: MetaStore) -> None:
+    events = store.watch("", await store.revision() + 1)
+    waiting = asyncio.create_task(take(events, 1))
+    await asyncio.sleep(0)
+    await store.close()
+    with pytest.raises((StopAsyncIteration, RuntimeError)):
+        await waiting
+
+
+async def test_a_lease_takes_its_keys_with_it(store: MetaStore, clock: ManualClock) -> None:
+    lease = await store.grant_lease(10)
+    await store.transact([Put("kept", b""), Put("leased", b"", lease)])
+    events = store.watch("leased", await store.revision() + 1)
+    await asyncio.sleep(0)
+    clock.advance(9)
+    await store.keep_alive(lease)
+    clock.advance(9)
+    await asyncio.sleep(0.01)
+    assert await store.get("leased") is not None
+    clock.advance(1.5)
+    assert (await take(events, 1))[0].value is None
+    assert [pair.key for pair in await store.range("")] == ["kept"]
+    with pytest.raises(Unavailable):
+        await store.keep_alive(lease)
+    with pytest.raises(Unavailable):
+        await store.transact([Put("late", b"", lease)])
+
+
+async def test_a_revoked_lease_takes_its_keys_at_once(store: MetaStore) -> None:
+    lease = await store.grant_lease(1_000)
+    await store.transact([Put("leased", b"", lease), Put("moved", b"", lease)])
+    await store.put("moved", b"free of the lease now")
+    await store.revoke_lease(lease)
+    assert [pair.key for pair in await store.range("")] == ["moved"]
+
+
+async def test_sqlite_keeps_everything_over_a_restart(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "meta.db"
+    store = await SqliteMetaStore.open(world, path)
+    lease = await store.grant_lease(10)
+    await store.transact([Put("a", b"1", lease), Put("b", b"2")])
+    before = [await store.get("a"), await store.get("b"), await store.revision()]
+    await store.close()
+    store = await SqliteMetaStore.open(world, path)
+    assert [await store.get("a"), await store.get("b"), await store.revision()] == before
+    await store.keep_alive(lease)
+    with pytest.raises(RevisionCompacted):
+        await anext(store.watch("", 1))
+    await store.close()
+
+
+KEYS = st.text(alphabet="ab/é\ud7ff\U00010000", max_size=3)
+VALUES = st.binary(max_size=3)
+OPERATION = st.one_of(st.builds(Put, KEYS, VALUES), st.builds(Delete, KEYS))
+OPERATIONS = st.lists(OPERATION, max_size=4, unique_by=lambda operation: operation.key)
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(transactions=st.lists(OPERATIONS, max_size=8), prefix=KEYS, after=st.none() | KEYS)
+async def test_a_store_equals_a_dictionary(
+    open_store: OpenStore,
+    transactions: list[list[Put | Delete]],
+    prefix: str,
+    after: str | None,
+) -> None:
+    store = await open_store()
+    model: dict[str, bytes] = {}
+    changes: list[tuple[str, bytes | None]] = []
+    for operations in transactions:
+        for operation in operations:
+            if isinstance(operation, Put):
+                model[operation.key] = operation.value
+                changes.append((operation.key, operation.value))
+            elif model.pop(operation.key, None) is not None:
+                changes.append((operation.key, None))
+        await store.transact(operations)
+    found = await store.range(prefix, after=after)
+    expected = [
+        (key, model[key])
+        for key in sorted(model)
+        if key.startswith(prefix) and (after is None or key > after)
+    ]
+    assert [(pair.key, pair.value) for pair in found] == expected
+    seen = await take(store.watch("", 1), len(changes))
+    assert [(event.key, event.value) for event in seen] == changes
+    revisions = [event.revision for event in seen]
+    assert revisions == sorted(revisions)
