@@ -53,7 +53,8 @@ def worded(value: Any) -> str:
 
 def plain(values: Any) -> list[Any]:
     """A list constant as a Python list."""
-    return values.tolist() if isinstance(values, np.ndarray) else values
+    result: list[Any] = values.tolist() if isinstance(values, np.ndarray) else values
+    return result
 
 
 def wrap(value: int) -> int:

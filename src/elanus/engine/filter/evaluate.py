@@ -50,7 +50,7 @@ def evaluate(
     caller's own. Raises CorruptData if a JSON column holds something else.
     """
     result = _passing(plan.root, columns, row_count, candidates)
-    return result.copy() if result is candidates else result
+    return np.copy(result) if result is candidates else result
 
 
 def _passing(node: Node, columns: Columns, row_count: int, mask: Bools | None) -> Bools:
@@ -96,7 +96,7 @@ def _leaf_rows(node: Node, columns: Columns, row_count: int, mask: Bools | None)
 
 def _worth_gathering(node: Node, mask: Bools, row_count: int) -> bool:
     assert isinstance(node, Leaf | Document)
-    share = np.count_nonzero(mask) / max(row_count, 1)
+    share = float(np.count_nonzero(mask)) / max(row_count, 1)
     if node.cost >= COST_JSON:
         return share < 1.0
     return share < (GATHER_BELOW if node.cost >= COST_STRING else GATHER_NUMBERS_BELOW)

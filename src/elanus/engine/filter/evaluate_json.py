@@ -5,7 +5,7 @@ false and *known*: its negation is true. Only a null row is unknown. Numbers com
 whether they are stored as integers or not; bools, strings and numbers never equal each other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -47,7 +47,7 @@ def document_truth(tree: Node, column: pa.Array, name: str) -> Bools:
     text = memoryview(data if data is not None else b"")
     valid = validity(column)
     if valid is None:
-        rows = range(len(column))
+        rows: Iterable[int] = range(len(column))
     else:
         if _on_null_row(tree):
             result[~valid] = True
@@ -65,10 +65,12 @@ def document_truth(tree: Node, column: pa.Array, name: str) -> Bools:
 
 def _on_null_row(tree: Node) -> bool:
     """The tree's truth on a null row: ``exists`` is false there, everything else unknown."""
-    if isinstance(tree, And):
-        return all([_on_null_row(child) for child in tree.children])
-    if isinstance(tree, Or):
-        return any([_on_null_row(child) for child in tree.children])
+    if isinstance(tree, And | Or):
+        decisive = isinstance(tree, Or)
+        for child in tree.children:  # a plain loop: one frame for each level
+            if _on_null_row(child) == decisive:
+                return decisive
+        return not decisive
     return isinstance(tree, Exists) and tree.negated
 
 
@@ -79,7 +81,7 @@ def _tree_test(tree: Node) -> Test:
     if isinstance(tree, And | Or):
         tests = []
         for child in tree.children:
-            tests.append(_tree_test(child))  # noqa: PERF401 (one frame for each level)
+            tests.append(_tree_test(child))  # noqa: PERF401 (a comprehension is a frame more)
         return _all_of(tests) if isinstance(tree, And) else _any_of(tests)
     assert isinstance(tree, Leaf)
     path, test = tree.column.path, _VALUE_TESTS[type(tree)](tree)
@@ -90,7 +92,7 @@ def _tree_test(tree: Node) -> Test:
 
 def _all_of(tests: list[Test]) -> Test:
     def test(document: Any) -> bool:
-        for part in tests:
+        for part in tests:  # noqa: SIM110 (runs for every row; a generator costs twice as much)
             if not part(document):
                 return False
         return True
@@ -100,7 +102,7 @@ def _all_of(tests: list[Test]) -> Test:
 
 def _any_of(tests: list[Test]) -> Test:
     def test(document: Any) -> bool:
-        for part in tests:
+        for part in tests:  # noqa: SIM110
             if part(document):
                 return True
         return False
@@ -184,10 +186,7 @@ def _finder(wanted: tuple[Any, ...]) -> Test:
     def found(value: Any) -> bool:
         kind = type(value)
         if kind is list:
-            for candidate in lists:
-                if equal(value, candidate):
-                    return True
-            return False
+            return any(equal(value, candidate) for candidate in lists)
         if kind is dict or value is MISSING:
             return False
         return (kind is bool, value) in hashed
@@ -245,7 +244,7 @@ def _contains(leaf: Any) -> Test:
     finders = [_finder((value,)) for value in wanted]
     if not finders:
         return lambda value: True
-    return lambda value: type(value) is list and all([any(map(found, value)) for found in finders])
+    return lambda value: type(value) is list and all(any(map(found, value)) for found in finders)
 
 
 def _exists(leaf: Any) -> Test:

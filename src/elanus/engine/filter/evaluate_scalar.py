@@ -1,4 +1,4 @@
-"""Predicates on columns of single values. Each gives the truth of every row, null rows arbitrary."""
+"""Predicates on columns of single values: the truth of every row, arbitrary where it is null."""
 
 from typing import Any
 
@@ -120,7 +120,8 @@ def _table_lookup(values: Any, wanted: Any, low: int, high: int) -> Bools:
     # The subtraction may not leave int64 at the lower end.
     clipped -= low
     clipped += 1
-    return table[clipped]
+    found: Bools = table[clipped]
+    return found
 
 
 def member_strings(column: pa.Array, wanted: pa.Array) -> Bools:

@@ -236,6 +236,14 @@ class Not(msgspec.Struct, frozen=True):
 
     child: "Node"
 
+    @property
+    def key(self) -> str:
+        return short_key(f"not({self.child.key})")
+
+    @property
+    def cost(self) -> int:
+        return self.child.cost
+
 
 class Junction(msgspec.Struct, frozen=True):
     """The common part of And and Or."""
@@ -262,11 +270,11 @@ class Document(msgspec.Struct, frozen=True):
 
     @property
     def key(self) -> str:
-        return self.child.key  # type: ignore[union-attr]
+        return self.child.key
 
     @property
     def cost(self) -> int:
-        return self.child.cost  # type: ignore[union-attr]
+        return self.child.cost
 
 
 Node: TypeAlias = Leaf | Literal | Not | And | Or | Document
@@ -285,7 +293,7 @@ def _values_key(values: Any) -> str:
         return repr(values.tolist())
     digest = hashlib.blake2b(digest_size=16)
     if isinstance(values, np.ndarray):
-        digest.update(np.ascontiguousarray(values))
+        digest.update(values.tobytes())
     else:
         for buffer in values.buffers()[1:]:
             digest.update(buffer)

@@ -39,7 +39,7 @@ _TOKEN = re.compile(
 )
 _SUBSCRIPTS = re.compile(rf"\[(?:({_DOUBLE_QUOTED}|{_SINGLE_QUOTED})|([0-9]+))\]")
 _NUMBERS = re.compile(r"\[[-+0-9.eE, \t\r\n]*+\]")
-_STRING_ITEM = rf"[ \t\r\n]*+(?:\"[^\"\\\r\n]*+\"|'[^'\\\r\n]*+')[ \t\r\n]*+"
+_STRING_ITEM = r"[ \t\r\n]*+(?:\"[^\"\\\r\n]*+\"|'[^'\\\r\n]*+')[ \t\r\n]*+"
 _STRINGS = re.compile(rf"\[(?:{_STRING_ITEM},)*+(?:{_STRING_ITEM})?+\]")
 _PLAIN_STRING = re.compile(r"\"([^\"]*+)\"|'([^']*+)'")
 _ESCAPE = re.compile(

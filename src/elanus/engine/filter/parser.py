@@ -21,8 +21,8 @@ from elanus.engine.filter.operators import (
 )
 from elanus.errors import Unimplemented
 
-MAX_NESTING = 1_000
-"""Most open parentheses, brackets, calls and prefix operators at one place of a filter."""
+MAX_NESTING = 3_000
+"""Most open brackets, and operators that wait for their last operand, at one place of a filter."""
 
 
 class Node(msgspec.Struct, frozen=True, gc=False):

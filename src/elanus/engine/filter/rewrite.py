@@ -1,13 +1,13 @@
 """Rewriting: the same rows by a cheaper plan.
 
-Negations are pushed to the leaves (De Morgan holds in three-valued logic), nested ``and``/``or`` are
-flattened, chains of ``==``/``in`` on one column become one ``in`` (union under ``or``, intersection
-under ``and``), constants vanish, doubles too, and operands are ordered by cost, the cheapest first.
+Negations are pushed to the leaves (De Morgan holds in three-valued logic), nests of one kind are
+flattened, chains of ``==``/``in`` on one column become one ``in`` (union under ``or``,
+intersection under ``and``), constants vanish, doubles too, and the cheapest operands come first.
 Predicates on one JSON column end up in one Document. The order is canonical, so that filters that
 differ in the order of their operands share a key.
 """
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 import numpy as np
@@ -70,14 +70,22 @@ def _leaf(leaf: Leaf, negated: bool) -> Node:
         flipped = _complement(leaf)
         if flipped is not None:
             return flipped
-    if isinstance(leaf, Compare) and leaf.operator == "!=" and not negated:
+    complements = leaf.column.is_scalar or leaf.column.is_json
+    if isinstance(leaf, Compare) and leaf.operator == "!=" and not negated and complements:
         # One form for `x != 1`, `not (x == 1)` and `x not in [1]`. On an element of an array they
         # differ: an index past the end makes `!=` false.
-        if leaf.column.is_scalar or leaf.column.is_json:
-            return Compare(column=leaf.column, operator="==", value=leaf.value, negated=True)
-    if negated == leaf.negated:
+        return Compare(column=leaf.column, operator="==", value=leaf.value, negated=True)
+    if negated != leaf.negated:
+        leaf = msgspec.structs.replace(leaf, negated=negated)
+    return _single(leaf) if isinstance(leaf, In) else leaf
+
+
+def _single(leaf: In) -> Leaf:
+    """``in`` with one value as ``==``."""
+    if len(leaf.values) != 1 or leaf.column.type is DataType.ARRAY:
         return leaf
-    return msgspec.structs.replace(leaf, negated=negated)
+    value = leaf.values[0] if leaf.column.is_json else leaf.values.tolist()[0]
+    return Compare(column=leaf.column, operator="==", value=value, negated=leaf.negated)
 
 
 def _complement(leaf: Compare | CompareColumns | Length) -> Leaf | None:
@@ -127,7 +135,7 @@ def _joined(children: list[Node], keys: list[str], conjunction: bool) -> Node:
 def _merge_members(children: list[Node], conjunction: bool) -> list[Node]:
     """``a == 1 or a in [2]`` to ``a in [1, 2]``, ``a != 1 and a != 2`` to ``a not in [1, 2]``,
     and ``a in [1, 2] and a in [2, 3]`` to ``a in [2]``."""
-    merged: dict[tuple[str, bool], list[Leaf]] = {}
+    merged: dict[tuple[str, bool], list[Compare | In]] = {}
     for child in children:
         if _is_member(child, conjunction):
             merged.setdefault((child.column.key, child.negated), []).append(child)
@@ -141,11 +149,12 @@ def _merge_members(children: list[Node], conjunction: bool) -> list[Node]:
         column = group[0].column
         parts = [_values(leaf) for leaf in group]
         union = conjunction == negated
-        result.append(In(column=column, values=_combine(column, parts, union), negated=negated))
+        merged_leaf = In(column=column, values=_combine(column, parts, union), negated=negated)
+        result.append(_single(merged_leaf))
     return result
 
 
-def _is_member(node: Node, conjunction: bool) -> bool:
+def _is_member(node: Node, conjunction: bool) -> TypeGuard[Compare | In]:
     """Whether the node is an ``==`` or ``in`` that may be merged with another of its column."""
     if isinstance(node, Compare):
         if node.operator != "==" or isinstance(node.value, list):
@@ -160,10 +169,9 @@ def _is_member(node: Node, conjunction: bool) -> bool:
     )
 
 
-def _values(leaf: Leaf) -> Any:
+def _values(leaf: Compare | In) -> Any:
     if isinstance(leaf, In):
         return leaf.values
-    assert isinstance(leaf, Compare)
     if leaf.column.is_json:
         return (leaf.value,)
     if leaf.column.type is DataType.VARCHAR:
@@ -205,12 +213,13 @@ def _group_documents(children: list[Node], conjunction: bool) -> list[Node]:
     for name, group in groups.items():
         by_key: dict[str, Node] = {}
         for child in group:
-            same = isinstance(child, And if conjunction else Or)
-            for part in child.children if same else (child,):  # type: ignore[union-attr]
-                by_key.setdefault(part.key, part)  # type: ignore[union-attr]
+            same = isinstance(child, And) if conjunction else isinstance(child, Or)
+            parts = child.children if same and isinstance(child, And | Or) else (child,)
+            for part in parts:
+                by_key.setdefault(part.key, part)
         keys = sorted(by_key)
-        parts = [by_key[key] for key in keys]
-        tree = parts[0] if len(parts) == 1 else _joined(parts, keys, conjunction)
+        distinct = [by_key[key] for key in keys]
+        tree = distinct[0] if len(distinct) == 1 else _joined(distinct, keys, conjunction)
         others.append(Document(name, tree))
     return others
 

@@ -1,0 +1,249 @@
+"""Random columns, random filters: the vectorised evaluation agrees with the slow reference."""
+
+import json
+import struct
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from tests.unit.engine.filter import reference
+
+from elanus.engine.filter import compile_filter, evaluate
+from elanus.model.schema import CollectionSchema, FieldSchema, arrow_type
+from elanus.model.types import DataType
+
+TYPES = {
+    "id": ("int64", DataType.INT64),
+    "i8": ("int8", DataType.INT8),
+    "i64": ("int64", DataType.INT64),
+    "f": ("float", DataType.FLOAT),
+    "d": ("double", DataType.DOUBLE),
+    "b": ("bool", DataType.BOOL),
+    "s": ("string", DataType.VARCHAR),
+    "j": ("json", DataType.JSON),
+    "ai": ("[]int64", DataType.INT64),
+    "as": ("[]string", DataType.VARCHAR),
+    "af": ("[]float", DataType.FLOAT),
+    "$meta": ("json", DataType.JSON),
+}
+KINDS = {name: kind for name, (kind, _) in TYPES.items()}
+KINDS["k"] = "json"
+
+
+def field(name: str) -> FieldSchema:
+    kind, data_type = TYPES[name]
+    array = kind.startswith("[]")
+    return FieldSchema(
+        name=name,
+        data_type=DataType.ARRAY if array else data_type,
+        element_type=data_type if array else DataType.NONE,
+        is_primary=name == "id",
+        nullable=name not in ("id", "$meta"),
+        is_dynamic=name == "$meta",
+    )
+
+
+SCHEMA = CollectionSchema(name="rows", fields=tuple(map(field, TYPES)), enable_dynamic_field=True)
+
+small = st.integers(-4, 4)
+texts = st.text("ab%_\\é\n", max_size=4)
+singles = st.sampled_from([0.0, 0.5, -1.5, 0.1, 1.0, 3.0, 1e30]).map(
+    lambda x: struct.unpack("f", struct.pack("f", x))[0]
+)
+doubles = st.sampled_from([0.0, 0.5, -1.5, 0.1, 1.0, 3.0, 1e300])
+numbers = small | doubles
+scalars = st.booleans() | numbers | st.sampled_from(["a", "1", "ab", ""])
+documents = st.recursive(
+    st.none() | scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b", "0"]), inner)
+    ),
+    max_leaves=6,
+)
+objects = st.dictionaries(st.sampled_from(["k", "a", "b"]), documents, max_size=3)
+VALUES = {
+    "int8": small | st.sampled_from([-128, 127]),
+    "int64": small | st.sampled_from([-(2**63), 2**63 - 1]),
+    "float": singles,
+    "double": doubles,
+    "bool": st.booleans(),
+    "string": texts,
+    "json": documents,
+}
+
+
+def column_values(name: str) -> st.SearchStrategy[Any]:
+    kind = KINDS[name]
+    if name == "$meta":
+        return objects
+    base = st.lists(VALUES[kind[2:]], max_size=3) if kind.startswith("[]") else VALUES[kind]
+    return base if name == "id" else st.none() | base
+
+
+rows = st.lists(st.fixed_dictionaries({name: column_values(name) for name in TYPES}), max_size=12)
+orders = st.sampled_from(list(reference.OPERATORS))
+equalities = st.sampled_from(["==", "!="])
+CONSTANTS = {
+    "int8": small | st.sampled_from([1000, -129]),
+    "int64": small | st.sampled_from([-(2**63), 2**63 - 1]),
+    "float": numbers,
+    "double": numbers,
+    "string": texts,
+    "json": scalars,
+    "bool": st.booleans(),
+}
+paths = st.lists(st.sampled_from(["a", "b", 0, 1]), min_size=1, max_size=2)
+
+
+@st.composite
+def places(draw: st.DrawFn) -> tuple[tuple, str]:
+    """A column or a place within one, and the type of its values."""
+    name = draw(st.sampled_from([*KINDS]))
+    kind = KINDS[name]
+    if name == "$meta" or (kind == "json" and name != "k"):
+        return (name, *draw(paths)), kind
+    if name == "k":
+        return (name, *draw(st.just([]) | paths)), kind
+    if kind.startswith("[]") and draw(st.booleans()):
+        return (name, draw(st.integers(0, 3))), kind[2:]
+    return (name,), kind
+
+
+@st.composite
+def leaves(draw: st.DrawFn) -> tuple:
+    place, kind = draw(places())
+    if kind.startswith("[]"):
+        return draw(array_leaves(place, CONSTANTS[kind[2:]]))
+    if kind == "json":
+        chosen = draw(st.integers(0, 3))
+        if chosen == 0:
+            return draw(st.sampled_from([("exists", place), ("null", place, True)]))
+        if chosen == 1:
+            return draw(array_leaves(place, scalars, whole=False))
+    elif len(place) == 1 and draw(st.integers(0, 5)) == 0:
+        return ("null", place, draw(st.booleans()))
+    constant = CONSTANTS[kind]
+    forms = ["compare", "flipped", "in"]
+    if kind != "bool":
+        forms.append("range")
+    if kind not in ("bool", "string"):
+        forms.append("arithmetic")
+    if kind in ("string", "json"):
+        forms.append("like")
+    if len(place) == 1 and kind not in ("bool", "json", "string"):
+        forms.append("columns")
+    form = draw(st.sampled_from(forms))
+    if form in ("compare", "flipped"):
+        value = draw(constant)
+        operators = equalities if isinstance(value, bool) else orders
+        return (form, place, draw(operators), value)
+    if form == "in":
+        return ("in", place, draw(st.lists(constant, max_size=9)), draw(st.booleans()))
+    if form == "like":
+        return ("like", place, draw(texts.filter(lambda text: not text.endswith("\\"))))
+    if form == "range":
+        bound = numbers if kind == "json" else constant
+        low, high = sorted((draw(bound), draw(bound)))
+        return (
+            "range",
+            place,
+            low,
+            "<=",
+            "<=" if low == high else draw(st.sampled_from(["<", "<="])),
+            high,
+        )
+    if form == "columns":
+        other = draw(st.sampled_from(["i8", "d"] if kind != "int64" else ["i8", "i64"]))
+        return ("columns", place, draw(orders), other)
+    return draw(arithmetic(place, kind))
+
+
+@st.composite
+def arithmetic(draw: st.DrawFn, place: tuple, kind: str) -> tuple:
+    whole = kind.startswith("int")
+    operand = draw(small if whole or kind == "json" else numbers)
+    operators = ["+", "-", "*"]
+    if operand != 0:
+        operators.append("/")
+        if whole:
+            operators.append("%")
+    value = draw(small if whole else numbers)
+    return ("arithmetic", place, draw(st.sampled_from(operators)), operand, draw(orders), value)
+
+
+@st.composite
+def array_leaves(draw: st.DrawFn, place: tuple, constant: Any, whole: bool = True) -> tuple:
+    form = draw(st.integers(0, 4 if whole else 3))
+    if form == 0:
+        return ("length", place, draw(orders), draw(st.integers(0, 3)))
+    if form == 1:
+        return ("contains", place, draw(constant))
+    some = st.lists(constant, max_size=3)
+    if form in (2, 3):
+        return (("contains_any", "contains_all")[form - 2], place, draw(some))
+    if draw(st.booleans()):
+        return ("compare", place, draw(equalities), draw(some))
+    return ("in", place, draw(st.lists(some, max_size=3)), draw(st.booleans()))
+
+
+filters = st.recursive(
+    leaves(),
+    lambda inner: (
+        st.tuples(st.just("not"), inner)
+        | st.lists(inner, min_size=2, max_size=4).map(lambda parts: ("and", *parts))
+        | st.lists(inner, min_size=2, max_size=4).map(lambda parts: ("or", *parts))
+    ),
+    max_leaves=6,
+)
+
+
+def dynamic(tree: tuple) -> tuple:
+    """The bare key ``k`` is ``$meta["k"]``."""
+    if tree[0] in ("and", "or", "not"):
+        return (tree[0], *map(dynamic, tree[1:]))
+    if tree[1][0] == "k":
+        return (tree[0], ("$meta", *tree[1]), *tree[2:])
+    return tree
+
+
+def columns_of(table: list[dict[str, Any]]) -> dict[str, pa.Array]:
+    columns = {}
+    for schema_field in SCHEMA.fields:
+        values = [row[schema_field.name] for row in table]
+        if schema_field.data_type is DataType.JSON:
+            values = [None if value is None else json.dumps(value).encode() for value in values]
+        columns[schema_field.name] = pa.array(values, arrow_type(schema_field))
+    return columns
+
+
+@settings(
+    max_examples=700, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+@given(rows, filters, st.booleans())
+@example([], ("compare", ("id",), "==", 1), False)
+def test_every_filter_gives_the_rows_of_the_reference(
+    table: list[dict[str, Any]], tree: tuple, sliced: bool
+) -> None:
+    text = reference.render(tree)
+    plan = compile_filter(text, SCHEMA)
+    assert plan is not None
+    columns = columns_of(table)
+    if sliced and table:
+        columns = {name: column.slice(1) for name, column in columns.items()}
+        table = table[1:]
+    expected = [reference.decide(dynamic(tree), row, KINDS) is True for row in table]
+    asked = []
+
+    def column(name: str) -> pa.Array:
+        asked.append(name)
+        return columns[name]
+
+    found = evaluate(plan, column, len(table))
+    assert found.dtype == np.bool_
+    assert found.tolist() == expected, text
+    assert plan.fields.issuperset(asked)
+    candidates = np.array([bool(at % 3) for at in range(len(table))], np.bool_)
+    narrowed = evaluate(plan, column, len(table), candidates.copy())
+    assert narrowed.tolist() == (np.array(expected, np.bool_) & candidates).tolist(), text
