@@ -14,15 +14,15 @@ import msgspec
 class LikePattern(msgspec.Struct, frozen=True, dict=True):
     """A parsed pattern.
 
-    kind: ``equal``, ``any``, ``prefix``, ``suffix``, ``contains`` (with ``text``) or ``general``.
-    pieces: what stands between the runs of ``%``: literal characters, None for ``_``. A pattern
+    kind: ``equal``, ``any``, ``prefix``, ``suffix``, ``contains`` (with ``text``) or ``general``
+    (with ``pieces``). pieces: what stands between the runs of ``%``: literal characters, None for ``_``. A pattern
     that begins (ends) with ``%`` has an empty first (last) piece.
     """
 
     source: str
     kind: str
     text: str
-    pieces: tuple[tuple[str | None, ...], ...]
+    pieces: tuple[tuple[str | None, ...], ...] = ()
 
     def matches(self, value: str) -> bool:
         kind = self.kind
@@ -79,6 +79,10 @@ def _quoted(character: str | None) -> str:
 def parse_like(source: str) -> LikePattern:
     """Parse a pattern. A lone backslash at the end stands for itself if there is no wildcard and
     for nothing otherwise."""
+    if "\\" not in source and "_" not in source:
+        text = source.strip("%")
+        if "%" not in text:
+            return LikePattern(source, _kind(source[:1] == "%", source[-1:] == "%", text), text)
     pieces: list[list[str | None]] = [[]]
     wildcard = after_percent = False
     characters = iter(source)
@@ -108,8 +112,13 @@ def _classify(pieces: tuple[tuple[str | None, ...], ...]) -> tuple[str, str]:
     text = "".join(character or "" for character in filled[0]) if filled else ""
     if len(pieces) == 1:
         return "equal", text
-    if not filled:
-        return "any", ""
-    if len(pieces) == 3:
-        return "contains", text
-    return ("prefix" if pieces[0] else "suffix"), text
+    return _kind(not pieces[0], not pieces[-1], text), text
+
+
+def _kind(open_start: bool, open_end: bool, text: str) -> str:
+    """The kind of a pattern of plain text with ``%`` before or after it, or neither."""
+    if not text:
+        return "any" if open_start else "equal"
+    if open_start:
+        return "contains" if open_end else "suffix"
+    return "prefix" if open_end else "equal"

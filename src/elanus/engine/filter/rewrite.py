@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from elanus.engine.filter.constants import distinct
 from elanus.engine.filter.expression import (
     And,
     Column,
@@ -192,7 +193,7 @@ def _combine(column: Column, parts: list[Any], union: bool) -> Any:
         values = set.union(*sets) if union else set.intersection(*sets)
         return pa.array(sorted(values), pa.string())
     if union:
-        return np.unique(np.concatenate(parts))
+        return distinct(np.concatenate(parts))
     common = parts[0]
     for part in parts[1:]:
         common = np.intersect1d(common, part, assume_unique=True)
