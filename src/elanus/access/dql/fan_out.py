@@ -18,8 +18,7 @@ from elanus.access.dql.consistency import ReadInstant
 from elanus.access.dql.scope import shards_of
 from elanus.access.proxy import Proxy
 from elanus.engine.filter.plan import Plan
-from elanus.engine.rank import window
-from elanus.engine.reduce import merge_hits
+from elanus.engine.reduce import merge_hits, slice_hits
 from elanus.errors import Rejected
 from elanus.model.catalog import CollectionInfo
 from elanus.model.reads import Hits, VectorQuery
@@ -172,40 +171,29 @@ def _check_output_size(proxy: Proxy, batches: Sequence[Any], what: str) -> None:
 
 
 def _merge_searches(answers: Sequence[SearchResponse], query: VectorQuery) -> SearchResponse:
-    """The hits' places in segments are of no use here any more: while they are merged, ``offsets``
-    holds their places among all shards' rows instead."""
     placed, start = [], 0
     for answer in answers:
-        count = len(answer.hits.scores)
-        placed.append(replace(answer.hits, offsets=np.arange(start, start + count)))
-        start += count
-    hits = merge_hits(placed, query.metric, query.top_k)
+        placed.append(_placed(answer.hits, start))
+        start += len(answer.hits.scores)
+    hits = merge_hits(placed, top_k=query.top_k, larger_is_better=query.metric.larger_is_better)
     rows = pa.concat_batches([answer.rows for answer in answers])
-    if rows.num_columns:
-        rows = rows.take(pa.array(hits.offsets))
-    return SearchResponse(hits, rows, _read_ts(answers))
+    return SearchResponse(hits, _at(rows, hits), _read_ts(answers))
 
 
 def _cut(answer: SearchResponse, offset: int) -> SearchResponse:
     """Without the first ``offset`` hits of every query."""
-    hits = answer.hits
-    kept = window(hits.counts, offset, int(hits.counts.max(initial=0)))
-    counts = np.maximum(hits.counts - offset, 0)
-    rows = answer.rows.take(pa.array(kept)) if answer.rows.num_columns else answer.rows
-    return SearchResponse(take_hits(hits, kept, counts), rows, answer.read_ts, answer.stages)
+    hits = slice_hits(_placed(answer.hits, 0), offset)
+    return SearchResponse(hits, _at(answer.rows, hits), answer.read_ts, answer.stages)
 
 
-def take_hits(hits: Hits, kept: Any, counts: Any) -> Hits:
-    """The hits at positions ``kept`` (int64), ``counts`` (int64 (nq,)) for each query."""
-    keys = hits.keys[kept] if isinstance(hits.keys, np.ndarray) else hits.keys.take(pa.array(kept))
-    return Hits(
-        counts=counts,
-        scores=hits.scores[kept],
-        keys=keys,
-        timestamps=hits.timestamps[kept],
-        sources=hits.sources[kept],
-        offsets=hits.offsets[kept],
-    )
+def _placed(hits: Hits, start: int) -> Hits:
+    """The hits' places in segments are of no use any more: ``offsets`` becomes their places among
+    the rows that came with them, from ``start`` on."""
+    return replace(hits, offsets=np.arange(start, start + len(hits.scores)))
+
+
+def _at(rows: pa.RecordBatch, hits: Hits) -> pa.RecordBatch:
+    return rows.take(pa.array(hits.offsets)) if rows.num_columns else rows
 
 
 def _merge_rows(answers: Sequence[QueryResponse], key: str) -> tuple[Any, Any]:
