@@ -137,9 +137,9 @@ WRONG: list[tuple[FieldSchema, dict[str, str], type[ElanusError], str]] = [
     ),
     (
         VECTOR,
-        {**HNSW, "mmap.enabled": "True"},
+        {**HNSW, "mmap.enabled": "maybe"},
         InvalidParameter,
-        "invalid mmap.enabled value: True, expected: true, false",
+        "invalid mmap.enabled value: maybe, expected: true, false",
     ),
     (NUMBER, HNSW, InvalidParameter, "index HNSW only supports vector data type"),
     (NUMBER, {"index_type": "HYBRID"}, InvalidParameter, "invalid index type: HYBRID"),

@@ -116,9 +116,9 @@ def resolve_index(field: FieldSchema, given: Mapping[str, str]) -> ResolvedIndex
 
 
 def check_mmap(given: Mapping[str, str]) -> None:
-    """``mmap.enabled`` is true or false, in these letters."""
+    """``mmap.enabled`` is true or false; Python clients write True and False."""
     value = given.get("mmap.enabled")
-    if value is not None and value not in ("true", "false"):
+    if value is not None and value.lower() not in ("true", "false"):
         raise InvalidParameter(f"invalid mmap.enabled value: {value}, expected: true, false")
 
 
@@ -267,7 +267,7 @@ def check_alteration(index_type: str, properties: Mapping[str, str]) -> None:
     if "mmap.enabled" in properties and index_type == "STL_SORT":
         raise InvalidParameter(f"index type {index_type} does not support mmap")
     offsets = properties.get("indexoffsetcache.enabled")
-    if offsets is not None and (index_type != "BITMAP" or offsets not in ("true", "false")):
+    if offsets is not None and (index_type != "BITMAP" or offsets.lower() not in ("true", "false")):
         raise InvalidParameter(
             f"invalid offset cache index params: indexoffsetcache.enabled={offsets} "
             f"for an index of type {index_type}"

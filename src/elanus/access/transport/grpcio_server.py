@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 KEEPALIVE_S = 60
 KEEPALIVE_TIMEOUT_S = 10
+BACKLOG = 1_024
+"""Connections to the RESTful API that may wait to be accepted."""
 
 
 class GrpcioServer(TransportServer):
@@ -63,7 +65,11 @@ class GrpcioServer(TransportServer):
         except RuntimeError as error:
             raise OSError(f"cannot listen on {host}:{port}: {error}") from error
         rest_port = self._options.rest_port or (port + 1 if port else 0)
-        self._rest_socket = _listen(host, rest_port)
+        try:
+            self._rest_socket = _listen(host, rest_port)
+        except OSError:
+            await self._grpc.stop(None)
+            raise
         await self._grpc.start()
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
@@ -146,6 +152,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise
