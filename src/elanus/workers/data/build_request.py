@@ -1,0 +1,32 @@
+"""One index build, with no more imports than the process that does it needs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from elanus.engine.index.dense.build import build_index
+from elanus.model.types import MetricType
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """vectors_path: an ``.npy`` file, float32 (rows, dim). out_path: where the index file goes."""
+
+    index_type: str
+    metric: MetricType
+    params: dict[str, str]
+    vectors_path: str
+    out_path: str
+    threads: int
+
+
+def run_build(request: BuildRequest) -> int:
+    """Build in the calling thread; the number of rows."""
+    return build_index(
+        request.index_type,
+        request.metric,
+        request.params,
+        np.load(request.vectors_path, mmap_mode="r"),
+        request.out_path,
+        request.threads,
+    )

@@ -1,0 +1,283 @@
+"""The data node: heavy tasks that the coordinator hands out. It keeps nothing between tasks.
+
+Every task writes under a fresh attempt id and changes no object that exists, so it may be run
+twice, in part, or on two nodes at once: only what the coordinator commits counts, the rest is
+debris. A file is durable before a record names it.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow.compute as pc
+
+from elanus.config.settings import Settings
+from elanus.errors import InternalError
+from elanus.model.catalog import SegmentIndex, SegmentInfo
+from elanus.model.schema import CollectionSchema
+from elanus.model.types import IndexState, SegmentLevel, SegmentState
+from elanus.runtime.world import World
+from elanus.services.interfaces import TimestampOracle
+from elanus.services.messages import CompactionTask, DeltaCompactionTask, IndexTask, TaskResult
+from elanus.storage.formats.columns import encode_numbers
+from elanus.storage.formats.deltas import DeltaRows, read_deltas, write_deltas
+from elanus.storage.formats.files import checked_path, checksum_of_file
+from elanus.storage.formats.keys import SegmentPlace, index_key, manifest_key
+from elanus.storage.formats.manifest import DeltaFile, read_manifest, write_manifest
+from elanus.storage.formats.segment_reader import SegmentFiles, open_segment
+from elanus.storage.formats.segment_writer import write_segment
+from elanus.storage.objects.base import ObjectStore
+from elanus.workers.data.build_request import BuildRequest
+from elanus.workers.data.builder import IndexBuilder
+from elanus.workers.data.rows import MergedRows, deletes_of, last_deletes, living, merge
+
+
+class DataNode:
+    """Implements ``services.interfaces.DataNodeService``. ``scratch`` is a local directory for
+    index files on their way; on the object store's file system moving them costs nothing."""
+
+    def __init__(
+        self,
+        world: World,
+        settings: Settings,
+        *,
+        objects: ObjectStore,
+        oracle: TimestampOracle,
+        builder: IndexBuilder,
+        scratch: Path,
+    ) -> None:
+        self._world = world
+        self._objects = objects
+        self._oracle = oracle
+        self._builder = builder
+        self._scratch = scratch
+        self._threads = settings.data_node.index_build_threads
+
+    async def close(self) -> None:
+        await self._builder.close()
+
+    # --- compaction -----------------------------------------------------------------------------
+
+    async def compact(self, task: CompactionTask) -> TaskResult:
+        """One segment of all living rows of the inputs; nothing if none lives."""
+        first = task.inputs[0]
+        if any(
+            (s.partition_id, s.vchannel) != (first.partition_id, first.vchannel)
+            for s in task.inputs
+        ):
+            raise InternalError(f"task {task.task_id} mixes partitions or shards")
+        schema = task.collection.schema
+        shared = await self._read_deltas(task.deltas)
+        opened, kept, later = [], [], []
+        for segment in task.inputs:
+            files = await open_segment(self._world, self._objects, segment.manifest_key)
+            own = await read_deltas(self._world, self._objects, files.manifest.deltas)
+            deletes = deletes_of(segment.partition_id, [*own, *shared])
+            offsets = await self._world.executor.run(
+                "compute",
+                living,
+                files,
+                schema.primary.name,
+                deletes,
+                task.read_ts,
+                task.expire_before_ts,
+            )
+            opened.append(files)
+            kept.append(offsets)
+            # What is assigned to the segment but lies after the read must not get lost.
+            later += [file for file in files.manifest.deltas if file.max_ts > task.read_ts]
+        if not any(len(offsets) for offsets in kept):
+            return TaskResult(task.task_id, ())
+        merged = await self._world.executor.run("compute", merge, schema, opened, kept)
+        output = await self._write_output(task, first, schema, merged, tuple(later))
+        return TaskResult(task.task_id, (output,))
+
+    async def _write_output(
+        self,
+        task: CompactionTask,
+        first: SegmentInfo,
+        schema: CollectionSchema,
+        merged: MergedRows,
+        deltas: tuple[DeltaFile, ...],
+    ) -> SegmentInfo:
+        place = await self._place(first, task.output_segment_id)
+        copied = await self._copy_deltas(place, first.partition_id, deltas)
+        self._world.failpoints.hit("compact.before_write")
+        key, manifest = await write_segment(
+            self._world,
+            self._objects,
+            merged.rows,
+            merged.timestamps,
+            place=place,
+            schema_version=schema.version,
+            deltas=copied,
+        )
+        self._world.failpoints.hit("compact.after_write")
+        return SegmentInfo(
+            segment_id=task.output_segment_id,
+            collection_id=first.collection_id,
+            partition_id=first.partition_id,
+            vchannel=first.vchannel,
+            state=SegmentState.FLUSHED,
+            level=SegmentLevel.L1,
+            row_count=manifest.row_count,
+            min_ts=manifest.min_ts,
+            max_ts=manifest.max_ts,
+            manifest_key=key,
+            size_bytes=manifest.size_bytes,
+            compacted_from=tuple(segment.segment_id for segment in task.inputs),
+        )
+
+    async def _copy_deltas(
+        self, place: SegmentPlace, partition_id: int, files: Sequence[DeltaFile]
+    ) -> tuple[DeltaFile, ...]:
+        """The deletes of ``files`` as a file of the segment at ``place``: the old ones go with
+        their segments."""
+        rows = deletes_of(partition_id, await read_deltas(self._world, self._objects, files))
+        if rows is None:
+            return ()
+        return (await self._write_deltas(place, partition_id, rows),)
+
+    async def _write_deltas(self, place: SegmentPlace, partition_id: int, rows: Any) -> DeltaFile:
+        partitions = np.full(rows.num_rows, partition_id, dtype=np.int64)
+        keys = rows["pk"].combine_chunks()
+        delta_rows = DeltaRows(keys, rows["ts"].to_numpy(), partitions)
+        return await write_deltas(self._world, self._objects, place, delta_rows)
+
+    async def compact_deltas(self, task: DeltaCompactionTask) -> TaskResult:
+        """New manifests for the segments that have rows of the deleted keys."""
+        deltas = await self._read_deltas(task.deltas)
+        changed = [await self._assign(task, segment, deltas) for segment in task.segments]
+        return TaskResult(task.task_id, tuple(s for s in changed if s is not None))
+
+    async def _assign(
+        self, task: DeltaCompactionTask, segment: SegmentInfo, deltas: Sequence[DeltaRows]
+    ) -> SegmentInfo | None:
+        """Give a segment the deletes that hit rows of it; None if there are none."""
+        rows = deletes_of(segment.partition_id, deltas)
+        if rows is None:
+            return None
+        key_field = task.collection.schema.primary.name
+        files = await open_segment(self._world, self._objects, segment.manifest_key, {key_field})
+        own = await read_deltas(self._world, self._objects, files.manifest.deltas)
+        hitting, deleted_rows = await self._world.executor.run(
+            "compute", _hitting, files, key_field, rows, deletes_of(segment.partition_id, own)
+        )
+        if hitting is None:
+            return None
+        place = await self._place(segment, segment.segment_id)
+        self._world.failpoints.hit("compact_deltas.before_write")
+        file = await self._write_deltas(place, segment.partition_id, hitting)
+        manifest = msgspec.structs.replace(files.manifest, deltas=(*files.manifest.deltas, file))
+        key = manifest_key(place)
+        await write_manifest(self._objects, key, manifest)
+        self._world.failpoints.hit("compact_deltas.after_write")
+        return msgspec.structs.replace(
+            segment, manifest_key=key, deleted_rows=deleted_rows, size_bytes=manifest.size_bytes
+        )
+
+    async def _read_deltas(self, segments: Sequence[SegmentInfo]) -> list[DeltaRows]:
+        found: list[DeltaRows] = []
+        for segment in segments:
+            manifest = await read_manifest(self._objects, segment.manifest_key)
+            found += await read_deltas(self._world, self._objects, manifest.deltas)
+        return found
+
+    async def _place(self, like: SegmentInfo, segment_id: int) -> SegmentPlace:
+        return SegmentPlace(
+            collection_id=like.collection_id,
+            partition_id=like.partition_id,
+            segment_id=segment_id,
+            attempt_id=await self._oracle.allocate_ids(),
+        )
+
+    # --- index ----------------------------------------------------------------------------------
+
+    async def build_index(self, task: IndexTask) -> TaskResult:
+        """The segment's record with its part of the index. Cancelling ends the build."""
+        metric = task.index.metric_type
+        if metric is None:
+            raise InternalError(f"index {task.index.name} has no metric, it has no file either")
+        place = await self._place(task.segment, task.segment.segment_id)
+        out = self._scratch / f"index-{place.segment_id}-{place.attempt_id}"
+        vectors = self._scratch / f"vectors-{place.segment_id}-{place.attempt_id}.npy"
+        await self._world.executor.run(
+            "io", lambda: self._scratch.mkdir(parents=True, exist_ok=True)
+        )
+        try:
+            request = BuildRequest(
+                index_type=task.index.index_type,
+                metric=metric,
+                params=task.index.params,
+                vectors_path=str(await self._vectors(task, vectors)),
+                out_path=str(out),
+                threads=self._threads or 1,
+            )
+            self._world.failpoints.hit("build_index.before_build")
+            rows = await self._builder.build(request)
+            if rows != task.segment.row_count:
+                raise InternalError(
+                    f"the index of segment {place.segment_id} has {rows} rows, "
+                    f"expected {task.segment.row_count}"
+                )
+            size_bytes, checksum = await self._world.executor.run("io", checksum_of_file, out)
+            key = index_key(place, task.index.index_id)
+            self._world.failpoints.hit("build_index.before_put")
+            await self._objects.put_file(key, out)
+            self._world.failpoints.hit("build_index.after_put")
+        finally:
+            await self._world.executor.run("io", _remove, (out, vectors))
+        part = SegmentIndex(
+            index_id=task.index.index_id,
+            state=IndexState.FINISHED,
+            key=key,
+            checksum=checksum,
+            size_bytes=size_bytes,
+        )
+        others = tuple(p for p in task.segment.indexes if p.index_id != part.index_id)
+        changed = msgspec.structs.replace(task.segment, indexes=(*others, part))
+        return TaskResult(task.task_id, (changed,))
+
+    async def _vectors(self, task: IndexTask, copy: Path) -> Path:
+        """A verified local ``.npy`` file of the field: the object itself where it is local."""
+        manifest = await read_manifest(self._objects, task.segment.manifest_key)
+        column = manifest.column(task.index.field_name)
+        if column is None:
+            raise InternalError(
+                f"segment {task.segment.segment_id} has no field {task.index.field_name}"
+            )
+        path = await checked_path(self._world, self._objects, column)
+        if path is not None:
+            return path
+        files = SegmentFiles(self._world, self._objects, manifest)
+        await files.load({task.index.field_name})
+        parts = encode_numbers(files.vectors(task.index.field_name))
+
+        def write() -> None:
+            with copy.open("wb") as file:
+                for part in parts:
+                    file.write(part)
+
+        await self._world.executor.run("io", write)
+        return copy
+
+
+def _hitting(files: SegmentFiles, key_field: str, rows: Any, own: Any) -> tuple[Any, int]:
+    """(the deletes among ``rows`` whose key and time hit a row of the segment, or None; the number
+    of rows that are deleted with them and the segment's own). Runs in a thread."""
+    keys = files.column(key_field)
+    last = last_deletes(keys, rows)
+    hit = last > files.timestamps
+    if not hit.any():
+        return None, 0
+    hit_keys = keys.filter(hit).unique()
+    mine = rows.filter(pc.is_in(rows["pk"], value_set=hit_keys))
+    deleted = hit | (last_deletes(keys, own) > files.timestamps)
+    return mine, int(deleted.sum())
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
