@@ -71,7 +71,7 @@ async def test_a_deleted_key_is_gone_and_starts_anew(store: MetaStore) -> None:
 
 
 async def test_a_range_is_in_key_order_within_its_prefix(store: MetaStore) -> None:
-    keys = ["p/b", "p/a", "p", "p/ä", "p/\U0001f600", "q", "o", "p0"]
+    keys = ["p/b", "p/a", "p", "p/ä", "p/\U0001f600", "q", "o", "p0", "\U0010ffffx"]
     await store.transact([Put(key, key.encode()) for key in keys])
     found = await store.range("p/")
     assert [pair.key for pair in found] == ["p/a", "p/b", "p/ä", "p/\U0001f600"]
@@ -79,6 +79,7 @@ async def test_a_range_is_in_key_order_within_its_prefix(store: MetaStore) -> No
     assert [pair.key for pair in await store.range("p/", after="p/a", limit=2)] == ["p/b", "p/ä"]
     assert len(await store.range("")) == len(keys)
     assert await store.range("nothing") == []
+    assert [pair.key for pair in await store.range("\U0010ffff")] == ["\U0010ffffx"]
 
 
 async def test_a_transaction_does_all_or_nothing(store: MetaStore) -> None:

@@ -138,7 +138,7 @@ def translate_os_errors(path: Path) -> Iterator[None]:
     """Raise OSErrors as the errors that this module promises."""
     try:
         yield
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise FileMissing(path) from error
     except OSError as error:
         if error.errno in _NO_ROOM:

@@ -202,6 +202,14 @@ async def test_a_log_of_another_cluster_is_refused(tmp_path: Path) -> None:
         await wal.open_writer("p", 2)
 
 
+async def test_other_files_in_the_directory_are_no_channels(tmp_path: Path) -> None:
+    await write_log(tmp_path, [1])
+    (tmp_path / "cluster.json").write_bytes(b"{}")
+    wal = open_log(tmp_path)
+    assert await wal.list_channels() == ["p"]
+    assert await wal.size_bytes() == (tmp_path / "p" / FIRST_FILE).stat().st_size
+
+
 async def test_debris_of_a_crash_is_removed(tmp_path: Path) -> None:
     written, _ = await write_log(tmp_path, [2])
     debris = tmp_path / "p" / "00000000000000000002.wal.tmp"

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 
 from elanus.storage.meta.base import RevisionCompacted, WatchEvent
 
-MAX_EVENTS = 65_536
+MAX_EVENTS = 8_192
 
 
 class EventLog:

@@ -20,6 +20,7 @@ from elanus.storage.meta.base import (
 
 class MemoryMetaStore(MetaStore):
     def __init__(self, world: World) -> None:
+        self._hit = world.failpoints.hit
         self._pairs: dict[str, KeyValue] = {}
         self._keys: list[str] = []
         self._revision = 0
@@ -55,9 +56,11 @@ class MemoryMetaStore(MetaStore):
             if isinstance(operation, Put) and operation.lease:
                 self._leases.require(operation.lease)
         if operations:
+            self._hit("meta.transact.before_commit")
             self._revision += 1
             events = [event for operation in operations if (event := self._apply(operation))]
             self._events.publish(events)
+            self._hit("meta.transact.after_commit")
         return TransactionResult(True, self._revision)
 
     def _apply(self, operation: Put | Delete) -> WatchEvent | None:

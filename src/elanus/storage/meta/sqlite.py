@@ -50,6 +50,7 @@ _PUT = """
 INSERT INTO pair VALUES (:key, :value, :revision, :revision, :lease)
 ON CONFLICT (key) DO UPDATE SET value = :value, modified = :revision, lease = :lease
 """
+_LAST_CODE_POINT = 0x10FFFF
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -257,6 +258,7 @@ def _end_of_prefix(prefix: str) -> str | None:
 
     SQLite compares the UTF-8 bytes, whose order is that of the code points.
     """
+    prefix = prefix.rstrip(chr(_LAST_CODE_POINT))
     if not prefix:
         return None
     following = ord(prefix[-1]) + 1

@@ -63,23 +63,24 @@ class LocalObjectStore(ObstoreObjectStore):
 
     async def _in_place(self, path: Path, write: Callable[[], None]) -> None:
         def make_and_write() -> None:
+            hit = self._world.failpoints.hit
+            hit("objects.put.before_write")
             for attempt in range(1, _MAX_ATTEMPTS + 1):
                 self._disk.make_directories(path.parent)
                 try:
                     write()
-                except FileMissing:  # a delete has just removed the empty directory
-                    if attempt == _MAX_ATTEMPTS or not self._is_lost(path.parent):
+                except FileMissing:
+                    # A delete beside us may have removed the directory while it was empty.
+                    if attempt == _MAX_ATTEMPTS:
                         raise
                 else:
-                    return
+                    break
+            hit("objects.put.after_write")
 
         try:
             await run_to_end(self._world.executor.run("io", make_and_write))
         except FileTaken as error:
             raise ObjectExists(str(path.relative_to(self._root))) from error
-
-    def _is_lost(self, directory: Path) -> bool:
-        return self._disk.file_info(directory) is None
 
     def local_path(self, key: str) -> Path:
         return self._root / check_key(key)

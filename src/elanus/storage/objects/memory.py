@@ -21,9 +21,11 @@ class MemoryObjectStore(ObjectStore):
 
     async def put(self, key: str, parts: Sequence[Buffer], *, create_only: bool = False) -> None:
         check_key(key)
+        self._world.failpoints.hit("objects.put.before_write")
         if create_only and key in self._objects:
             raise ObjectExists(key)
         self._objects[key] = (b"".join(parts), self._world.clock.now_ms())
+        self._world.failpoints.hit("objects.put.after_write")
 
     async def put_file(self, key: str, path: Path) -> None:
         await self.put(key, [await self._world.executor.run("io", path.read_bytes)])
