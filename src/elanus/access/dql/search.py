@@ -5,19 +5,16 @@ then asked of all shards at one guarantee timestamp. HybridSearch plans its sub-
 same code.
 """
 
-import math
-import uuid
 from dataclasses import dataclass, replace
 from typing import Any
-
-import numpy as np
 
 from elanus.access.context import CallContext
 from elanus.access.dql import consistency, parameters
 from elanus.access.dql.fan_out import ReadScope, search_shards
 from elanus.access.dql.index_parameters import check_index_parameters
+from elanus.access.dql.iterator import cut_page, page_query, state_after
 from elanus.access.dql.output import resolve_output
-from elanus.access.dql.parameters import IteratorPage, SearchParameters
+from elanus.access.dql.parameters import SearchParameters
 from elanus.access.dql.plans import compile_plan
 from elanus.access.dql.scope import (
     find_meta,
@@ -35,11 +32,9 @@ from elanus.model.catalog import CollectionInfo, IndexInfo
 from elanus.model.reads import Hits, VectorQuery
 from elanus.model.schema import FieldSchema
 from elanus.model.types import MetricType
-from elanus.runtime.world import World
-from elanus.wire.results import IteratorState, search_results
+from elanus.wire.results import search_results
 from elanus.wire.schema import pairs_to_dict
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 ACTION = "failed to search"
 
 
@@ -80,7 +75,8 @@ async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
     answer = await search_shards(proxy, scope, planned.query, context, offset=given.offset)
     iterator = None
     if given.page is not None:
-        iterator = _iterator_state(proxy.world, given.page, answer.hits, planned.query.metric)
+        answer = cut_page(answer, given.limit)
+        iterator = state_after(proxy.world, given.page, answer.hits, planned.query.metric)
     return search_results(
         collection.schema,
         _rounded(answer.hits, given.round_decimal),
@@ -182,9 +178,7 @@ def _vector_query(
         radius=given.radius,
         range_filter=given.range_filter,
     )
-    if given.page is not None and given.page.last_bound is not None:
-        return _beyond(query, given.page.last_bound)
-    return query
+    return query if given.page is None else page_query(query, given.page)
 
 
 def _metric(index: IndexInfo, given: str) -> MetricType:
@@ -194,34 +188,6 @@ def _metric(index: IndexInfo, given: str) -> MetricType:
             "metric type not match", expected=str(index.metric_type), actual=given
         )
     return index.metric_type
-
-
-def _beyond(query: VectorQuery, bound: float) -> VectorQuery:
-    """The query without the hits up to the score ``bound``: a range search from the next float32
-    on."""
-    if query.metric.larger_is_better:
-        edge = float(np.nextafter(np.float32(bound), np.float32(-np.inf)))
-        inner = edge if query.range_filter is None else min(edge, query.range_filter)
-        outer = -math.inf if query.radius is None else query.radius
-    else:
-        edge = float(np.nextafter(np.float32(bound), np.float32(np.inf)))
-        inner = edge if query.range_filter is None else max(edge, query.range_filter)
-        outer = math.inf if query.radius is None else query.radius
-    return replace(query, radius=outer, range_filter=inner)
-
-
-def _iterator_state(
-    world: World, page: IteratorPage, hits: Hits, metric: MetricType
-) -> IteratorState:
-    """The state after a page: its worst score, or the old bound if it is empty."""
-    token = page.token or str(uuid.UUID(int=world.random.getrandbits(128), version=4))
-    if len(hits.scores):
-        bound = float(hits.scores[-1])
-    elif page.last_bound is not None:
-        bound = page.last_bound
-    else:
-        bound = FLOAT32_MAX if metric.larger_is_better else -FLOAT32_MAX
-    return IteratorState(token, bound)
 
 
 def _rounded(hits: Hits, decimals: int) -> Hits:
