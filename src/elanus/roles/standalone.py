@@ -1,0 +1,150 @@
+"""All roles in one process, on one data directory.
+
+::
+
+    <data directory>/
+      lock          held while a process serves this directory
+      metadata.db   SQLite
+      wal/          the write-ahead log
+      objects/      segments, deletes, indexes
+      scratch/      unfinished index builds; emptied at start
+
+Start: lock → storage, whose parts must belong together → coordinator, which recovers the logs and
+restores what was loaded → ports. Stop is the reverse; requests in flight get some time to finish.
+"""
+
+import os
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import structlog
+
+from elanus.access.dispatch import Dispatcher
+from elanus.access.handlers import HANDLERS
+from elanus.access.proxy import Proxy
+from elanus.access.rest.app import RestApp
+from elanus.access.transport.base import AsgiApp, TransportOptions, TransportServer
+from elanus.access.transport.grpcio_server import GrpcioServer
+from elanus.access.transport.h2corn_server import H2cornServer
+from elanus.config.settings import Settings
+from elanus.coordinator.coordinator import Coordinator
+from elanus.observability.health import Health, ManagementApp
+from elanus.observability.metrics import Metrics
+from elanus.observability.requests import RequestObserver
+from elanus.roles.direct import DirectRouter
+from elanus.roles.process import give_memory_back_early, real_world
+from elanus.roles.readings import add_readings
+from elanus.runtime.world import World
+from elanus.storage.disk import LocalDisk
+from elanus.storage.identity import DirectoryMark, MetaMark, ObjectsMark, ensure_identity
+from elanus.storage.meta.sqlite import SqliteMetaStore
+from elanus.storage.objects.local import LocalObjectStore
+from elanus.storage.wal.local import LocalWal
+from elanus.workers.data.index_process import ProcessBuilder
+from elanus.workers.data.node import DataNode
+from elanus.workers.query.node import QueryNode
+from elanus.workers.streaming.node import StreamingNode
+
+log = structlog.get_logger(__name__)
+
+STOP_GRACE_S = 10.0
+
+
+class Standalone:
+    """``await start()``, serve, ``await stop()``. Raises ElanusError or OSError from ``start``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._directory = Path(settings.local_storage.path).absolute()
+        self._opened = AsyncExitStack()
+        self._health = Health()
+        self._metrics = Metrics()
+        self._server: TransportServer | None = None
+
+    @property
+    def port(self) -> int:
+        """The public port in use."""
+        return self._settings.proxy.port if self._server is None else self._server.address[1]
+
+    async def start(self) -> None:
+        give_memory_back_early()
+        world = real_world(self._settings.memory, self._task_failed)
+        self._opened.callback(world.executor.close)
+        self._opened.push_async_callback(world.tasks.close)
+        router = DirectRouter()
+        coordinator = await self._open_roles(world, router)
+        await coordinator.start()
+        await self._open_ports(world, Proxy(world, self._settings, coordinator, router))
+        add_readings(self._metrics, world)
+        self._health.started()
+
+    async def stop(self) -> None:
+        await self._opened.aclose()
+
+    async def _open_roles(self, world: World, router: DirectRouter) -> Coordinator:
+        settings, directory, disk = self._settings, self._directory, LocalDisk()
+        disk.make_directories(directory)
+        self._opened.callback(disk.lock_file(directory / "lock").release)
+        meta = await SqliteMetaStore.open(world, directory / "metadata.db")
+        self._opened.push_async_callback(meta.close)
+        objects = await LocalObjectStore.open(world, disk, directory / "objects")
+        self._opened.push_async_callback(objects.close)
+        cluster_id = await ensure_identity(
+            world,
+            MetaMark(meta),
+            DirectoryMark(world, disk, directory / "wal"),
+            ObjectsMark(objects, str(directory / "objects")),
+        )
+        wal = LocalWal(world, disk, directory / "wal", settings.wal, cluster_id)
+        self._opened.push_async_callback(wal.close)
+        coordinator = Coordinator(world, settings, meta=meta, objects=objects, router=router)
+        streaming = StreamingNode(
+            world, settings, wal=wal, objects=objects, coordinator=coordinator, router=router
+        )
+        query = QueryNode(world, settings.query_node, objects, slots=os.cpu_count() or 1)
+        builder = ProcessBuilder()
+        self._opened.push_async_callback(builder.close)
+        data = DataNode(
+            world,
+            settings,
+            objects=objects,
+            oracle=coordinator,
+            builder=builder,
+            scratch=directory / "scratch",
+        )
+        router.bind(streaming, query, data)
+        self._opened.push_async_callback(coordinator.close)
+        self._opened.push_async_callback(streaming.close)
+        return coordinator
+
+    async def _open_ports(self, world: World, proxy: Proxy) -> None:
+        observer = RequestObserver(self._metrics, self._settings.proxy.slow_log_span_in_seconds)
+        dispatcher = Dispatcher(proxy, HANDLERS, observer)
+        rest = RestApp(proxy, dispatcher, self._settings.proxy.http)
+        self._server = self._make_server(world, dispatcher, rest)
+        await self._server.start()
+        self._opened.push_async_callback(self._server.stop, STOP_GRACE_S)
+        if self._settings.metrics.enabled:
+            options = TransportOptions(
+                host=self._settings.metrics.host, port=self._settings.metrics.port
+            )
+            app = ManagementApp(self._health, self._metrics)
+            management = H2cornServer(dispatcher.handle, app, options, world.executor)
+            await management.start()
+            self._opened.push_async_callback(management.stop, 1.0)
+
+    def _make_server(self, world: World, dispatcher: Dispatcher, rest: AsgiApp) -> TransportServer:
+        proxy = self._settings.proxy
+        options = TransportOptions(
+            host=proxy.host,
+            port=proxy.port,
+            rest_port=proxy.rest_port,
+            max_receive_bytes=proxy.grpc.server_max_recv_size,
+            max_send_bytes=proxy.grpc.server_max_send_size,
+        )
+        if proxy.transport == "grpcio":
+            return GrpcioServer(dispatcher.handle, rest, options)
+        return H2cornServer(dispatcher.handle, rest, options, world.executor)
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        self._health.report(name, f"{type(error).__name__}: {error}")
