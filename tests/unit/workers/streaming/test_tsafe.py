@@ -108,9 +108,7 @@ async def test_a_guarantee_in_the_near_future_waits_for_the_clock(
     assert clock.seconds == pytest.approx(1_003.0)
 
 
-async def test_a_guarantee_in_the_far_future_is_refused(
-    safe: SafeTime, clock: ManualClock
-) -> None:
+async def test_a_guarantee_in_the_far_future_is_refused(safe: SafeTime, clock: ManualClock) -> None:
     with pytest.raises(InvalidParameter, match="Timestamp lag too large"):
         await safe.wait_until_safe(compose(clock.now_ms() + 61_000))
 

@@ -1,0 +1,292 @@
+"""One process with the real coordinator, log and object store, and a collection to write to."""
+
+import asyncio
+import random
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from elanus.config.settings import Settings
+from elanus.coordinator.coordinator import Coordinator
+from elanus.engine.filter.compile import compile_filter
+from elanus.errors import Unavailable
+from elanus.model.catalog import ALL_PARTITIONS, CollectionInfo, IndexInfo
+from elanus.model.reads import VectorQuery
+from elanus.model.schema import CollectionSchema, FieldSchema
+from elanus.model.types import ConsistencyLevel, DataType, LoadState, MetricType
+from elanus.runtime.clock import SystemClock
+from elanus.runtime.failpoints import Failpoints
+from elanus.runtime.memory import MemoryLedger
+from elanus.runtime.tasks import TaskSupervisor
+from elanus.runtime.world import World
+from elanus.services.messages import (
+    PartitionRows,
+    PrimaryKeys,
+    QueryRequest,
+    QueryResponse,
+    SearchRequest,
+    SearchResponse,
+    WriteRequest,
+)
+from elanus.storage.disk import LocalDisk
+from elanus.storage.meta.memory import MemoryMetaStore
+from elanus.storage.objects.local import LocalObjectStore
+from elanus.storage.wal.local import LocalWal
+from elanus.workers.query.node import QueryNode
+from elanus.workers.streaming.node import StreamingNode
+
+DIM = 4
+CLUSTER = "6f1c1f6e-8f4e-4f1f-9d57-0e6f6a3f7b11"
+
+SCHEMA = CollectionSchema(
+    name="things",
+    fields=(
+        FieldSchema(name="id", data_type=DataType.INT64, is_primary=True),
+        FieldSchema(name="value", data_type=DataType.INT64),
+        FieldSchema(name="vector", data_type=DataType.FLOAT_VECTOR, type_params={"dim": str(DIM)}),
+    ),
+)
+
+
+class InlineExecutor:
+    """Calls in the event loop's thread; other tasks get their turn before each call."""
+
+    async def run(self, pool: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        await asyncio.sleep(0)
+        return function(*args, **kwargs)
+
+    def close(self) -> None: ...
+
+
+class LocalRouter:
+    """Everything in one process; nobody compacts or builds indexes."""
+
+    def __init__(self) -> None:
+        self.streaming: StreamingNode | None = None
+        self.query: QueryNode | None = None
+
+    async def streaming_node(self, vchannel: str) -> StreamingNode:
+        assert self.streaming is not None
+        return self.streaming
+
+    async def query_node(self, node_id: int) -> QueryNode:
+        assert self.query is not None
+        return self.query
+
+    async def query_nodes(self) -> list[int]:
+        return [1]
+
+    async def data_node(self) -> Any:
+        raise Unavailable("there is no data node here")
+
+
+class Server:
+    """Start, use, then ``stop`` (orderly) or ``crash`` (only storage goes on)."""
+
+    def __init__(
+        self,
+        root: Path,
+        meta: MemoryMetaStore | None = None,
+        settings: Settings | None = None,
+        disk: Any = None,
+    ) -> None:
+        self.root = root
+        self.settings = settings or Settings()
+        self.disk = disk or LocalDisk()
+        self.world = World(
+            clock=SystemClock(),
+            random=random.Random(7),
+            executor=InlineExecutor(),
+            tasks=TaskSupervisor(),
+            failpoints=Failpoints(),
+            memory=MemoryLedger(1 << 30),
+        )
+        self.meta = meta or MemoryMetaStore(self.world)
+
+    async def start(self) -> "Server":
+        self.wal = LocalWal(self.world, self.disk, self.root / "wal", self.settings.wal, CLUSTER)
+        self.objects = await LocalObjectStore.open(self.world, self.disk, self.root / "objects")
+        self.router = LocalRouter()
+        self.coordinator = Coordinator(
+            self.world, self.settings, meta=self.meta, objects=self.objects, router=self.router
+        )
+        self.router.streaming = self.streaming = StreamingNode(
+            self.world,
+            self.settings,
+            wal=self.wal,
+            objects=self.objects,
+            coordinator=self.coordinator,
+            router=self.router,
+        )
+        self.router.query = self.query_node = QueryNode(
+            self.world, self.settings.query_node, self.objects, slots=2
+        )
+        await self.coordinator.start()
+        return self
+
+    async def stop(self) -> None:
+        await self.streaming.close()
+        await self.world.tasks.close()
+        await self.coordinator.close()
+        await self.wal.close()
+
+    async def crash(self) -> None:
+        await self.world.tasks.close()
+        await self.wal.close()
+
+    async def restarted(self) -> "Server":
+        return await Server(self.root, self.meta, self.settings, self.disk).start()
+
+    # --- what a user would do -------------------------------------------------------------------
+
+    async def create(
+        self, *, schema: CollectionSchema = SCHEMA, load: bool = True
+    ) -> CollectionInfo:
+        info = await self.coordinator.create_collection(
+            "default",
+            schema,
+            shards=1,
+            partitions=0,
+            consistency_level=ConsistencyLevel.STRONG,
+            properties={},
+        )
+        await self.coordinator.create_index(
+            IndexInfo(
+                index_id=0,
+                collection_id=info.collection_id,
+                field_name="vector",
+                name="vector",
+                index_type="FLAT",
+                metric_type=MetricType.L2,
+                created_ts=0,
+            )
+        )
+        if load:
+            await self.load(info)
+        return info
+
+    async def describe(self) -> CollectionInfo:
+        return await self.coordinator.describe_collection("default", "things")
+
+    async def load(self, info: CollectionInfo) -> None:
+        await self.coordinator.load(info.collection_id, (), 1)
+        await self.wait_loaded(info)
+
+    async def wait_loaded(self, info: CollectionInfo) -> None:
+        async def loaded() -> bool:
+            found = await self.coordinator.load_info(info.collection_id)
+            return found is not None and found.state is LoadState.LOADED
+
+        await eventually(loaded)
+
+    async def flush(self, info: CollectionInfo) -> None:
+        tickets = await self.coordinator.flush(info.collection_id)
+        flush_ts = max(ticket.flush_ts for ticket in tickets)
+        await eventually(lambda: self.coordinator.is_flushed(info.collection_id, flush_ts))
+
+    async def write(
+        self,
+        info: CollectionInfo,
+        rows: dict[int, int] | None = None,
+        deletes: Iterable[int] = (),
+    ) -> int:
+        """Insert ``rows`` (id → value) after deleting ``deletes``, atomically."""
+        deletes = list(deletes)
+        partition_id = info.partitions[0].partition_id
+        return await self.streaming.write(
+            WriteRequest(
+                vchannel=info.vchannels[0],
+                collection_id=info.collection_id,
+                schema_version=info.schema.version,
+                inserts=(PartitionRows(partition_id, batch(rows)),) if rows else (),
+                deletes=(PrimaryKeys(pa.array(deletes, pa.int64()), ALL_PARTITIONS),)
+                if deletes
+                else (),
+            )
+        )
+
+    async def upsert(self, info: CollectionInfo, rows: dict[int, int]) -> int:
+        return await self.write(info, rows, rows)
+
+    async def query(
+        self, info: CollectionInfo, *, read_ts: int = 0, expression: str | None = None, **more: Any
+    ) -> QueryResponse:
+        plan = None if expression is None else compile_filter(expression, info.schema)
+        guarantee_ts = await self.coordinator.allocate_timestamps(1)
+        return await self.streaming.query(
+            QueryRequest(
+                collection_id=info.collection_id,
+                vchannel=info.vchannels[0],
+                guarantee_ts=more.pop("guarantee_ts", guarantee_ts),
+                read_ts=read_ts,
+                plan=plan,
+                output_fields=more.pop("output_fields", ("id", "value")),
+                **more,
+            )
+        )
+
+    async def contents(self, info: CollectionInfo, read_ts: int = 0) -> dict[int, int]:
+        """Everything that a Strong query sees: id → value."""
+        rows = (await self.query(info, read_ts=read_ts)).rows
+        ids = rows.column("id").to_pylist()
+        assert ids == sorted(set(ids))
+        return dict(zip(ids, rows.column("value").to_pylist(), strict=True))
+
+    async def count(self, info: CollectionInfo) -> int:
+        return (await self.query(info, count_only=True)).count
+
+    async def search(
+        self,
+        info: CollectionInfo,
+        value: int,
+        top_k: int = 3,
+        output_fields: Sequence[str] = ("value",),
+        **more: Any,
+    ) -> SearchResponse:
+        guarantee_ts = await self.coordinator.allocate_timestamps(1)
+        return await self.streaming.search(
+            SearchRequest(
+                collection_id=info.collection_id,
+                vchannel=info.vchannels[0],
+                query=VectorQuery("vector", MetricType.L2, vectors([value]), top_k),
+                guarantee_ts=guarantee_ts,
+                output_fields=tuple(output_fields),
+                **more,
+            )
+        )
+
+
+def vectors(values: Sequence[int]) -> np.ndarray:
+    """Each value's vector: nearer values have nearer vectors."""
+    return np.repeat(np.array(values, dtype=np.float32)[:, None], DIM, axis=1)
+
+
+def batch(rows: dict[int, int], schema: CollectionSchema = SCHEMA) -> pa.RecordBatch:
+    flat = vectors(list(rows.values())).reshape(-1)
+    columns = {
+        "id": pa.array(list(rows), pa.int64()),
+        "value": pa.array(list(rows.values()), pa.int64()),
+        "vector": pa.FixedSizeListArray.from_arrays(pa.array(flat), DIM),
+    }
+    return pa.RecordBatch.from_arrays(
+        [columns[field.name] for field in schema.fields], schema=schema.arrow
+    )
+
+
+def with_segment(settings: Settings, **values: Any) -> Settings:
+    """Settings with other seal rules."""
+    segment = msgspec.structs.replace(settings.data_coord.segment, **values)
+    return msgspec.structs.replace(
+        settings, data_coord=msgspec.structs.replace(settings.data_coord, segment=segment)
+    )
+
+
+async def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    """Return when ``await condition()`` is true; fail after a generous time."""
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.005)

@@ -1,0 +1,200 @@
+"""A shard as its users see it: over real storage and the real coordinator, on one event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.unit.workers.streaming.harness import SCHEMA, Server, eventually, with_segment
+
+from elanus.config.settings import Settings
+from elanus.errors import CollectionNotLoaded, SchemaMismatch
+from elanus.model.catalog import CollectionInfo
+from elanus.model.types import SegmentLevel
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    server = await Server(tmp_path).start()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture
+async def things(server: Server) -> CollectionInfo:
+    return await server.create()
+
+
+async def test_a_write_is_visible_to_the_next_read(server: Server, things: CollectionInfo) -> None:
+    await server.write(things, {1: 10, 2: 20})
+    assert await server.contents(things) == {1: 10, 2: 20}
+    await server.write(things, deletes=[1])
+    assert await server.contents(things) == {2: 20}
+    await server.upsert(things, {2: 21, 3: 30})
+    assert await server.contents(things) == {2: 21, 3: 30}
+    assert await server.count(things) == 2
+
+
+async def test_search_gives_the_nearest_with_their_fields(
+    server: Server, things: CollectionInfo
+) -> None:
+    await server.write(things, {n: 10 * n for n in range(1, 8)})
+    await server.flush(things)
+    await server.write(things, {n: 10 * n for n in range(8, 12)})
+    found = await server.search(things, 81, top_k=4)
+    assert found.hits.keys.tolist() == [8, 9, 7, 10]
+    assert found.rows.column("value").to_pylist() == [80, 90, 70, 100]
+    assert found.hits.scores[0] == pytest.approx(4.0)
+    assert set(found.stages) == {"wait", "search", "fetch"}
+
+
+async def test_older_instants_stay_readable(server: Server, things: CollectionInfo) -> None:
+    first = await server.write(things, {1: 10})
+    second = await server.upsert(things, {1: 11})
+    third = await server.write(things, deletes=[1])
+    await server.flush(things)
+    assert await server.contents(things, first) == {1: 10}
+    assert await server.contents(things, second) == {1: 11}
+    assert await server.contents(things, third) == {}
+    assert await server.contents(things, first - 1) == {}
+
+
+async def test_flushing_moves_rows_without_changing_answers(
+    server: Server, things: CollectionInfo
+) -> None:
+    expected = {n: n for n in range(50)}
+    await server.write(things, expected)
+    await server.flush(things)
+    await eventually(lambda: _has_no_growing(server, things))
+    assert await server.contents(things) == expected
+    await server.write(things, deletes=range(10))
+    await server.upsert(things, {20: -20, 60: 60})
+    expected = {n: n for n in range(10, 50)} | {20: -20, 60: 60}
+    assert await server.contents(things) == expected
+    await server.flush(things)
+    assert await server.contents(things) == expected
+    levels = [s.level for s in await server.coordinator.list_segments(things.collection_id)]
+    assert levels.count(SegmentLevel.L1) == 2
+    assert levels.count(SegmentLevel.L0) == 1
+
+
+async def test_flushing_nothing_is_done_at_once(server: Server, things: CollectionInfo) -> None:
+    await server.flush(things)
+    await server.flush(things)
+    await server.write(things, {1: 1})
+    await server.flush(things)
+    await server.flush(things)
+    assert await server.contents(things) == {1: 1}
+
+
+async def test_a_segment_that_is_full_is_flushed_by_itself(tmp_path: Path) -> None:
+    settings = with_segment(Settings(), max_size=1, seal_proportion=0.01)
+    server = await Server(tmp_path, settings=settings).start()
+    things = await server.create()
+    expected: dict[int, int] = {}
+    for start in range(0, 3000, 500):
+        rows = {n: n for n in range(start, start + 500)}
+        await server.write(things, rows)
+        expected |= rows
+        assert await server.contents(things) == expected
+
+    async def flushed() -> bool:
+        return len(await server.coordinator.list_segments(things.collection_id)) >= 4
+
+    await eventually(flushed)
+    assert await server.contents(things) == expected
+    await server.stop()
+
+
+async def test_a_collection_that_is_not_loaded_takes_writes_and_refuses_reads(
+    server: Server,
+) -> None:
+    things = await server.create(load=False)
+    await server.write(things, {1: 1, 2: 2})
+    with pytest.raises(CollectionNotLoaded):
+        await server.contents(things)
+    await server.flush(things)
+    await server.write(things, {3: 3}, deletes=[1])
+    await server.load(things)
+    assert await server.contents(things) == {2: 2, 3: 3}
+    await server.coordinator.release(things.collection_id, ())
+    with pytest.raises(CollectionNotLoaded):
+        await server.contents(things)
+    await server.write(things, {4: 4}, deletes=[2])
+    await server.flush(things)
+    await server.load(things)
+    assert await server.contents(things) == {3: 3, 4: 4}
+
+
+async def test_a_write_with_an_old_schema_is_refused(
+    server: Server, things: CollectionInfo
+) -> None:
+    old = msgspec.structs.replace(
+        things, schema=msgspec.structs.replace(things.schema, version=things.schema.version + 1)
+    )
+    with pytest.raises(SchemaMismatch):
+        await server.write(old, {1: 1})
+
+
+async def test_concurrent_writes_share_appends_and_keep_their_order(
+    server: Server, things: CollectionInfo
+) -> None:
+    stamps = await asyncio.gather(*(server.upsert(things, {1: n}) for n in range(100)))
+    assert len(set(stamps)) == 100
+    latest = max(range(100), key=lambda n: stamps[n])
+    assert await server.contents(things) == {1: latest}
+
+
+async def test_a_restart_gives_the_same_answers(server: Server, things: CollectionInfo) -> None:
+    await server.write(things, {n: n for n in range(20)})
+    await server.flush(things)
+    await server.write(things, {n: n for n in range(20, 30)}, deletes=[3, 4])
+    expected = await server.contents(things)
+    await server.crash()
+    again = await server.restarted()
+    await again.wait_loaded(things)
+    assert await again.contents(things) == expected
+    await again.write(things, {100: 100}, deletes=[5])
+    assert await again.contents(things) == {k: v for k, v in expected.items() if k != 5} | {
+        100: 100
+    }
+    await again.stop()
+
+
+async def test_queries_filter_limit_and_name_no_fields(
+    server: Server, things: CollectionInfo
+) -> None:
+    await server.write(things, {n: n % 3 for n in range(30)})
+    await server.flush(things)
+    await server.write(things, {n: n % 3 for n in range(30, 40)})
+    found = await server.query(things, expression="value == 1", limit=12)
+    assert found.rows.column("id").to_pylist() == list(range(1, 36, 3))
+    counted = await server.query(things, expression="value == 1", count_only=True)
+    assert counted.count == 13
+    only = await server.query(things, expression="id in [5, 39, 77]", output_fields=("id",))
+    assert only.rows.column("id").to_pylist() == [5, 39]
+
+
+async def test_expired_rows_are_not_seen(server: Server, things: CollectionInfo) -> None:
+    await server.write(things, {1: 1})
+    seen = await server.query(things, ttl_seconds=3600)
+    assert seen.rows.num_rows == 1
+    gone = await server.query(things, ttl_seconds=1, guarantee_ts=seen.read_ts + (1_200 << 18))
+    assert gone.rows.num_rows == 0
+
+
+async def test_dropped_data_frees_its_memory(server: Server, things: CollectionInfo) -> None:
+    await server.write(things, {n: n for n in range(100)})
+    await server.write(things, deletes=range(50))
+    assert server.world.memory.used_by_category()["growing"] > 0
+    await server.coordinator.drop_collection("default", SCHEMA.name)
+
+    async def freed() -> bool:
+        return server.world.memory.used_by_category()["growing"] == 0
+
+    await eventually(freed)
+
+
+async def _has_no_growing(server: Server, things: CollectionInfo) -> bool:
+    return not await server.streaming.growing(things.vchannels[0])
