@@ -42,6 +42,8 @@ DEPTH_TOLERANCE = 1.5
 """A walk this much shallower than wanted is accepted: ranks scatter around their mean."""
 DEPTH_GROWTH = 1.5
 """A walk is repeated at least this much deeper, which bounds the number of walks."""
+SEEN_PER_HIT = 8
+"""Rows in the probed lists of an inverted file for each hit wanted, at least."""
 RANGE_EF = 512
 """Milvus's default ef of a range search."""
 
@@ -173,7 +175,9 @@ def _search_ivf(
     sizes = np.bincount(
         loaded.list_of_row if rows is None else loaded.list_of_row[rows.mask], minlength=nlist
     )
-    probes = probes_wanted(sizes[ranked[1]], nprobe, wanted, loaded.row_count, top_k)
+    # Without a filter nprobe means what the user was told it means.
+    least = top_k if rows is None and bounds is None else SEEN_PER_HIT * top_k
+    probes = probes_wanted(sizes[ranked[1]], nprobe, wanted, loaded.row_count, least)
     # The inner bound of a range search may hide any number of nearer rows: only all lists are sure.
     hidden = bounds is not None and math.isfinite(bounds.high)
     if hidden:
@@ -188,19 +192,23 @@ def _search_ivf(
     return compact(similarities, labels, kept, top_k)
 
 
-def probes_wanted(sizes: Ints, nprobe: int, wanted: int, row_count: int, top_k: int) -> Ints:
+def probes_wanted(sizes: Ints, nprobe: int, wanted: int, row_count: int, least: int) -> Ints:
     """How many lists to look into, int64 (nq,).
 
     sizes: (nq, nlist) survivors in each list, nearest list first. At least ``nprobe`` lists, and
     as many as it takes to see √selectivity of the rows that nprobe average lists hold: fewer rows
-    survive, and they lie further out. Always enough lists to hold ``top_k`` survivors.
+    survive, and they lie further out. More where the filter leaves less near this query than
+    elsewhere: the nearest survivors are then a shell that many lists share. Always enough lists
+    to see ``least`` survivors.
     """
     nlist = sizes.shape[1]
     selectivity = wanted / row_count
     target = nprobe * row_count / nlist * math.sqrt(selectivity) if selectivity < 1 else 0.0
-    target = min(max(target, top_k), wanted)
+    target = min(max(target, least), wanted)
     running = np.cumsum(sizes, axis=1)
-    reached = running >= target
+    enough = np.argmax(running >= target, axis=1) + 1
+    thinness = np.maximum(enough * (wanted / nlist) / target, 1.0)
+    reached = running >= np.minimum(target * thinness, wanted)[:, None]
     enough = np.where(reached[:, -1], np.argmax(reached, axis=1) + 1, nlist)
     probes: Ints = np.maximum(enough, nprobe)
     return probes

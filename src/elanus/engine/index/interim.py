@@ -26,7 +26,7 @@ from elanus.engine.index.dense.neighbours import (
 )
 from elanus.engine.index.library import faiss
 from elanus.engine.index.rows import RowSet
-from elanus.engine.strategy import exact_cost, probes_wanted
+from elanus.engine.strategy import SEEN_PER_HIT, exact_cost, probes_wanted
 from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
 
@@ -41,6 +41,8 @@ TRAINING_ROWS_PER_LIST = 128
 PROBED_PART = 1 / 8
 """Part of the first lists that is probed; with more lists a smaller part will do."""
 ASSIGN_ROWS = 16_384
+LISTS_COST = 60_000.0
+"""Of going through lists at all, ns."""
 LISTED_ROW_COST = 50.0
 """Scoring a row of a list for 100 dimensions, ns."""
 
@@ -150,13 +152,14 @@ class InterimIndex:
         queries = prepare_queries(query.vectors, self.metric)
         ranked = self._rank(queries)
         sizes = self._survivors(rows, wanted)
-        probes = probes_wanted(sizes[ranked], self.default_nprobe, wanted, limit, query.top_k)
+        least = SEEN_PER_HIT * query.top_k
+        probes = probes_wanted(sizes[ranked], self.default_nprobe, wanted, limit, least)
         if bounds is not None and np.isfinite(bounds.high):
             probes[:] = self.nlist
         visited = np.cumsum(sizes[ranked], axis=1)[np.arange(len(queries)), probes - 1]
         dim = queries.shape[1]
         limit_cost = exact_cost(limit, wanted, dim, len(queries))
-        by_lists = visited * LISTED_ROW_COST * dim / 100 < limit_cost
+        by_lists = LISTS_COST + visited * LISTED_ROW_COST * dim / 100 < limit_cost
         answers = []
         for number in np.flatnonzero(by_lists):
             lists = ranked[number, : probes[number]]

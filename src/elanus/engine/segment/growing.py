@@ -128,7 +128,7 @@ class GrowingSegment(Segment):
     def delete(self, keys: pa.Array, timestamp: int) -> int:
         state = self._state
         offsets = self._offsets_of(state, keys)
-        offsets = offsets[state.timestamps[offsets] < timestamp]
+        offsets = np.unique(offsets[state.timestamps[offsets] < timestamp])
         if not len(offsets):
             return 0
         before = state.deletes[offsets]

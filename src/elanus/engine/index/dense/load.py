@@ -4,6 +4,7 @@ A file that is truncated, or is not the index that the caller expects, is refuse
 flipped bit inside the vectors or links does is for the checksum to find, before this is called.
 """
 
+import os
 from functools import cached_property
 from typing import Any
 
@@ -73,13 +74,21 @@ class LoadedIndex:
 
 
 def open_index(
-    path: str, index_type: str, metric: MetricType, row_count: int, dim: int
+    path: str,
+    index_type: str,
+    metric: MetricType,
+    row_count: int,
+    dim: int,
+    size_bytes: int | None = None,
 ) -> LoadedIndex:
     """Map the index file at ``path``. Raises CorruptData if it isn't a whole index of this type
-    and metric over ``row_count`` vectors of ``dim`` dimensions."""
+    and metric over ``row_count`` vectors of ``dim`` dimensions, or not ``size_bytes`` long."""
     try:
+        if size_bytes is not None and os.path.getsize(path) != size_bytes:
+            found = os.path.getsize(path)
+            raise CorruptData(f"index file {path} has {found} bytes, expected {size_bytes}")
         opened = faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC)
-    except (RuntimeError, MemoryError) as error:
+    except (OSError, RuntimeError, MemoryError) as error:
         reason = str(error).rsplit("Error: ", 1)[-1].strip()
         raise CorruptData(f"index file {path} can't be opened: {reason}") from error
     classes = {"HNSW": faiss.IndexHNSWFlat, "IVF_FLAT": faiss.IndexIVFFlat}

@@ -76,7 +76,8 @@ def inverse_norms(vectors: Floats) -> Floats:
     for row in odd:
         length = float(np.linalg.norm(vectors[row].astype(np.float64)))
         inverse[row] = 1.0 / length if length > 0 and 1.0 / length < 3e38 else 0.0
-    return inverse.astype(np.float32, copy=False)
+    result: Floats = inverse.astype(np.float32, copy=False)
+    return result
 
 
 def best(similarities: Floats, top_k: int) -> Ints:

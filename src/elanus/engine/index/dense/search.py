@@ -6,6 +6,7 @@ How deep to search, and what to do when too little comes back, is decided in ``e
 import numpy as np
 import numpy.typing as npt
 
+from elanus.engine.index.dense.exact import pointer
 from elanus.engine.index.dense.load import LoadedIndex
 from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours
 from elanus.engine.index.library import faiss
@@ -44,12 +45,20 @@ def search_lists(
     ``rank_lists``; number -1 is skipped). Returns as ``search_graph``."""
     selector = None if rows is None else faiss.IDSelectorBitmap(rows.packed)
     params = faiss.SearchParametersIVF(nprobe=lists[1].shape[1], sel=selector)
-    scores, labels = loaded.index.search_preassigned(
-        queries,
+    near, numbers = np.ascontiguousarray(lists[0]), np.ascontiguousarray(lists[1])
+    scores = np.empty((len(queries), depth), np.float32)
+    labels = np.empty((len(queries), depth), np.int64)
+    # The wrapper that takes arrays does not take parameters; this is what it wraps.
+    loaded.index.search_preassigned_c(
+        len(queries),
+        pointer(queries),
         depth,
-        np.ascontiguousarray(lists[1]),
-        np.ascontiguousarray(lists[0]),
-        params=params,
+        pointer(numbers),
+        pointer(near),
+        pointer(scores),
+        pointer(labels),
+        False,
+        params,
     )
     return _similarities(scores, loaded.metric), labels
 

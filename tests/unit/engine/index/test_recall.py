@@ -1,0 +1,136 @@
+"""Recall under filters, whatever they keep and however they relate to the query; range search."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from elanus.engine.index.dense.build import build_index
+from elanus.engine.index.dense.exact import VectorBlock, exact_search
+from elanus.engine.index.dense.load import LoadedIndex, open_index
+from elanus.engine.index.dense.neighbours import Neighbours, prepare_queries
+from elanus.engine.index.interim import InterimIndex, search_with_interim
+from elanus.engine.index.rows import RowSet
+from elanus.engine.strategy import search_index
+from elanus.model.reads import VectorQuery
+from elanus.model.types import MetricType
+
+ROWS, DIM, QUERIES = 20_000, 24, 30
+Search = Callable[[VectorQuery, RowSet | None], Neighbours]
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray:
+    random = np.random.default_rng(1)
+    mixing = random.standard_normal((8, DIM))
+    rows = random.standard_normal((ROWS + QUERIES, 8)) @ mixing
+    return (rows + 0.3 * random.standard_normal(rows.shape)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def searches(
+    tmp_path_factory: pytest.TempPathFactory, vectors: np.ndarray
+) -> dict[str, tuple[MetricType, Search]]:
+    folder = tmp_path_factory.mktemp("index")
+    rows = vectors[:ROWS]
+    loaded: dict[str, LoadedIndex] = {}
+    params = {"HNSW": {"M": 16, "efConstruction": 100}, "IVF_FLAT": {"nlist": 64}}
+    for index_type, metric in (("HNSW", MetricType.L2), ("IVF_FLAT", MetricType.COSINE)):
+        path = str(folder / index_type)
+        build_index(index_type, metric, params[index_type], rows, path)
+        loaded[index_type] = open_index(path, index_type, metric, ROWS, DIM)
+    blocks = [VectorBlock(0, rows[:9_000]), VectorBlock(9_000, rows[9_000:])]
+    interim = InterimIndex.train(blocks, MetricType.L2, ROWS).extended(blocks, 15_000)
+    return {
+        "HNSW": (MetricType.L2, lambda q, r: search_index(loaded["HNSW"], q, r)),
+        "IVF_FLAT": (MetricType.COSINE, lambda q, r: search_index(loaded["IVF_FLAT"], q, r)),
+        "interim": (
+            MetricType.L2,
+            lambda q, r: search_with_interim(blocks, interim, q, ROWS, r),
+        ),
+    }
+
+
+def masks(kind: str, part: float, similar: np.ndarray) -> np.ndarray:
+    """Rows kept for one query. ``similar``: the query's similarity to each row."""
+    random = np.random.default_rng(7)
+    if kind == "random":
+        return random.random(ROWS) < part
+    noisy = similar + random.standard_normal(ROWS) * similar.std() * 0.3
+    order = np.argsort(-noisy if kind == "near" else noisy)
+    mask = np.zeros(ROWS, bool)
+    mask[order[: int(ROWS * part)]] = True
+    return mask
+
+
+@pytest.mark.parametrize("name", ["HNSW", "IVF_FLAT", "interim"])
+@pytest.mark.parametrize("kind", ["random", "near", "far"])
+@pytest.mark.parametrize("part", [0.9, 0.5, 0.1, 0.01, 0.001])
+def test_recall_holds_under_filters(
+    searches: dict[str, tuple[MetricType, Search]],
+    vectors: np.ndarray,
+    name: str,
+    kind: str,
+    part: float,
+) -> None:
+    metric, search = searches[name]
+    rows = prepare_queries(vectors, metric)
+    found = 0
+    for query in rows[ROWS:]:
+        if metric is MetricType.L2:
+            similar = -((rows[:ROWS] - query) ** 2).sum(1)
+        else:
+            similar = rows[:ROWS] @ query
+        kept = RowSet(ROWS, mask=masks(kind, part, similar))
+        answer = search(VectorQuery("v", metric, query[None], 10, {"ef": 80, "nprobe": 16}), kept)
+        assert answer.counts.tolist() == [10]
+        assert kept.mask[answer.offsets].all()
+        best = kept.ids[np.argsort(-similar[kept.ids])[:10]]
+        found += len({*best.tolist()} & {*answer.offsets.tolist()})
+    assert found / (10 * QUERIES) >= 0.95
+
+
+@pytest.mark.parametrize("name", ["HNSW", "IVF_FLAT", "interim"])
+def test_fewer_survivors_than_wanted_are_all_found(
+    searches: dict[str, tuple[MetricType, Search]], vectors: np.ndarray, name: str
+) -> None:
+    metric, search = searches[name]
+    mask = np.zeros(ROWS, bool)
+    mask[[5, 700, 16_000]] = True
+    for nq in (1, 6):
+        query = VectorQuery("v", metric, vectors[ROWS : ROWS + nq], 10, {"ef": 16})
+        found = search(query, RowSet(ROWS, mask=mask))
+        assert found.counts.tolist() == [3] * nq
+        assert set(found.offsets.tolist()) == {5, 700, 16_000}
+        none = search(query, RowSet(ROWS, mask=np.zeros(ROWS, bool)))
+        assert none.counts.tolist() == [0] * nq
+
+
+@pytest.mark.parametrize("name", ["HNSW", "IVF_FLAT", "interim"])
+@pytest.mark.parametrize("ring", [False, True])
+def test_range_search_finds_what_lies_within_the_bounds(
+    searches: dict[str, tuple[MetricType, Search]], vectors: np.ndarray, name: str, ring: bool
+) -> None:
+    metric, search = searches[name]
+    for query in vectors[ROWS : ROWS + 8]:
+        every = exact_search(
+            [VectorBlock(0, prepare_queries(vectors[:ROWS], metric))], query[None], metric, ROWS
+        )
+        sign = 1 if metric.larger_is_better else -1
+        radius = float(every.similarities[300]) * sign
+        inner = float(every.similarities[100]) * sign if ring else None
+        asked = VectorQuery(
+            "v", metric, query[None], 400, {"nprobe": 64}, radius=radius, range_filter=inner
+        )
+        found = search(asked, None)
+        expected = every.offsets[100 if ring else 0 : 300]
+        common = len({*expected.tolist()} & {*found.offsets.tolist()})
+        assert common >= 0.95 * len(expected)
+        assert len(found.offsets) <= len(expected) + 2
+        # top_k limits a range search too, to the best within the bounds.
+        asked = VectorQuery(
+            "v", metric, query[None], 20, {"nprobe": 64}, radius=radius, range_filter=inner
+        )
+        first = search(asked, None).offsets.tolist()
+        assert len(first) == 20
+        assert len({*first} & {*expected[:21].tolist()}) >= 18
