@@ -1,7 +1,7 @@
 """Building indexes: one task for each flushed segment and vector index that lacks its part.
 
 What is to be done follows from the metadata alone, so a restart needs no record of tasks. A
-segment with too few rows (and any scalar index, which has no file) counts as finished at once. A
+segment with too few rows (and a FLAT or scalar index, which has no file) counts as finished at once. A
 task that fails is tried again with back-off, then it is FAILED, with the reason, until a restart.
 A build whose segment or index is dropped meanwhile is cancelled.
 """
@@ -56,7 +56,9 @@ def missing_parts(
         MissingPart(
             segment,
             index,
-            trivial=segment.row_count < max(1, min_rows) or not is_vector_index(collection, index),
+            trivial=segment.row_count < max(1, min_rows)
+            or index.index_type == "FLAT"
+            or not is_vector_index(collection, index),
         )
         for segment in sorted(segments, key=lambda s: (-s.row_count, s.segment_id))
         for index in indexes

@@ -1,5 +1,6 @@
 """One index build, with no more imports than the process that does it needs."""
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,8 @@ from elanus.model.types import MetricType
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """vectors_path: an ``.npy`` file, float32 (rows, dim). out_path: where the index file goes."""
+    """vectors_path: an ``.npy`` file, float32 (rows, dim). out_path: where the index file goes.
+    threads: 0 = one per core."""
 
     index_type: str
     metric: MetricType
@@ -28,5 +30,5 @@ def run_build(request: BuildRequest) -> int:
         request.params,
         np.load(request.vectors_path, mmap_mode="r"),
         request.out_path,
-        request.threads,
+        request.threads or os.cpu_count() or 1,
     )

@@ -213,7 +213,7 @@ class DataNode:
                 params=task.index.params,
                 vectors_path=str(await self._vectors(task, vectors)),
                 out_path=str(out),
-                threads=self._threads or 1,
+                threads=self._threads,
             )
             self._world.failpoints.hit("build_index.before_build")
             rows = await self._builder.build(request)

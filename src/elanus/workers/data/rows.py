@@ -1,8 +1,8 @@
 """The computation of a compaction: which rows live on, and in which order. Pure, in columns.
 
-A row is dead at ``read_ts`` iff a delete of its primary key with insert ts < delete ts ≤ ``read_ts``
-is known for its partition, or it expired (insert ts ≤ ``expire_before_ts``). Rows keep their insert
-timestamps, so deletes that are applied again later find the same rows.
+A row is dead at ``read_ts`` iff a delete of its primary key with insert ts < delete ts ≤
+``read_ts`` is known for its partition, or it expired (insert ts ≤ ``expire_before_ts``). Rows keep
+their insert timestamps, so deletes that are applied again later find the same rows.
 """
 
 from collections.abc import Iterable, Sequence
