@@ -4,9 +4,11 @@ Rules and texts are Milvus's. Parameters of the index (ef, nprobe, …) may stan
 ``params`` or beside it; they are checked against the index by :mod:`index_parameters`.
 """
 
+import math
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from elanus.access.dql import pairs as kv
@@ -39,7 +41,7 @@ class IteratorPage:
 @dataclass(frozen=True, slots=True)
 class SearchParameters:
     """``limit`` is the number of hits wanted after ``offset``. ``metric`` is empty if the user
-    named none. ``index`` are the raw parameters of the index."""
+    named none. ``index`` are the raw parameters of the index, to be read only."""
 
     limit: int
     offset: int = 0
@@ -78,10 +80,24 @@ def parse_search(
     default_limit: int | None = None,
 ) -> SearchParameters:
     """``given``: the request's search_params. ``default_limit`` stands in for a missing topk (a
-    sub-request of a hybrid search). Raises Rejected, InvalidParameter or Unimplemented."""
+    sub-request of a hybrid search). Raises Rejected, InvalidParameter or Unimplemented.
+
+    Clients send the same parameters again and again: what was parsed is remembered.
+    """
+    return _parse_search(tuple(given.items()), limits, nq > 1, default_limit)
+
+
+@lru_cache(maxsize=1_024)
+def _parse_search(
+    items: tuple[tuple[str, str], ...],
+    limits: LimitsSettings,
+    several_queries: bool,
+    default_limit: int | None,
+) -> SearchParameters:
+    given = dict(items)
     index = _index_parameters(given)
     kv.refuse({**index, **given}, _UNSUPPORTED, "search")
-    page = _iterator_page(given, nq)
+    page = _iterator_page(given, several_queries)
     is_iterator = page is not None or kv.read_flag(given, "iterator")
     limit, offset = _search_window(given, limits, is_iterator, default_limit)
     if page is not None and offset:
@@ -236,13 +252,13 @@ def _query_window(given: Mapping[str, str], limits: LimitsSettings) -> tuple[int
     return limit, offset
 
 
-def _iterator_page(given: Mapping[str, str], nq: int) -> IteratorPage | None:
+def _iterator_page(given: Mapping[str, str], several_queries: bool) -> IteratorPage | None:
     """The page that is asked for; a first page's token is empty."""
     if not kv.read_flag(given, "search_iter_v2"):
         return None
     if not kv.read_flag(given, "iterator"):
         raise Rejected("both iterator and search_iter_v2 must be set in the SDK")
-    if nq > 1:
+    if several_queries:
         raise Rejected(
             "search_iterator_v2 does not support processing multiple vectors simultaneously"
         )
@@ -260,9 +276,12 @@ def _iterator_page(given: Mapping[str, str], nq: int) -> IteratorPage | None:
     if not bound:
         return IteratorPage(token)
     try:
-        return IteratorPage(token, float(bound))
+        last_bound = float(bound)
     except ValueError as error:
         raise Rejected(f"failed to parse input last bound: {bound}") from error
+    if math.isnan(last_bound):
+        raise Rejected(f"failed to parse input last bound: {bound}")
+    return IteratorPage(token, last_bound)
 
 
 def _collection_id(given: Mapping[str, str]) -> int | None:

@@ -150,10 +150,16 @@ def anns_field(collection: CollectionInfo, name: str) -> FieldSchema:
 
 
 def _refuse_unsupported(request: Any) -> None:
-    if request.function_score.functions:
-        raise Unimplemented("function_score in search is not supported yet: service unimplemented")
-    if request.HasField("highlighter"):
-        raise Unimplemented("highlighter is not supported yet: service unimplemented")
+    unsupported = {
+        "function_score": request.function_score.functions,
+        "function_chains": request.function_chains,
+        "highlighter": request.HasField("highlighter"),
+        "search_aggregation": request.HasField("search_aggregation"),
+        "namespace": request.namespace,
+    }
+    for name, is_asked in unsupported.items():
+        if is_asked:
+            raise Unimplemented(f"{name} in search is not supported yet: service unimplemented")
 
 
 def _vector_query(
