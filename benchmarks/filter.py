@@ -1,4 +1,4 @@
-"""The filter language: microseconds to compile, milliseconds to evaluate, ratios to pyarrow.compute.
+"""The filter language: time to compile and to evaluate, with ratios to pyarrow.compute.
 
 Run: ``python benchmarks/filter.py [--rows 500000]``. One thread; the best of several repetitions.
 """

@@ -15,8 +15,8 @@ class LikePattern(msgspec.Struct, frozen=True, dict=True):
     """A parsed pattern.
 
     kind: ``equal``, ``any``, ``prefix``, ``suffix``, ``contains`` (with ``text``) or ``general``
-    (with ``pieces``). pieces: what stands between the runs of ``%``: literal characters, None for ``_``. A pattern
-    that begins (ends) with ``%`` has an empty first (last) piece.
+    (with ``pieces``). pieces: what stands between the runs of ``%``: literal characters, None for
+    ``_``. A pattern that begins (ends) with ``%`` has an empty first (last) piece.
     """
 
     source: str
