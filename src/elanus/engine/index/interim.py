@@ -20,11 +20,11 @@ from elanus.engine.index.dense.neighbours import (
     Ints,
     Neighbours,
     best,
+    inverse_norms,
     merge_neighbours,
     prepare_queries,
     scatter,
 )
-from elanus.engine.index.library import faiss
 from elanus.engine.index.rows import RowSet
 from elanus.engine.strategy import SEEN_PER_HIT, exact_cost, probes_wanted
 from elanus.model.reads import VectorQuery
@@ -37,10 +37,11 @@ TAIL_ROWS = 8_192
 FIRST_NLIST = 128
 GROWTH = 4
 """Retrained with twice the lists when this many times the rows are there."""
-TRAINING_ROWS_PER_LIST = 128
+TRAINING_ROWS_PER_LIST = 64
 PROBED_PART = 1 / 8
 """Part of the first lists that is probed; with more lists a smaller part will do."""
-ASSIGN_ROWS = 16_384
+ASSIGN_ROWS = 4_096
+ITERATIONS = 8
 LISTS_COST = 60_000.0
 """Of going through lists at all, ns."""
 LISTED_ROW_COST = 50.0
@@ -99,14 +100,7 @@ class InterimIndex:
         step = max(1, row_count // (nlist * TRAINING_ROWS_PER_LIST))
         sample = [block.vectors[: row_count - block.first_row : step] for block in blocks]
         training = prepare_queries(np.concatenate(sample), metric)
-        clustering = faiss.Clustering(training.shape[1], nlist)
-        clustering.niter = 8
-        clustering.min_points_per_centroid = 1
-        clustering.spherical = metric is not MetricType.L2
-        quantizer = faiss.IndexFlatL2 if metric is MetricType.L2 else faiss.IndexFlatIP
-        clustering.train(training, quantizer(training.shape[1]))
-        centroids = faiss.vector_to_array(clustering.centroids).reshape(nlist, -1)
-        return InterimIndex(metric, np.ascontiguousarray(centroids, np.float32))
+        return InterimIndex(metric, _cluster(training, nlist, metric))
 
     def extended(self, blocks: Sequence[VectorBlock], row_count: int) -> "InterimIndex":
         """An index that covers the first ``row_count`` rows; what is listed stays as it is."""
@@ -118,19 +112,10 @@ class InterimIndex:
             part = self._parts[number] if number < len(self._parts) else None
             if part is None or len(part.lists) < rows:
                 known = part.lists if part is not None else np.empty(0, np.int16)
-                fresh = self._assign(block.vectors[len(known) : rows])
+                fresh = _nearest(block.vectors[len(known) : rows], self._centroids, self.metric)
                 part = self._listed(block.first_row, np.concatenate([known, fresh]))
             parts.append(part)
         return InterimIndex(self.metric, self._centroids, tuple(parts))
-
-    def _assign(self, vectors: Floats) -> npt.NDArray[np.int16]:
-        result = np.empty(len(vectors), np.int16)
-        for start in range(0, len(vectors), ASSIGN_ROWS):
-            piece = vectors[start : start + ASSIGN_ROWS]
-            block = [VectorBlock(0, self._centroids)]
-            found = exact_search(block, piece, self.metric, 1)
-            result[start : start + len(piece)] = found.offsets
-        return result
 
     def _listed(self, first_row: int, lists: npt.NDArray[np.int16]) -> _Lists:
         order = np.argsort(lists, kind="stable").astype(np.int32)
@@ -226,6 +211,40 @@ class InterimIndex:
                 )
             )
         return merge_neighbours(found, top_k)
+
+
+def _nearest(vectors: Floats, centroids: Floats, metric: MetricType) -> npt.NDArray[np.int16]:
+    """The list of each vector, int16 (rows,). Its length plays no part in which one is nearest."""
+    result = np.empty(len(vectors), np.int16)
+    halves = 0.5 * np.einsum("ij,ij->i", centroids, centroids)
+    for start in range(0, len(vectors), ASSIGN_ROWS):
+        products = vectors[start : start + ASSIGN_ROWS] @ centroids.T
+        if metric is MetricType.L2:
+            products -= halves
+        result[start : start + len(products)] = products.argmax(axis=1)
+    return result
+
+
+def _cluster(training: Floats, nlist: int, metric: MetricType) -> Floats:
+    """k-means: float32 (nlist, dim). faiss's is several times slower on one core, for its BLAS."""
+    step = max(1, len(training) // nlist)
+    centroids = np.ascontiguousarray(training[::step][:nlist])
+    for _ in range(ITERATIONS):
+        lists = _nearest(training, centroids, metric)
+        order = np.argsort(lists, kind="stable")
+        present, starts = np.unique(lists[order], return_index=True)
+        sizes = np.diff(np.append(starts, len(order)))
+        means = np.add.reduceat(training[order], starts, axis=0) / sizes[:, None]
+        # Lists that nobody is nearest to take rows of the largest ones.
+        largest = np.argsort(-sizes, kind="stable")
+        centroids = np.empty((nlist, training.shape[1]), np.float32)
+        centroids[present] = means
+        absent = np.setdiff1d(np.arange(nlist), present)
+        donors = starts[largest[np.arange(len(absent)) % len(largest)]]
+        centroids[absent] = training[order[donors]]
+        if metric is not MetricType.L2:
+            centroids *= inverse_norms(centroids)[:, None]
+    return centroids
 
 
 def trimmed(blocks: Sequence[VectorBlock], first_row: int, end: int) -> list[VectorBlock]:
