@@ -19,7 +19,7 @@ from elanus.storage.objects.obstore import ObstoreObjectStore
 from elanus.storage.uncancelled import run_to_end
 
 _TEMPORARY = ".tmp"
-_MAX_ATTEMPTS = 3
+_MAX_ATTEMPTS = 20
 
 
 class LocalObjectStore(ObstoreObjectStore):
@@ -66,11 +66,11 @@ class LocalObjectStore(ObstoreObjectStore):
             hit = self._world.failpoints.hit
             hit("objects.put.before_write")
             for attempt in range(1, _MAX_ATTEMPTS + 1):
-                self._disk.make_directories(path.parent)
                 try:
+                    self._disk.make_directories(path.parent)
                     write()
                 except FileMissing:
-                    # A delete beside us may have removed the directory while it was empty.
+                    # A delete beside us removes the directories that it leaves empty.
                     if attempt == _MAX_ATTEMPTS:
                         raise
                 else:
