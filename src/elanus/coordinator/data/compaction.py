@@ -139,7 +139,12 @@ class Compactor:
         try:
             info = self.context.catalog.collection(collection_id)
             if info is not None:
-                await self._enqueue(info, forced=False, job_id=0)
+                await retry(
+                    self.context.world,
+                    f"plan compaction of {collection_id}",
+                    lambda: self._enqueue(info, forced=False, job_id=0),
+                    attempts=UNBOUNDED,
+                )
         finally:
             self._planning.discard(collection_id)
 
@@ -187,7 +192,11 @@ class Compactor:
         self.context.events.segments_changed(plan.collection_id)
         info = self.context.catalog.collection(plan.collection_id)
         if work.job_id and plan.kind is PlanKind.DELTAS and info is not None:
-            await self._enqueue(info, forced=True, job_id=work.job_id)
+            await retry(
+                self.context.world,
+                f"plan compaction of {plan.collection_id}",
+                lambda: self._enqueue(info, forced=True, job_id=work.job_id),
+            )
 
     async def _run_once(self, work: _Work) -> None:
         info = self.context.catalog.collection(work.plan.collection_id)
@@ -225,7 +234,11 @@ class Compactor:
         )
         result = await (await self.context.router.data_node()).compact(task)
         self.context.world.failpoints.hit("compaction.before_commit")
-        await catalog.commit(lambda: self._replace(inputs, result))
+        await retry(
+            self.context.world,
+            "commit of a compaction",
+            lambda: catalog.commit(lambda: self._replace(inputs, result)),
+        )
         self.context.world.failpoints.hit("compaction.after_commit")
 
     def _replace(self, inputs: Sequence[SegmentInfo], result: TaskResult) -> Change | None:

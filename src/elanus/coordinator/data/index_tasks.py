@@ -1,9 +1,9 @@
 """Building indexes: one task for each flushed segment and vector index that lacks its part.
 
 What is to be done follows from the metadata alone, so a restart needs no record of tasks. A
-segment with too few rows (and a FLAT or scalar index, which has no file) counts as finished at once. A
-task that fails is tried again with back-off, then it is FAILED, with the reason, until a restart.
-A build whose segment or index is dropped meanwhile is cancelled.
+segment with too few rows (and a FLAT or scalar index, which has no file) counts as finished at
+once. A task that fails is tried again with back-off, then it is FAILED, with the reason, until a
+restart. A build whose segment or index is dropped meanwhile is cancelled.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ import structlog
 from elanus.coordinator.catalog import Catalog, Change, in_batches
 from elanus.coordinator.context import Context
 from elanus.coordinator.data.definitions import is_vector_index
-from elanus.coordinator.retry import delay_s
+from elanus.coordinator.retry import UNBOUNDED, delay_s, retry
 from elanus.errors import ElanusError, Unavailable
 from elanus.model.catalog import CollectionInfo, IndexInfo, SegmentIndex, SegmentInfo
 from elanus.model.types import IndexState, SegmentState
@@ -134,7 +134,15 @@ class IndexTasks:
         self._context.events.segments_changed(collection_id)
 
     async def _mark(self, parts: list[Part]) -> None:
-        await self._catalog.commit(lambda: self._finished(parts))
+        await self._commit(lambda: self._finished(parts))
+
+    async def _commit(self, decide: Callable[[], Change | None]) -> None:
+        await retry(
+            self._context.world,
+            "commit of indexes",
+            lambda: self._catalog.commit(decide),
+            attempts=UNBOUNDED,
+        )
 
     def _finished(self, parts: list[Part]) -> Change:
         changed: dict[int, SegmentInfo] = {}
@@ -185,7 +193,7 @@ class IndexTasks:
                 failed = SegmentIndex(
                     index_id=part[2], state=IndexState.FAILED, fail_reason=str(error)
                 )
-                await self._catalog.commit(lambda: self._put_part(part, failed))
+                await self._commit(lambda: self._put_part(part, failed))
         finally:
             del self._running[part]
         self._context.events.segments_changed(part[0])
@@ -223,7 +231,7 @@ class IndexTasks:
             if part.index_id == index_id
         )
         self._context.world.failpoints.hit("index_task.before_commit")
-        await self._catalog.commit(lambda: self._put_part(missing.part, built))
+        await self._commit(lambda: self._put_part(missing.part, built))
         self._context.world.failpoints.hit("index_task.after_commit")
         self._attempts.pop(missing.part, None)
 

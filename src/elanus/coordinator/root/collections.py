@@ -17,7 +17,7 @@ from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import Context
 from elanus.coordinator.dropping import drop_segments
 from elanus.coordinator.records import CollectionRecord, CollectionState, Record
-from elanus.coordinator.retry import UNBOUNDED
+from elanus.coordinator.retry import UNBOUNDED, retry
 from elanus.coordinator.root import schemas
 from elanus.coordinator.root.names import alias_target, aliases_of, require_database
 from elanus.coordinator.root.properties import TIMEZONE, check_collection_properties
@@ -199,8 +199,15 @@ class Collections:
             self.finish_dropping_in_background(collection_id)
 
     def finish_dropping_in_background(self, collection_id: int) -> None:
+        what = f"drop collection {collection_id}"
         self._context.world.tasks.spawn(
-            f"drop collection {collection_id}", self._finish_dropping(collection_id)
+            what,
+            retry(
+                self._context.world,
+                what,
+                lambda: self._finish_dropping(collection_id),
+                attempts=UNBOUNDED,
+            ),
         )
 
     async def _finish_dropping(self, collection_id: int) -> None:

@@ -1,0 +1,82 @@
+"""A metadata store whose process dies, or whose answer is lost, at a chosen transaction."""
+
+from collections.abc import AsyncIterator, Sequence
+
+from elanus.errors import Unavailable
+from elanus.storage.meta.base import (
+    Compare,
+    Delete,
+    KeyValue,
+    MetaStore,
+    Put,
+    TransactionResult,
+    WatchEvent,
+)
+
+
+class DyingStore(MetaStore):
+    """Dies at transaction number ``at`` (1, 2, …), before or after it takes effect: from then on
+    everything fails. ``transactions`` counts them."""
+
+    def __init__(self, inner: MetaStore, at: int = 0, *, after: bool = False) -> None:
+        self.inner = inner
+        self.transactions = 0
+        self.dead = False
+        self._at = at
+        self._after = after
+        self._lose: bool | None = None
+
+    def lose_next(self, *, after: bool) -> None:
+        """The next transaction fails, with or without effect; the store lives on."""
+        self._lose = after
+
+    def revive(self) -> None:
+        self.dead, self._lose = False, None
+
+    def _check(self) -> None:
+        if self.dead:
+            raise Unavailable("the metadata store is gone")
+
+    async def transact(
+        self, operations: Sequence[Put | Delete], compares: Sequence[Compare] = ()
+    ) -> TransactionResult:
+        self._check()
+        self.transactions += 1
+        dies = self.transactions == self._at
+        lose, self._lose = self._lose, None
+        if (dies and not self._after) or lose is False:
+            self.dead = dies
+            raise Unavailable("died before the transaction")
+        result = await self.inner.transact(operations, compares)
+        if dies or lose:
+            self.dead = dies
+            raise Unavailable("died after the transaction")
+        return result
+
+    async def get(self, key: str) -> KeyValue | None:
+        self._check()
+        return await self.inner.get(key)
+
+    async def range(
+        self, prefix: str, *, after: str | None = None, limit: int = 0
+    ) -> list[KeyValue]:
+        self._check()
+        return await self.inner.range(prefix, after=after, limit=limit)
+
+    def watch(self, prefix: str, from_revision: int) -> AsyncIterator[WatchEvent]:
+        return self.inner.watch(prefix, from_revision)
+
+    async def revision(self) -> int:
+        return await self.inner.revision()
+
+    async def grant_lease(self, ttl_s: float) -> int:
+        return await self.inner.grant_lease(ttl_s)
+
+    async def keep_alive(self, lease: int) -> None:
+        await self.inner.keep_alive(lease)
+
+    async def revoke_lease(self, lease: int) -> None:
+        await self.inner.revoke_lease(lease)
+
+    async def close(self) -> None:
+        await self.inner.close()
