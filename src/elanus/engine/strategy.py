@@ -128,8 +128,13 @@ class _Walk:
         depth that each would need)."""
         selective = self._rows is not None or self._bounds is not None
         size = depth if selective else self._top_k
-        similarities, labels = search_graph(self._loaded, self._queries[which], size, depth)
+        queries = self._queries if len(which) == len(self._queries) else self._queries[which]
+        similarities, labels = search_graph(self._loaded, queries, size, depth)
         kept = labels >= 0
+        if not selective and kept.all():
+            counts = np.full(len(which), size, np.int64)
+            every = np.ones(len(which), np.bool_)
+            return Neighbours(counts, similarities.ravel(), labels.ravel()), every, counts
         if self._rows is not None:
             kept &= self._rows.mask[labels]
         if self._bounds is not None:

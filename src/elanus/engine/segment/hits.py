@@ -13,15 +13,17 @@ from elanus.model.schema import CollectionSchema, arrow_type
 from elanus.model.types import DataType, MetricType
 
 
-def native_keys(keys: pa.Array) -> Any:
+def native_keys(keys: Any) -> Any:
     """Primary keys as Hits and Rows hold them: an int64 NumPy array or an Arrow string array."""
-    return np.asarray(keys) if pa.types.is_integer(keys.type) else keys
+    if isinstance(keys, np.ndarray) or not pa.types.is_integer(keys.type):
+        return keys
+    return np.asarray(keys)
 
 
 def hits_of(
     found: Neighbours,
     metric: MetricType,
-    keys: pa.Array,
+    keys: Any,
     timestamps: npt.NDArray[np.uint64],
     segment_id: int,
 ) -> Hits:
@@ -49,9 +51,7 @@ def key_ranks(keys: Any) -> Ints:
     return result
 
 
-def rows_of(
-    offsets: Ints, keys: pa.Array, timestamps: npt.NDArray[np.uint64], segment_id: int
-) -> Rows:
+def rows_of(offsets: Ints, keys: Any, timestamps: npt.NDArray[np.uint64], segment_id: int) -> Rows:
     sources = np.full(len(offsets), segment_id, np.int64)
     return Rows(native_keys(keys), timestamps, sources, offsets)
 

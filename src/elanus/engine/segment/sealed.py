@@ -7,7 +7,7 @@ owner deletes and attaches indexes; readers in other threads never wait for it.
 
 import itertools
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -187,7 +187,7 @@ class SealedSegment(Segment):
                 blocks = self._blocks(query.field_name, query.metric)
                 interim = self._interim.get(query.field_name)
                 found = search_with_interim(blocks, interim, query, self._row_count, rows)
-        keys = self._keys.take(pa.array(found.offsets))
+        keys = self._keys_at(found.offsets)
         timestamps = self._timestamps[found.offsets]
         return hits_of(found, query.metric, keys, timestamps, self.segment_id)
 
@@ -200,7 +200,7 @@ class SealedSegment(Segment):
             rows = self._wanted(snapshot, plan)
             offsets = np.arange(self._row_count) if rows is None else rows.ids
             offsets = offsets[:limit]
-        keys = self._keys.take(pa.array(offsets))
+        keys = self._keys_at(offsets)
         return rows_of(offsets, keys, self._timestamps[offsets], self.segment_id)
 
     def count(self, snapshot: Snapshot, plan: Plan | None) -> int:
@@ -224,6 +224,13 @@ class SealedSegment(Segment):
     @property
     def _keys(self) -> pa.Array:
         return self._columns.column(self.schema.primary.name)
+
+    def _keys_at(self, offsets: Ints) -> Any:
+        """As Hits hold them."""
+        column = self._keys
+        if pa.types.is_integer(column.type):
+            return np.asarray(column)[offsets]
+        return column.take(pa.array(offsets))
 
     def _wanted(self, snapshot: Snapshot, plan: Plan | None) -> RowSet | None:
         """Rows that are visible and pass; None: all."""

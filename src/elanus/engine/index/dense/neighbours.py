@@ -69,6 +69,9 @@ def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
 def inverse_norms(vectors: Floats) -> Floats:
     """float32 (rows,): 1 / length of each row, 0 for a zero row."""
     squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float32)
+    if len(squares) and squares.min() > 1e-30 and squares.max() < np.inf:
+        usual: Floats = np.float32(1) / np.sqrt(squares)
+        return usual
     # Squares of tiny or huge vectors leave the range of float32; those few rows go in double.
     odd = np.flatnonzero((squares < 1e-30) | ~np.isfinite(squares))
     with np.errstate(divide="ignore"):
