@@ -189,14 +189,15 @@ class Compactor:
         finally:
             self._running.remove(work)
             self._start_next()
-        self.context.events.segments_changed(plan.collection_id)
         info = self.context.catalog.collection(plan.collection_id)
         if work.job_id and plan.kind is PlanKind.DELTAS and info is not None:
+            # The user's wish goes on where the deletes are now, before the policy has its turn.
             await retry(
                 self.context.world,
                 f"plan compaction of {plan.collection_id}",
                 lambda: self._enqueue(info, forced=True, job_id=work.job_id),
             )
+        self.context.events.segments_changed(plan.collection_id)
 
     async def _run_once(self, work: _Work) -> None:
         info = self.context.catalog.collection(work.plan.collection_id)

@@ -83,10 +83,10 @@ def plan_compactions(
     plans = plan_deltas(segments, deltas, checkpoints, busy, limits)
     taken = {plan.vchannel for plan in plans}
     free = [s for s in segments if s.segment_id not in busy and s.vchannel not in taken]
-    rewrites = plan_rewrites(free, limits, expire_before_ts)
-    rewritten = {segment_id for plan in rewrites for segment_id in plan.inputs}
-    rest = [s for s in free if s.segment_id not in rewritten]
-    return [*plans, *rewrites, *plan_merges(rest, limits, forced=forced)]
+    merges = plan_merges(free, limits, forced=forced)
+    merged = {segment_id for plan in merges for segment_id in plan.inputs}
+    rest = [s for s in free if s.segment_id not in merged]
+    return [*plans, *merges, *plan_rewrites(rest, limits, expire_before_ts)]
 
 
 def plan_deltas(
