@@ -23,6 +23,7 @@ from elanus.workers.streaming.shard import Growing, Shard
 log = structlog.get_logger(__name__)
 
 _APPLY_ON_LOOP_BYTES = 256 << 10
+_BYTES_PER_WRITE = 16 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,7 @@ def buffer_deletes(write: Apply) -> None:
 
 
 def _cost_bytes(write: Apply) -> int:
-    """Bytes to copy; a key to delete counts as much as looking it up in each segment costs."""
+    """Bytes to copy; what every write and every key to delete costs is put into bytes, too."""
     rows = sum(int(part.rows.nbytes) for part in write.request.inserts)
     keys = sum(len(part.keys) for part in write.request.deletes)
-    return rows + 64 * keys * max(1, len(write.shard.growing))
+    return _BYTES_PER_WRITE + rows + 64 * keys * max(1, len(write.shard.growing))

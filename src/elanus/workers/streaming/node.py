@@ -29,6 +29,7 @@ from elanus.storage.wal.base import Wal
 from elanus.workers.streaming.apply import Applier
 from elanus.workers.streaming.delegator import Delegator
 from elanus.workers.streaming.flush import Flusher
+from elanus.workers.streaming.growing_index import GrowingIndexer
 from elanus.workers.streaming.pchannel import Pchannel
 from elanus.workers.streaming.recovery import recover
 from elanus.workers.streaming.sealer import Sealer
@@ -64,6 +65,7 @@ class StreamingNode:
         self._views = ViewSwitcher(world, coordinator, self._applier)
         self._flusher = Flusher(world, coordinator, objects, wal)
         self._sealer = Sealer(world, settings, self._shards_by_pchannel)
+        self._indexer = GrowingIndexer(world)
         self._pchannels: dict[str, Pchannel] = {}
         self._opening: dict[str, asyncio.Lock] = {}
         self._closing = False
@@ -108,7 +110,7 @@ class StreamingNode:
             shards=recovered.shards,
             last_position=recovered.last_position,
             on_sealed=self._flusher.request,
-            on_grown=self._sealer.watch,
+            on_grown=self._grown,
             on_broken=self._reopen_later,
         )
         if previous is not None:
@@ -185,6 +187,7 @@ class StreamingNode:
     async def update_view(self, view: QueryView) -> None:
         _, shard = self._shard(view.vchannel)
         await self._views.switch(shard, view)
+        self._indexer.consider(shard)
 
     async def release(self, vchannel: str) -> None:
         pchannel = self._pchannels.get(pchannel_of(vchannel))
@@ -212,6 +215,10 @@ class StreamingNode:
         return shard.growing_infos()
 
     # --- helpers --------------------------------------------------------------------------------
+
+    def _grown(self, pchannel: Pchannel, shard: Shard) -> None:
+        self._sealer.watch(pchannel, shard)
+        self._indexer.consider(shard)
 
     def _pchannel(self, vchannel: str) -> Pchannel:
         pchannel = self._pchannels.get(pchannel_of(vchannel))

@@ -14,7 +14,7 @@ asks its owner to recover it from the WAL.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -49,7 +49,8 @@ from elanus.workers.streaming.tsafe import SafeTime
 
 log = structlog.get_logger(__name__)
 
-_MAX_GROUP_WRITES = 4096
+_MAX_GROUP_WRITES = 1024
+_ENCODE_ON_LOOP_WRITES = 32
 _MAX_GROUP_BYTES = 64 << 20
 _ENCODE_ON_LOOP_BYTES = 256 << 10
 _IDS_AT_ONCE = 64
@@ -273,15 +274,10 @@ class Pchannel:
             self.safe_time.allocated(first_ts, len(group))
             await self._ids.ensure(sum(len(write.request.inserts) for write in group))
             self._assign(group)
-            records = [
-                encode_write(
-                    write.request,
-                    write.encoded,
-                    first_ts + n,
-                    [g.segment_id for g in write.segments],
-                )
-                for n, write in enumerate(group)
-            ]
+            if len(group) <= _ENCODE_ON_LOOP_WRITES:
+                records = _encode_group(group, first_ts)
+            else:
+                records = await self._world.executor.run("compute", _encode_group, group, first_ts)
             positions = await self._append(records)
         except ElanusError as error:
             self.safe_time.finish()
@@ -434,6 +430,19 @@ class Pchannel:
                 head.abandon(error)
             else:
                 self._fail(head, error)
+
+
+def _encode_group(group: Sequence[_PendingWrite], first_ts: int) -> list[list[Buffer]]:
+    """The records of the writes, which have consecutive timestamps from ``first_ts`` on."""
+    return [
+        encode_write(
+            write.request,
+            write.encoded,
+            first_ts + n,
+            [growing.segment_id for growing in write.segments],
+        )
+        for n, write in enumerate(group)
+    ]
 
 
 def request_bytes(request: WriteRequest) -> int:

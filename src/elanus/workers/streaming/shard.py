@@ -37,6 +37,7 @@ class Growing:
     first_ts: int = 0
     last_ts: int = 0
     flushed: bool = False
+    is_indexing: bool = False
 
     @property
     def segment_id(self) -> int:

@@ -144,7 +144,7 @@ class Server:
     # --- what a user would do -------------------------------------------------------------------
 
     async def create(
-        self, *, schema: CollectionSchema = SCHEMA, load: bool = True
+        self, *, schema: CollectionSchema = SCHEMA, load: bool = True, partitions: int = 1
     ) -> CollectionInfo:
         info = await self.coordinator.create_collection(
             "default",
@@ -154,6 +154,9 @@ class Server:
             consistency_level=ConsistencyLevel.STRONG,
             properties={},
         )
+        for number in range(1, partitions):
+            await self.coordinator.create_partition("default", schema.name, f"part{number}")
+        info = await self.describe()
         await self.coordinator.create_index(
             IndexInfo(
                 index_id=0,
@@ -194,15 +197,22 @@ class Server:
         rows: dict[int, int] | None = None,
         deletes: Iterable[int] = (),
     ) -> int:
-        """Insert ``rows`` (id → value) after deleting ``deletes``, atomically."""
+        """Insert ``rows`` (id → value) after deleting ``deletes``, atomically. The partition of
+        a row is chosen by its id."""
         deletes = list(deletes)
-        partition_id = info.partitions[0].partition_id
+        parts: list[dict[int, int]] = [{} for _ in info.partitions]
+        for key, value in (rows or {}).items():
+            parts[key % len(parts)][key] = value
         return await self.streaming.write(
             WriteRequest(
                 vchannel=info.vchannels[0],
                 collection_id=info.collection_id,
                 schema_version=info.schema.version,
-                inserts=(PartitionRows(partition_id, batch(rows)),) if rows else (),
+                inserts=tuple(
+                    PartitionRows(partition.partition_id, batch(part))
+                    for partition, part in zip(info.partitions, parts, strict=True)
+                    if part
+                ),
                 deletes=(PrimaryKeys(pa.array(deletes, pa.int64()), ALL_PARTITIONS),)
                 if deletes
                 else (),
@@ -288,5 +298,5 @@ def with_segment(settings: Settings, **values: Any) -> Settings:
 async def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
     """Return when ``await condition()`` is true; fail after a generous time."""
     async with asyncio.timeout(seconds):
-        while not await condition():
+        while not await condition():  # noqa: ASYNC110 - what it waits for has no event
             await asyncio.sleep(0.005)

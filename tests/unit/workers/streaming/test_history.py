@@ -34,7 +34,7 @@ class ShardHistory(RuleBasedStateMachine):
         async def begin() -> None:
             rules = with_segment(Settings(), max_size=1, seal_proportion=full_at)
             self.server = await Server(Path(self.directory.name), settings=rules).start()
-            self.things = await self.server.create()
+            self.things = await self.server.create(partitions=2)
 
         self.run(begin())
 
@@ -119,6 +119,7 @@ class ShardHistory(RuleBasedStateMachine):
     def the_present_is_as_expected(self) -> None:
         if self.loaded and hasattr(self, "server"):
             assert self.run(self.server.contents(self.things)) == self.expected
+            assert self.run(self.server.count(self.things)) == len(self.expected)
 
     def teardown(self) -> None:
         if hasattr(self, "server"):
