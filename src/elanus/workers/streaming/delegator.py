@@ -65,7 +65,7 @@ class _Parts:
         shard: Shard,
         parts: ReadParts,
         request: SearchRequest | QueryRequest,
-        read_ts: int,
+        snapshot: Snapshot,
     ) -> None:
         loaded = parts.view.partition_ids
         wanted = request.partition_ids
@@ -73,7 +73,7 @@ class _Parts:
             missing = next(each for each in wanted if each not in loaded)
             raise PartitionNotLoaded(missing)
         chosen = frozenset(wanted or loaded)
-        self.snapshot = Snapshot(read_ts, expiry_ts(read_ts, request.ttl_seconds))
+        self.snapshot = snapshot
         self.growing: list[Segment] = [
             growing.segment
             for growing in parts.growing
@@ -143,12 +143,15 @@ class Delegator:
             guarantee_ts = max(request.guarantee_ts, request.read_ts)
             safe_ts = await safe_time.wait_until_safe(guarantee_ts, request.deadline_s)
             read_ts = request.read_ts or safe_ts
+            # Rows expire while nothing is written, too: then the safe time may stand still.
+            now_ts = request.read_ts or max(read_ts, compose(self._world.clock.now_ms()))
+            snapshot = Snapshot(read_ts, expiry_ts(now_ts, request.ttl_seconds))
             stages.done("wait")
             parts = shard.read_parts()
             if parts is None:
                 raise CollectionNotLoaded(shard.collection.name)
             try:
-                return await attempt(_Parts(shard, parts, request, read_ts), stages)
+                return await attempt(_Parts(shard, parts, request, snapshot), stages)
             except Unavailable:
                 if not tries_left:
                     raise
@@ -267,11 +270,11 @@ class Delegator:
         return positions, rows
 
 
-def expiry_ts(read_ts: int, ttl_seconds: int) -> int:
-    """Rows with an insert ts up to this one have expired at ``read_ts``."""
+def expiry_ts(now_ts: int, ttl_seconds: int) -> int:
+    """Rows with an insert ts up to this one have expired at ``now_ts``."""
     if ttl_seconds <= 0:
         return 0
-    return compose(max(0, physical_ms(read_ts) - ttl_seconds * 1000))
+    return compose(max(0, physical_ms(now_ts) - ttl_seconds * 1000))
 
 
 def search_growing(

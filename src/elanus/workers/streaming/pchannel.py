@@ -15,7 +15,7 @@ asks its owner to recover it from the WAL.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import structlog
@@ -151,6 +151,9 @@ class Pchannel:
     async def write(self, request: WriteRequest) -> int:
         """The write's timestamp, once it is durable and applied."""
         self._check_serving()
+        if any(part.rows.num_rows == 0 for part in request.inserts):
+            filled = tuple(part for part in request.inserts if part.rows.num_rows)
+            request = replace(request, inserts=filled)
         shard = self._check_valid(request)
         size_bytes = request_bytes(request)
         if self._pending_bytes and self._pending_bytes + size_bytes > self._max_pending_bytes:
@@ -184,7 +187,8 @@ class Pchannel:
             finally:
                 self.safe_time.finish()
             sealed = tuple(shard.seal(segment_ids))
-            shard.flush_requested_ts = max(shard.flush_requested_ts, flush_ts)
+            if segment_ids is None:
+                shard.flush_requested_ts = max(shard.flush_requested_ts, flush_ts)
             self._on_sealed(self, shard)
             return FlushTicket(vchannel=shard.vchannel, segment_ids=sealed, flush_ts=flush_ts)
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.unit.workers.streaming.harness import SCHEMA, Server, eventually, with_segment
+from tests.unit.workers.streaming.harness import SCHEMA, Server, batch, eventually, with_segment
 
-from elanus.config.settings import Settings
+from elanus.config.settings import Settings, StreamingSettings
 from elanus.errors import CollectionNotLoaded, SchemaMismatch
 from elanus.model.catalog import CollectionInfo
 from elanus.model.types import SegmentLevel
+from elanus.services.messages import FlushCommit, PartitionRows, WriteRequest
 
 
 @pytest.fixture
@@ -180,8 +181,52 @@ async def test_expired_rows_are_not_seen(server: Server, things: CollectionInfo)
     await server.write(things, {1: 1})
     seen = await server.query(things, ttl_seconds=3600)
     assert seen.rows.num_rows == 1
-    gone = await server.query(things, ttl_seconds=1, guarantee_ts=seen.read_ts + (1_200 << 18))
+    await server.world.clock.sleep(1.1)
+    gone = await server.query(things, ttl_seconds=1, guarantee_ts=1)
     assert gone.rows.num_rows == 0
+
+
+async def test_memory_pressure_flushes_the_largest_and_leaves_the_rest(tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(
+        Settings(), streaming=StreamingSettings(growing_memory_ratio=1e-4)
+    )
+    server = await Server(tmp_path, settings=settings).start()
+    things = await server.create(partitions=2)
+    commits = []
+    commit_flush = server.coordinator.commit_flush
+
+    async def counted(commit: FlushCommit) -> None:
+        commits.append(commit)
+        await commit_flush(commit)
+
+    server.coordinator.commit_flush = counted
+    small = {1: 1}
+    large = {n: n for n in range(0, 8000, 2)}
+    await server.write(things, small | large)
+
+    async def flushed() -> bool:
+        return bool(await server.coordinator.list_segments(things.collection_id))
+
+    await eventually(flushed)
+    await asyncio.sleep(0.05)
+    assert len(commits) == 1
+    assert [segment.row_count for segment in commits[0].segments] == [4000]
+    assert await server.contents(things) == small | large
+    await server.stop()
+
+
+async def test_a_write_without_rows_changes_nothing(server: Server, things: CollectionInfo) -> None:
+    empty = PartitionRows(things.partitions[0].partition_id, batch({}))
+    await server.streaming.write(
+        WriteRequest(
+            vchannel=things.vchannels[0],
+            collection_id=things.collection_id,
+            schema_version=things.schema.version,
+            inserts=(empty,),
+        )
+    )
+    await server.flush(things)
+    assert await server.contents(things) == {}
 
 
 async def test_dropped_data_frees_its_memory(server: Server, things: CollectionInfo) -> None:
