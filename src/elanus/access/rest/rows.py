@@ -1,0 +1,181 @@
+"""The rows of an insert or upsert, JSON objects, as columns of the protocol.
+
+A key that is missing or null is null, or the default of its field. What no field has a name for
+goes into the dynamic field, if there is one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pyarrow as pa
+
+from elanus.access.dml.rows import generates_keys
+from elanus.access.rest.bodies import as_text, json_name
+from elanus.access.rest.errors import InsertDataError, NotJson
+from elanus.access.rest.values import Unfit, arrow_column
+from elanus.errors import InvalidParameter
+from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema, arrow_type
+from elanus.model.types import DataType
+from elanus.wire.columns import encode_column
+from elanus.wire.protocol import pack
+from elanus.wire.protocol import schema as protocol
+
+MAX_SHOWN = 64
+"""Most characters of a value that are shown in a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteMode:
+    """upsert: primary keys are given. partial: columns that no row has are left as they are."""
+
+    upsert: bool = False
+    partial: bool = False
+
+
+def check_rows(rows: Sequence[Any]) -> None:
+    """Raises NotJson if one is not an object."""
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise NotJson(f"'data[{number}]' should be an object, but got {json_name(row)}")
+
+
+def field_messages(
+    rows: Sequence[dict[str, Any]],
+    schema: CollectionSchema,
+    properties: Mapping[str, str],
+    mode: WriteMode,
+) -> list[Any]:
+    """schema.FieldData messages of ``rows``. Raises InsertDataError."""
+    messages = []
+    for field in schema.user_fields:
+        values = [row.get(field.name) for row in rows]
+        missing = values.count(None)
+        if missing == len(values):
+            message = _absent(field, rows, schema, mode)
+        else:
+            if field.is_primary and not mode.upsert:
+                _check_given_keys(schema, field, properties)
+            message = _column(field, values, missing, rows, mode)
+        if message is not None:
+            messages.append(message)
+    dynamic = _dynamic(rows, schema)
+    return messages if dynamic is None else [*messages, dynamic]
+
+
+def _check_given_keys(
+    schema: CollectionSchema, field: FieldSchema, properties: Mapping[str, str]
+) -> None:
+    given: Any = {field.name: None}
+    try:
+        generates_keys(schema, given, properties)
+    except InvalidParameter as error:
+        raise InsertDataError(error.message) from error
+
+
+def _absent(
+    field: FieldSchema, rows: Sequence[dict[str, Any]], schema: CollectionSchema, mode: WriteMode
+) -> Any:
+    """The message of a column without any value, None if it is not to be sent."""
+    if mode.partial and not any(field.name in row for row in rows):
+        return None
+    if field.is_primary and (field.auto_id or mode.upsert):
+        return None  # generated, or missed by the core
+    if not _takes_nulls(field):
+        raise _missing(field, 0)
+    if not mode.partial:
+        return None  # the core fills it
+    return _encode(field, pa.array([], arrow_type(field)), np.zeros(len(rows), bool))
+
+
+def _column(
+    field: FieldSchema,
+    values: list[Any],
+    missing: int,
+    rows: Sequence[dict[str, Any]],
+    mode: WriteMode,
+) -> Any:
+    valid: npt.NDArray[np.bool_] | None = None
+    if missing:
+        valid = np.fromiter((value is not None for value in values), bool, len(values))
+        if not _takes_nulls(field):
+            raise _missing(field, int(valid.argmin()))
+        if mode.partial and not all(field.name in row for row in rows):
+            raise InsertDataError(
+                f"a partial update needs the same fields in every row, but some have no "
+                f"{field.name}"
+            )
+        values = [value for value in values if value is not None]
+    try:
+        column = arrow_column(field, values)
+    except Unfit as unfit:
+        number = unfit.position if valid is None else int(np.flatnonzero(valid)[unfit.position])
+        raise InsertDataError(_unfit_text(field, number, unfit)) from unfit
+    return _encode(field, column, valid)
+
+
+def _encode(field: FieldSchema, column: Any, valid: npt.NDArray[np.bool_] | None) -> Any:
+    """A column of valid values only, as requests have them."""
+    if field.data_type is DataType.FLOAT_VECTOR:
+        message = protocol.FieldData(type=int(field.data_type), field_name=field.name)
+        message.vectors.dim = column.shape[1]
+        message.vectors.float_vector.data.extend(pack(column.reshape(-1), "<f4"))
+    else:
+        message = encode_column(msgspec.structs.replace(field, nullable=False), column)
+    if valid is not None:
+        message.valid_data.extend(pack(valid, "?"))
+    return message
+
+
+def _dynamic(rows: Sequence[dict[str, Any]], schema: CollectionSchema) -> Any:
+    """The column of what has no field; None if nothing has."""
+    names = {field.name for field in schema.user_fields}
+    extras = [
+        {} if row.keys() <= names else {key: row[key] for key in row if key not in names}
+        for row in rows
+    ]
+    if not any(extras):
+        return None
+    if not schema.enable_dynamic_field:
+        keys = next(extra for extra in extras if extra)
+        raise InsertDataError(
+            "has pass more field without dynamic schema, please check it: "
+            f"the collection has no field {', '.join(keys)}"
+        )
+    if any(DYNAMIC_FIELD in extra for extra in extras):
+        raise InsertDataError(
+            f"use the invalid field name({DYNAMIC_FIELD}) when enable dynamicField"
+        )
+    texts = [orjson.dumps(extra) for extra in extras]
+    return encode_column(schema.by_name[DYNAMIC_FIELD], pa.array(texts, pa.binary()))
+
+
+def _takes_nulls(field: FieldSchema) -> bool:
+    return field.nullable or field.default_value is not None
+
+
+def _missing(field: FieldSchema, number: int) -> InsertDataError:
+    if field.data_type.is_vector:
+        return InsertDataError(f"missing vector field: {field.name}")
+    error = InvalidParameter(
+        f"row {number} has no value for the field {field.name}",
+        expected=field.data_type.milvus_name,
+        actual="null",
+    )
+    return InsertDataError(error.message)
+
+
+def _unfit_text(field: FieldSchema, number: int, unfit: Unfit) -> str:
+    shown = as_text(unfit.actual)
+    if len(shown) > MAX_SHOWN:
+        shown = f"{shown[:MAX_SHOWN]}…"
+    error = InvalidParameter(
+        f"row {number} has a wrong value for the field {field.name}",
+        expected=unfit.expected,
+        actual=shown,
+    )
+    return error.message

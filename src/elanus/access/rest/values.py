@@ -1,0 +1,168 @@
+"""JSON values of one column as an Arrow array, by the rules of the RESTful API.
+
+Numbers may come as text, scalars of a VarChar as anything; everything else must have the JSON type
+of its field. Ranges, lengths and dimensions are for the core to check, where a value can travel
+there at all.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from elanus.access.rest.bodies import as_text
+from elanus.errors import Unimplemented
+from elanus.model.schema import FieldSchema, arrow_type
+from elanus.model.types import DataType
+
+_INTEGER_BITS = {
+    DataType.INT8: 8,
+    DataType.INT16: 16,
+    DataType.INT32: 32,
+    DataType.INT64: 64,
+}
+_ARROW: dict[DataType, Any] = {
+    DataType.BOOL: pa.bool_(),
+    DataType.INT8: pa.int8(),
+    DataType.INT16: pa.int16(),
+    DataType.INT32: pa.int32(),
+    DataType.INT64: pa.int64(),
+    DataType.FLOAT: pa.float32(),
+    DataType.DOUBLE: pa.float64(),
+    DataType.VARCHAR: pa.string(),
+}
+_BOOLEANS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
+
+
+class Unfit(Exception):
+    """The value at ``position`` does not fit ``expected``."""
+
+    def __init__(self, position: int, expected: str, actual: Any) -> None:
+        super().__init__(f"value {position} is not {expected}")
+        self.position = position
+        self.expected = expected
+        self.actual = actual
+
+
+def arrow_column(field: FieldSchema, values: Sequence[Any]) -> Any:
+    """``values``, none of them None, as an Arrow array of the field's type; vectors as float32
+    (rows, dim) instead. Raises Unfit."""
+    data_type = field.data_type
+    if data_type is DataType.FLOAT_VECTOR:
+        return float_vectors(values)
+    if data_type is DataType.ARRAY:
+        return _arrays(field, values)
+    if data_type is DataType.JSON:
+        return pa.array([_json(value) for value in values], pa.binary())
+    if data_type not in _ARROW:
+        raise Unimplemented(
+            f"field '{field.name}': the type {data_type.milvus_name} is not implemented yet"
+        )
+    return _scalars(data_type, values)
+
+
+def float_vectors(rows: Sequence[Any]) -> Any:
+    """float32 (rows, dim) of arrays of numbers, all of the length of the first. Raises Unfit."""
+    for position, row in enumerate(rows):
+        if not isinstance(row, list):
+            raise Unfit(position, "FloatVector", row)
+    if not set(map(type, chain.from_iterable(rows))) <= {int, float}:
+        position = next(n for n, row in enumerate(rows) if not set(map(type, row)) <= {int, float})
+        raise Unfit(position, "FloatVector", rows[position])
+    dim = len(rows[0]) if rows else 0
+    for position, row in enumerate(rows):
+        if len(row) != dim:
+            raise Unfit(position, f"{dim} numbers, as the first vector", f"{len(row)} numbers")
+    with np.errstate(over="ignore"):  # what becomes infinite is refused by the core
+        return np.array(rows, np.float32).reshape(len(rows), dim)
+
+
+def _scalars(data_type: DataType, values: Sequence[Any]) -> Any:
+    kinds = set(map(type, values))
+    name = data_type.milvus_name
+    if data_type is DataType.BOOL:
+        if kinds != {bool}:
+            values = _cast(values, _boolean, name)
+    elif data_type is DataType.VARCHAR:
+        if kinds != {str}:
+            values = [as_text(value) for value in values]
+    elif data_type.is_integer:
+        if kinds != {int}:
+            values = _cast(values, _integer, name)
+        _check_bits(values, _INTEGER_BITS[data_type], name)
+    else:
+        if not kinds <= {int, float}:
+            values = _cast(values, _number, name)
+        dtype = np.float32 if data_type is DataType.FLOAT else np.float64
+        with np.errstate(over="ignore"):  # what becomes infinite is refused by the core
+            return pa.array(np.array(values, dtype))
+    return pa.array(values, _ARROW[data_type])
+
+
+def _cast(values: Sequence[Any], convert: Callable[[Any], Any], name: str) -> list[Any]:
+    found = []
+    for position, value in enumerate(values):
+        try:
+            found.append(convert(value))
+        except (ValueError, OverflowError) as error:
+            raise Unfit(position, name, value) from error
+    return found
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    known = _BOOLEANS.get(as_text(value).lower())
+    if known is None:
+        raise ValueError("not a boolean")
+    return known
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool | list | dict):
+        raise ValueError("not an integer")
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError("not an integer")
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool | list | dict):
+        raise ValueError("not a number")
+    return float(value)
+
+
+def _check_bits(values: Sequence[int], bits: int, name: str) -> None:
+    bound = 1 << (bits - 1)
+    if values and not (-bound <= min(values) and max(values) < bound):
+        position = next(n for n, value in enumerate(values) if not -bound <= value < bound)
+        raise Unfit(position, f"{name}, which has {bits} bits", values[position])
+
+
+def _json(value: Any) -> bytes:
+    """A text that is JSON itself is taken for what it says: answers have JSON as text."""
+    if isinstance(value, str):
+        text = value.encode()
+        try:
+            orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return orjson.dumps(value)
+        return text
+    return orjson.dumps(value)
+
+
+def _arrays(field: FieldSchema, rows: Sequence[Any]) -> Any:
+    for position, row in enumerate(rows):
+        if not isinstance(row, list) or None in row:
+            raise Unfit(position, f"Array of {field.element_type.milvus_name}", row)
+    offsets = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    try:
+        elements = _scalars(field.element_type, list(chain.from_iterable(rows)))
+    except Unfit as unfit:
+        position = int(np.searchsorted(offsets, unfit.position, side="right")) - 1
+        raise Unfit(position, f"Array of {unfit.expected}", unfit.actual) from unfit
+    return pa.ListArray.from_arrays(pa.array(offsets), elements, type=arrow_type(field))
