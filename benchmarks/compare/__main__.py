@@ -30,7 +30,7 @@ class Client:
 
     def command(self, name: str, options: dict[str, object]) -> list[str]:
         script = str(Path(__file__).parent / "client.py")
-        return [str(CLIENT), script, name, *self._arguments, json.dumps(options)]
+        return [str(CLIENT), "-W", "ignore", script, name, *self._arguments, json.dumps(options)]
 
     def run(self, name: str, **options: object) -> dict[str, float]:
         process = subprocess.run(

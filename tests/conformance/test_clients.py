@@ -5,7 +5,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from tests.server import RunningServer
 
 ROOT = Path(__file__).parents[2]

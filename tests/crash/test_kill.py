@@ -24,8 +24,10 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
         *("--set", "dataCoord.minSegmentNumRowsToEnableIndex=200"),
     ]
     run = subprocess.run(
-        [python, Path(__file__).parent / "mixed_load.py", str(ROUNDS), "1"]
-        + [str(port), str(health_port), *server],
+        [
+            *(python, Path(__file__).parent / "mixed_load.py", str(ROUNDS), "1"),
+            *(str(port), str(health_port), *server),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

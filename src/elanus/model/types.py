@@ -1,4 +1,4 @@
-"""Data types, metrics, consistency levels and states, with the codes that Milvus's protocol uses."""
+"""Data types, metrics, consistency levels and states, with the codes of Milvus's protocol."""
 
 from enum import IntEnum, StrEnum
 

@@ -70,7 +70,6 @@ class Standalone:
         give_memory_back_early()
         world = real_world(self._settings.memory, self._task_failed)
         self._opened.callback(world.executor.close)
-        self._opened.push_async_callback(world.tasks.close)
         router = DirectRouter()
         coordinator = await self._open_roles(world, router)
         await coordinator.start()
@@ -113,6 +112,7 @@ class Standalone:
             scratch=directory / "scratch",
         )
         router.bind(streaming, query, data)
+        self._opened.push_async_callback(world.tasks.close)
         self._opened.push_async_callback(coordinator.close)
         self._opened.push_async_callback(streaming.close)
         return coordinator

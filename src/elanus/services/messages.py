@@ -16,7 +16,6 @@ from elanus.model.catalog import (
 )
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 
-
 # --- writes: proxy → streaming node ---------------------------------------------------------
 
 

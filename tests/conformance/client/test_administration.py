@@ -4,9 +4,8 @@ import time
 import uuid
 
 import pytest
-from pymilvus import DataType, MilvusClient, MilvusException
-
 from conftest import DIM, URI
+from pymilvus import DataType, MilvusClient, MilvusException
 
 
 def test_databases_keep_their_collections_apart(client, name):

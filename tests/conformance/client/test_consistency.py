@@ -3,9 +3,8 @@
 import statistics
 import time
 
-from pymilvus import MilvusClient
-
 from conftest import URI
+from pymilvus import MilvusClient
 
 
 def test_every_write_is_seen_by_the_next_strong_read(client, plain, rows):

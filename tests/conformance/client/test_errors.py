@@ -2,17 +2,16 @@
 
 import numpy as np
 import pytest
+from conftest import DIM
 from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.exceptions import DataNotMatchException, ParamError
-
-from conftest import DIM
 
 VECTOR = [0.0] * DIM
 CLIENT_SIDE = (DataNotMatchException, ParamError)
 
 
 def test_unknown_collection_is_code_100(client):
-    with pytest.raises(MilvusException, match="can't find collection.*nothing") as caught:
+    with pytest.raises(MilvusException, match=r"can't find collection.*nothing") as caught:
         client.describe_collection("nothing")
     assert caught.value.code == 100
 
@@ -39,7 +38,7 @@ def test_unknown_field_without_dynamic_field(client, name):
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIM)
     client.create_collection(name, schema=schema)
-    with pytest.raises((MilvusException, *CLIENT_SIDE), match="(?i)extra"):
+    with pytest.raises((MilvusException, *CLIENT_SIDE), match=r"(?i)extra"):
         client.insert(name, [{"id": 1, "vector": VECTOR, "extra": 1}])
 
 
@@ -136,14 +135,14 @@ def test_bad_index_parameters(client, name):
 
 @pytest.mark.parametrize("bad", ["", "1abc", "a-b", "x" * 256])
 def test_bad_collection_names(client, bad):
-    with pytest.raises((MilvusException, *CLIENT_SIDE), match="(?i)name"):
+    with pytest.raises((MilvusException, *CLIENT_SIDE), match=r"(?i)name"):
         client.create_collection(bad, dimension=4)
 
 
 def test_an_insert_above_the_limit_is_refused(client, plain):
     rows = np.zeros((70_000, 300), np.float32)
     data = [{"id": i, "vector": VECTOR, "blob": "x" * 1_000} for i in range(len(rows))]
-    with pytest.raises(Exception, match="(?i)larger|limit|exhausted|max"):
+    with pytest.raises(Exception, match=r"(?i)larger|limit|exhausted|max"):
         client.insert(plain, data, timeout=30)
     assert client.query(plain, output_fields=["count(*)"])[0]["count(*)"] == 200
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import URI
 from pymilvus import (
     Collection,
     CollectionSchema,
@@ -10,8 +11,6 @@ from pymilvus import (
     connections,
     utility,
 )
-
-from conftest import URI
 
 
 @pytest.fixture

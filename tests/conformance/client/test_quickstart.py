@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from pymilvus import MilvusClient
-
 from conftest import DIM, URI
+from pymilvus import MilvusClient
 
 
 def test_quick_start(client, name):
@@ -85,4 +84,4 @@ def test_search_of_many_vectors_gives_one_list_each(client, plain, rows):
     assert len(hits) == 7
     assert [answer[0]["id"] for answer in hits] == list(range(7))
     assert all(len(answer) == 4 for answer in hits)
-    assert DIM == len(rows[0]["vector"])
+    assert len(rows[0]["vector"]) == DIM

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from pymilvus import DataType, MilvusClient
 
@@ -19,7 +20,7 @@ def typed(client, name):
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=2)
     schema.add_field("flag", DataType.BOOL, nullable=True)
     schema.add_field("i8", DataType.INT8, nullable=True)
-    schema.add_field("i16", DataType.INT16, default_value=7)
+    schema.add_field("i16", DataType.INT16, default_value=np.int16(7))
     schema.add_field("i32", DataType.INT32, nullable=True)
     schema.add_field("i64", DataType.INT64, nullable=True)
     schema.add_field("f", DataType.FLOAT, nullable=True)
