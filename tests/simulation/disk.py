@@ -14,45 +14,77 @@ from elanus.storage.objects.base import Buffer
 
 @dataclass
 class _File:
-    """``data`` is what readers see; its first ``durable`` bytes survive for sure."""
+    """``data`` is what readers see; its first ``durable`` bytes survive for sure.
+
+    ``lost_from``: a sync of the bytes from there on failed. The system has forgotten that they
+    are not on the disk: later syncs succeed and don't help.
+    """
 
     data: bytearray = field(default_factory=bytearray)
     durable: int = 0
     modified_ms: int = 0
+    lost_from: int | None = None
+
+    def sync(self) -> None:
+        self.durable = len(self.data) if self.lost_from is None else self.lost_from
+
+    def truncate(self, size: int) -> None:
+        del self.data[size:]
+        self.durable = min(self.durable, size)
+        if self.lost_from is not None and size <= self.lost_from:
+            self.lost_from = None
+
+
+class DiskImage:
+    """The device. It outlives the processes that use it, each through a SimulatedDisk."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self.files: dict[Path, _File] = {}
+        self.durable_names: dict[Path, _File] = {}
+
+    def crash(self) -> None:
+        """Power failure: unsynced bytes are kept, torn or lost, unsynced names appear or not."""
+        survivors = dict(self.durable_names)
+        for path, file in sorted(self.files.items()):
+            if survivors.get(path) is not file and self.rng.random() < 0.5:
+                survivors[path] = file
+        for path in sorted(survivors):
+            self._tear(survivors[path])
+        self.files = dict(survivors)
+        self.durable_names = dict(survivors)
+
+    def exit(self) -> None:
+        """The process is gone, the machine is not: everything that was written is there."""
+
+    def _tear(self, file: _File) -> None:
+        unsynced = len(file.data) - file.durable
+        if unsynced > 0:
+            kept = self.rng.randint(0, unsynced)
+            del file.data[file.durable + kept :]
+            if kept and self.rng.random() < 0.3:
+                place = file.durable + self.rng.randrange(kept)
+                file.data[place] ^= 1 << self.rng.randrange(8)
+        file.durable = len(file.data)
+        file.lost_from = None
 
 
 class SimulatedDisk:
-    """Implements ``elanus.storage.disk.Disk``. Survives the processes that use it.
+    """Implements ``elanus.storage.disk.Disk`` for one process.
 
     ``before_operation`` is called with the name of each operation that changes the disk; it may
     raise to fail the operation, or to kill the process before it.
     """
 
-    def __init__(self, rng: random.Random, now_ms: Callable[[], int]) -> None:
-        self._rng = rng
+    def __init__(
+        self,
+        image: DiskImage,
+        now_ms: Callable[[], int],
+        before_operation: Callable[[str], None] = lambda name: None,
+    ) -> None:
+        self._image = image
         self._now_ms = now_ms
-        self._files: dict[Path, _File] = {}
-        self._durable_names: dict[Path, _File] = {}
-        self.before_operation: Callable[[str], None] = lambda name: None
-        self.full = False
-
-    def crash(self) -> None:
-        """Power failure: unsynced bytes are kept, torn or lost, unsynced names appear or not."""
-        survivors = dict(self._durable_names)
-        for path, file in sorted(self._files.items()):
-            if survivors.get(path) is not file and self._rng.random() < 0.5:
-                survivors[path] = file
-        for file in survivors.values():
-            unsynced = len(file.data) - file.durable
-            if unsynced > 0:
-                kept = self._rng.randint(0, unsynced)
-                torn = bytearray(file.data[: file.durable + kept])
-                if kept and self._rng.random() < 0.3:
-                    torn[file.durable + self._rng.randrange(kept)] ^= 1 << self._rng.randrange(8)
-                file.data = torn
-            file.durable = len(file.data)
-        self._files = dict(survivors)
-        self._durable_names = dict(survivors)
+        self.before_operation = before_operation
 
     # --- elanus.storage.disk.Disk -----------------------------------------------------------------
 
@@ -61,14 +93,14 @@ class SimulatedDisk:
 
     def list_directory(self, path: Path) -> list[str]:
         depth = len(path.parts)
-        return sorted({file.parts[depth] for file in self._files if path in file.parents})
+        return sorted({file.parts[depth] for file in self._image.files if path in file.parents})
 
     def file_info(self, path: Path) -> FileInfo | None:
-        file = self._files.get(path)
+        file = self._image.files.get(path)
         return None if file is None else FileInfo(len(file.data), file.modified_ms)
 
     def open_append(self, path: Path) -> "SimulatedHandle":
-        return SimulatedHandle(self, path, self._file(path))
+        return SimulatedHandle(self, self._image.rng, self._file(path))
 
     def read_file(self, path: Path) -> bytes:
         return bytes(self._file(path).data)
@@ -88,63 +120,62 @@ class SimulatedDisk:
         temporary: Path | None = None,
         create_only: bool = False,
     ) -> None:
-        self._start("write file")
-        content = bytearray().join(memoryview(part).cast("B") for part in parts)
-        if create_only and path in self._files:
+        files = self._image.files
+        self.before_operation("write file")
+        if create_only and path in files:
             raise FileTaken(f"{path} exists")
-        file = _File(content, len(content), self._now_ms())
+        content = bytearray().join(memoryview(part).cast("B") for part in parts)
+        file = _File(content, 0, self._now_ms())
         debris = temporary or path.with_name(path.name + ".tmp")
-        self._files[debris] = file
-        self._start("rename file")
-        del self._files[debris]
-        self._files[path] = file
-        self._start("sync directory")
-        self._durable_names[path] = file
+        files[debris] = file
+        self.before_operation("sync file")
+        file.sync()
+        self.before_operation("rename file")
+        del files[debris]
+        files[path] = file
+        self.before_operation("sync directory")
+        self._image.durable_names[path] = file
 
     def adopt_file(self, source: Path, path: Path, *, create_only: bool = False) -> None:
         raise NotImplementedError("simulated objects live in memory")
 
     def rename(self, source: Path, target: Path) -> None:
-        self._start("rename")
-        self._files[target] = self._file(source)
-        del self._files[source]
+        self.before_operation("rename")
+        self._image.files[target] = self._file(source)
+        del self._image.files[source]
 
     def remove(self, path: Path) -> None:
-        self._start("remove")
-        self._files.pop(path, None)
-        if self._rng.random() < 0.5:
-            self._durable_names.pop(path, None)
+        self.before_operation("remove")
+        self._image.files.pop(path, None)
+        if self._image.rng.random() < 0.5:
+            self._image.durable_names.pop(path, None)
 
     def sync_directory(self, path: Path) -> None:
-        self._start("sync directory")
-        for name in [name for name in self._durable_names if name.parent == path]:
-            if name not in self._files:
-                del self._durable_names[name]
-        for name, file in self._files.items():
+        self.before_operation("sync directory")
+        files, durable_names = self._image.files, self._image.durable_names
+        for name in [name for name in durable_names if name.parent == path]:
+            if name not in files:
+                del durable_names[name]
+        for name, file in files.items():
             if name.parent == path:
-                self._durable_names[name] = file
+                durable_names[name] = file
 
     def lock_file(self, path: Path) -> "_Lock":
         return _Lock()
 
     def _file(self, path: Path) -> _File:
         try:
-            return self._files[path]
+            return self._image.files[path]
         except KeyError:
             raise FileMissing(path) from None
-
-    def _start(self, operation: str) -> None:
-        self.before_operation(operation)
-        if self.full and operation.startswith("write"):
-            raise DiskFull("the simulated disk")
 
 
 class SimulatedHandle:
     """An open file of the simulated disk."""
 
-    def __init__(self, disk: SimulatedDisk, path: Path, file: _File) -> None:
+    def __init__(self, disk: SimulatedDisk, rng: random.Random, file: _File) -> None:
         self._disk = disk
-        self._path = path
+        self._rng = rng
         self._file = file
 
     @property
@@ -154,20 +185,24 @@ class SimulatedHandle:
     def write(self, parts: Sequence[Buffer]) -> None:
         content = b"".join(memoryview(part).cast("B") for part in parts)
         try:
-            self._disk._start("write")
+            self._disk.before_operation("write")
         except (DiskFull, Unavailable):
-            self._file.data += content[: self._disk._rng.randint(0, len(content))]
+            self._file.data += content[: self._rng.randint(0, len(content))]
             raise
         self._file.data += content
 
     def sync(self) -> None:
-        self._disk._start("sync")
-        self._file.durable = len(self._file.data)
+        try:
+            self._disk.before_operation("sync")
+        except Unavailable:
+            if self._file.lost_from is None and self._file.durable < len(self._file.data):
+                self._file.lost_from = self._file.durable
+            raise
+        self._file.sync()
 
     def truncate(self, size: int) -> None:
-        self._disk._start("truncate")
-        del self._file.data[size:]
-        self._file.durable = min(self._file.durable, size)
+        self._disk.before_operation("truncate")
+        self._file.truncate(size)
 
     def close(self) -> None:
         pass

@@ -2,11 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 
 class Stuck(Exception):
     """Nothing is ready and no timer is set: the simulated program waits for ever."""
+
+
+class Died(SystemExit):
+    """The simulated process was killed at this very instruction."""
 
 
 class _Jump:
@@ -28,11 +33,23 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def __init__(self, now_s: float) -> None:
         super().__init__()
         self.now_s = now_s
+        self.killed = ""
+        self.iterations = 0
         self._selector = _Jump(self)
         self._clock_resolution = 1e-9
 
     def time(self) -> float:
         return self.now_s
+
+    def kill(self, reason: str) -> None:
+        """The process dies: whatever catches the Died that is raised now, nothing runs after."""
+        self.killed = self.killed or reason
+
+    def _run_once(self) -> None:
+        if self.killed:
+            raise Died(self.killed)
+        self.iterations += 1
+        super()._run_once()  # type: ignore[misc]
 
     def _process_events(self, event_list: list[Any]) -> None:
         pass
@@ -46,16 +63,22 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return self.call_soon(callback, *args, context=context)
 
     def abandon(self) -> None:
-        """The process died: its tasks never run again, not even to clean up."""
-        for task in asyncio.all_tasks(self):
+        """The process is gone: its tasks never run again.
+
+        Python runs their ``finally`` blocks, in any order: what a life uses to reach the storage
+        must be dead by now, so that they have no effect.
+        """
+        self.killed = self.killed or "abandoned"
+        self._ready.clear()
+        self._scheduled.clear()
+        tasks = asyncio.all_tasks(self)
+        for task in tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
+        for task in tasks:
             coroutine = task.get_coro()
             if coroutine is not None:
-                _graveyard.append(coroutine)
+                with suppress(BaseException):
+                    coroutine.close()
         self._ready.clear()
         self._scheduled.clear()
         self.close()
-
-
-# Coroutines of dead processes. Collecting one would run its ``finally`` blocks.
-_graveyard: list[Any] = []

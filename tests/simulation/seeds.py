@@ -1,0 +1,45 @@
+"""Running seeds, one or many."""
+
+import multiprocessing
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from tests.simulation.universe import Universe
+
+PROCESSES = 2
+_SEEDS_PER_PROCESS = 40
+"""What a dead server leaves in memory goes with its process."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """``failure`` is empty if all went well; ``digest``: of the trace."""
+
+    seed: int
+    digest: str
+    failure: str
+
+
+def run_seed(seed: int, lives: int) -> Outcome:
+    universe = Universe(seed, lives)
+    try:
+        universe.run()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the seed has found it
+        return Outcome(seed, universe.digest, f"{type(error).__name__}: {error}"[:1_000])
+    return Outcome(seed, universe.digest, "")
+
+
+def run_seeds(first: int, count: int, lives: int) -> Iterator[Outcome]:
+    """In processes of their own, in order."""
+    with ProcessPoolExecutor(
+        PROCESSES,
+        mp_context=multiprocessing.get_context("spawn"),
+        max_tasks_per_child=_SEEDS_PER_PROCESS,
+    ) as pool:
+        yield from pool.map(partial(run_seed, lives=lives), range(first, first + count))
+
+
+def replay_command(seed: int, lives: int) -> str:
+    return f"make simulate SEED={seed} ARGS='--lives {lives}'"

@@ -1,0 +1,118 @@
+"""Metadata and objects behind a network: slow, failing, losing replies."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from elanus.errors import Unavailable
+from elanus.storage.meta.base import Compare, Delete, MetaStore, Put, TransactionResult
+from elanus.storage.objects.base import Buffer, ObjectInfo, ObjectStore
+from tests.simulation.faults import Faults, Sleep
+
+
+class FaultyMeta(MetaStore):
+    """One process's connection to a durable metadata store."""
+
+    def __init__(self, inner: MetaStore, faults: Faults, sleep: Sleep) -> None:
+        self._inner = inner
+        self._faults = faults
+        self._sleep = sleep
+
+    async def get(self, key: str) -> Any:
+        await self._faults.delay(self._sleep)
+        self._faults.glitch("read metadata")
+        return await self._inner.get(key)
+
+    async def range(self, prefix: str, *, after: str | None = None, limit: int = 0) -> Any:
+        await self._faults.delay(self._sleep)
+        self._faults.glitch("read metadata range")
+        return await self._inner.range(prefix, after=after, limit=limit)
+
+    async def transact(
+        self, operations: Sequence[Put | Delete], compares: Sequence[Compare] = ()
+    ) -> TransactionResult:
+        await self._faults.delay(self._sleep)
+        self._faults.step("meta transaction")
+        result = await self._inner.transact(operations, compares)
+        await self._faults.delay(self._sleep)
+        self._faults.glitch("answer of a meta transaction")
+        if self._faults.loses_reply("meta transaction"):
+            raise Unavailable("simulated loss of a reply")
+        return result
+
+    def watch(self, prefix: str, from_revision: int) -> Any:
+        return self._inner.watch(prefix, from_revision)
+
+    async def revision(self) -> int:
+        return await self._inner.revision()
+
+    async def grant_lease(self, ttl_s: float) -> int:
+        return await self._inner.grant_lease(ttl_s)
+
+    async def keep_alive(self, lease: int) -> None:
+        await self._inner.keep_alive(lease)
+
+    async def revoke_lease(self, lease: int) -> None:
+        await self._inner.revoke_lease(lease)
+
+    async def close(self) -> None:
+        pass
+
+
+class FaultyObjects(ObjectStore):
+    """Objects that are whole or absent; a put may fail before or after it took effect.
+
+    Index files are on the local disk too (in ``directory``), where the library can map them.
+    """
+
+    def __init__(self, inner: ObjectStore, directory: Path, faults: Faults, sleep: Sleep) -> None:
+        self._inner = inner
+        self._directory = directory
+        self._faults = faults
+        self._sleep = sleep
+
+    async def put(self, key: str, parts: Sequence[Buffer], *, create_only: bool = False) -> None:
+        await self._faults.delay(self._sleep)
+        self._faults.step("object put")
+        await self._inner.put(key, parts, create_only=create_only)
+        await self._faults.delay(self._sleep)
+        self._faults.glitch("answer of an object put")
+        if self._faults.loses_reply("object put"):
+            raise Unavailable("simulated loss of a reply")
+
+    async def put_file(self, key: str, path: Path) -> None:
+        data = path.read_bytes()
+        local = self.local_path(key)
+        if local is not None:
+            local.write_bytes(data)
+        await self.put(key, [data])
+
+    async def get(self, key: str) -> bytes:
+        await self._faults.delay(self._sleep)
+        self._faults.glitch("read object")
+        return await self._inner.get(key)
+
+    async def get_range(self, key: str, start: int, length: int) -> bytes:
+        return (await self.get(key))[start : start + length]
+
+    async def list(self, prefix: str) -> list[ObjectInfo]:
+        await self._faults.delay(self._sleep)
+        self._faults.glitch("list objects")
+        return await self._inner.list(prefix)
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        await self._faults.delay(self._sleep)
+        for key in keys:
+            self._faults.step("object delete")
+            await self._inner.delete([key])
+            local = self.local_path(key)
+            if local is not None:
+                local.unlink(missing_ok=True)
+
+    def local_path(self, key: str) -> Path | None:
+        if not key.startswith("index_files/"):
+            return None
+        return self._directory / key.replace("/", "_")
+
+    async def close(self) -> None:
+        pass

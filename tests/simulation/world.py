@@ -1,0 +1,160 @@
+"""One life of the server: all its roles, put together as ``elanus.roles.standalone`` does it."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from elanus.config.settings import (
+    CompactionSettings,
+    DataCoordSettings,
+    DataNodeSettings,
+    GcSettings,
+    RootCoordSettings,
+    SegmentSettings,
+    Settings,
+    WalSettings,
+)
+from elanus.coordinator.coordinator import Coordinator
+from elanus.roles.direct import LOCAL_NODE_ID, DirectRouter
+from elanus.runtime.failpoints import Failpoints
+from elanus.runtime.memory import MemoryLedger
+from elanus.runtime.tasks import TaskSupervisor
+from elanus.runtime.world import World
+from elanus.storage.identity import DirectoryMark, MetaMark, ObjectsMark, ensure_identity
+from elanus.storage.meta.base import MetaStore
+from elanus.storage.objects.base import ObjectStore
+from elanus.storage.wal.local import LocalWal
+from elanus.workers.data.builder import InProcessBuilder
+from elanus.workers.data.node import DataNode
+from elanus.workers.query.node import QueryNode
+from elanus.workers.streaming.node import StreamingNode
+from tests.simulation.disk import DiskImage, SimulatedDisk
+from tests.simulation.faults import Faults, FaultyService, SimulatedClock, SimulatedExecutor
+from tests.simulation.stores import FaultyMeta, FaultyObjects
+
+WAL_ROOT = Path("/data/wal")
+MISSING_TOLERANCE_S = 60
+GC_INTERVAL_S = 4
+
+SETTINGS = Settings(
+    root_coord=RootCoordSettings(dml_channel_num=2),
+    data_coord=DataCoordSettings(
+        segment=SegmentSettings(
+            max_size=1,
+            seal_proportion=0.002,
+            max_life=10,
+            max_idle_time=3,
+            min_size_from_idle_to_sealed=0,
+        ),
+        compaction=CompactionSettings(min_segment_to_merge=3, delta_files_to_compact=2),
+        gc=GcSettings(
+            interval=GC_INTERVAL_S, drop_tolerance=1, missing_tolerance=MISSING_TOLERANCE_S
+        ),
+        min_segment_num_rows_to_enable_index=16,
+    ),
+    data_node=DataNodeSettings(index_build_threads=1),
+    wal=WalSettings(segment_size=4096),
+)
+
+
+@dataclass
+class Storage:
+    """What outlives the processes. ``files``: a real directory for index files."""
+
+    disk: DiskImage
+    meta: MetaStore
+    objects: ObjectStore
+    files: Path
+
+
+class FaultyRouter:
+    """The direct router, with a network in between."""
+
+    def __init__(self, inner: DirectRouter, faults: Faults) -> None:
+        self._inner = inner
+        self._faults = faults
+
+    async def streaming_node(self, vchannel: str) -> Any:
+        node = await self._inner.streaming_node(vchannel)
+        return FaultyService(node, "streaming", self._faults, asyncio.sleep)
+
+    async def query_node(self, node_id: int) -> Any:
+        node = await self._inner.query_node(node_id)
+        return FaultyService(node, "query", self._faults, asyncio.sleep)
+
+    async def query_nodes(self) -> list[int]:
+        return [LOCAL_NODE_ID]
+
+    async def data_node(self) -> Any:
+        return FaultyService(await self._inner.data_node(), "data", self._faults, asyncio.sleep)
+
+
+class Server:
+    """``await start()``, use ``coordinator`` and ``router`` as a proxy would, ``await stop()``."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        faults: Faults,
+        rng: random.Random,
+        time_s: Callable[[], float],
+        on_failure: Callable[[str, BaseException], None],
+    ) -> None:
+        self.faults = faults
+        self.storage = storage
+        self.clock = SimulatedClock(time_s, asyncio.sleep)
+        self.world = World(
+            clock=self.clock,
+            random=rng,
+            executor=SimulatedExecutor(faults, asyncio.sleep),  # type: ignore[arg-type]
+            tasks=TaskSupervisor(on_failure),
+            failpoints=Failpoints(),
+            memory=MemoryLedger(1 << 30),
+        )
+
+    async def start(self) -> None:
+        """Raises Unavailable if the weather is too bad."""
+        world, faults, sleep = self.world, self.faults, asyncio.sleep
+        disk = SimulatedDisk(self.storage.disk, self.clock.now_ms, faults.step)
+        meta = FaultyMeta(self.storage.meta, faults, sleep)
+        objects = FaultyObjects(self.storage.objects, self.storage.files, faults, sleep)
+        cluster_id = await ensure_identity(
+            world, MetaMark(meta), DirectoryMark(world, disk, WAL_ROOT), ObjectsMark(objects)
+        )
+        direct = DirectRouter()
+        self.router = FaultyRouter(direct, faults)
+        self.wal = LocalWal(world, disk, WAL_ROOT, SETTINGS.wal, cluster_id)
+        self.own_coordinator = Coordinator(
+            world, SETTINGS, meta=meta, objects=objects, router=self.router
+        )
+        self.coordinator: Any = FaultyService(self.own_coordinator, "coordinator", faults, sleep)
+        self.streaming = StreamingNode(
+            world,
+            SETTINGS,
+            wal=self.wal,
+            objects=objects,
+            coordinator=self.coordinator,
+            router=self.router,
+        )
+        self.query = QueryNode(world, SETTINGS.query_node, objects, slots=2)
+        self.data = DataNode(
+            world,
+            SETTINGS,
+            objects=objects,
+            oracle=self.coordinator,
+            builder=InProcessBuilder(world),
+            scratch=self.storage.files / "scratch",
+        )
+        direct.bind(self.streaming, self.query, self.data)
+        await self.own_coordinator.start()
+
+    async def stop(self) -> None:
+        """In the order of the standalone server."""
+        await self.streaming.close()
+        await self.own_coordinator.close()
+        await self.data.close()
+        await self.wal.close()
+        await self.world.tasks.close()
