@@ -23,6 +23,7 @@ from elanus.model.catalog import DEFAULT_DATABASE
 
 log = structlog.get_logger(__name__)
 
+MAX_TIMEOUT_S = 86_400.0
 NOT_AUTHENTICATED, UNEXPECTED = 1800, 65535
 _CORS = [
     (b"access-control-allow-origin", b"*"),
@@ -153,8 +154,8 @@ class RestApp:
     def _timeout_s(self, headers: Mapping[str, str]) -> float:
         """Of the header ``Request-Timeout`` in seconds; anything but a number is ignored."""
         text = headers.get("request-timeout", "")
-        if text.isascii() and text.isdigit() and int(text) > 0:
-            return float(text)
+        if text.isascii() and text.isdigit() and float(text) > 0:
+            return min(float(text), MAX_TIMEOUT_S)
         return self._settings.request_timeout_ms / 1000
 
 

@@ -238,7 +238,7 @@ def test_the_row_is_right_behind_nulls() -> None:
 def test_the_row_of_a_wrong_array_element_is_named() -> None:
     schema = schema_of(make_field("n", DataType.ARRAY, element_type=DataType.INT8))
     with pytest.raises(InsertDataError, match=r"row 2 .*\[expected=Array of Int8\]"):
-        convert([row(n=[1, 2]), row(n=[]), row(n=[3, "x"]), row(n=[4])], schema)
+        convert([row(n=[1, 2]), row(n=[]), row(n=["x", 3]), row(n=[4])], schema)
 
 
 @pytest.mark.parametrize(
