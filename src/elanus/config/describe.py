@@ -30,8 +30,7 @@ def as_yaml(settings: Settings) -> str:
         shared = 0
         while shared < len(sections) and sections[: shared + 1] == open_sections[: shared + 1]:
             shared += 1
-        for depth in range(shared, len(sections)):
-            lines.append(f"{'  ' * depth}{sections[depth]}:")
+        lines += [f"{'  ' * depth}{sections[depth]}:" for depth in range(shared, len(sections))]
         open_sections = sections
         indent = "  " * len(sections)
         value = yaml.safe_dump(value_of(settings, key)).removesuffix("...\n").strip()

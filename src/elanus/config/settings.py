@@ -11,7 +11,9 @@ import msgspec
 from msgspec import Meta
 
 
-class _Section(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+class _Section(
+    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
+):
     pass
 
 
@@ -20,7 +22,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
 
-class HttpSettings(_Section):
+class HttpSettings(_Section, frozen=True, kw_only=True):
     enabled: Annotated[bool, Meta(description="Serve the RESTful API on the public port.")] = True
     accept_type_allow_int64: Annotated[
         bool, Meta(description="Int64 values in JSON answers are numbers (else strings).")
@@ -30,7 +32,7 @@ class HttpSettings(_Section):
     ] = 30_000
 
 
-class GrpcSettings(_Section):
+class GrpcSettings(_Section, frozen=True, kw_only=True):
     server_max_recv_size: Annotated[
         Positive, Meta(description="Largest request that is accepted, bytes.")
     ] = 67_108_864
@@ -39,7 +41,7 @@ class GrpcSettings(_Section):
     ] = 268_435_456
 
 
-class ProxySettings(_Section):
+class ProxySettings(_Section, frozen=True, kw_only=True):
     host: Annotated[str, Meta(description="Address that the public port listens on.")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="Public port: gRPC and REST.")] = 19530
     transport: Annotated[
@@ -71,7 +73,7 @@ class ProxySettings(_Section):
     grpc: GrpcSettings = GrpcSettings()
 
 
-class CommonSettings(_Section):
+class CommonSettings(_Section, frozen=True, kw_only=True):
     graceful_time: Annotated[
         int, Meta(ge=0, description="Staleness that the level Bounded allows, ms.")
     ] = 5_000
@@ -80,12 +82,12 @@ class CommonSettings(_Section):
     ] = msgspec.field(default=65_536, name="JSONMaxLength")
 
 
-class LimitsSettings(_Section):
+class LimitsSettings(_Section, frozen=True, kw_only=True):
     top_k: Annotated[Positive, Meta(description="Most hits of a query vector.")] = 16_384
     nq: Annotated[Positive, Meta(description="Most query vectors of a search.")] = 16_384
-    max_query_result_window: Annotated[
-        Positive, Meta(description="Largest offset + limit.")
-    ] = 16_384
+    max_query_result_window: Annotated[Positive, Meta(description="Largest offset + limit.")] = (
+        16_384
+    )
     max_output_size: Annotated[
         Positive, Meta(description="Largest result of a query or search, bytes.")
     ] = 104_857_600
@@ -95,11 +97,11 @@ class LimitsSettings(_Section):
     max_collection_num: Annotated[Positive, Meta(description="Most collections.")] = 65_536
 
 
-class QuotaAndLimitsSettings(_Section):
+class QuotaAndLimitsSettings(_Section, frozen=True, kw_only=True):
     limits: LimitsSettings = LimitsSettings()
 
 
-class RootCoordSettings(_Section):
+class RootCoordSettings(_Section, frozen=True, kw_only=True):
     dml_channel_num: Annotated[
         Positive, Meta(description="Number of pchannels (logs of the WAL).")
     ] = 16
@@ -107,10 +109,8 @@ class RootCoordSettings(_Section):
     max_database_num: Annotated[Positive, Meta(description="Most databases.")] = 64
 
 
-class SegmentSettings(_Section):
-    max_size: Annotated[
-        Positive, Meta(description="Size that compaction aims at, MB.")
-    ] = 1_024
+class SegmentSettings(_Section, frozen=True, kw_only=True):
+    max_size: Annotated[Positive, Meta(description="Size that compaction aims at, MB.")] = 1_024
     seal_proportion: Annotated[
         Fraction,
         Meta(description="A growing segment is sealed at this part of maxSize."),
@@ -126,7 +126,7 @@ class SegmentSettings(_Section):
     ] = 16
 
 
-class CompactionSettings(_Section):
+class CompactionSettings(_Section, frozen=True, kw_only=True):
     enable_auto_compaction: Annotated[bool, Meta(description="Compact in the background.")] = True
     small_proportion: Annotated[
         Fraction, Meta(description="Segments below this part of maxSize are merged.")
@@ -142,7 +142,7 @@ class CompactionSettings(_Section):
     ] = 10
 
 
-class GcSettings(_Section):
+class GcSettings(_Section, frozen=True, kw_only=True):
     interval: Annotated[Positive, Meta(description="Time between collections, s.")] = 3_600
     drop_tolerance: Annotated[
         int, Meta(ge=0, description="Age at which a dropped segment's files go, s.")
@@ -152,7 +152,7 @@ class GcSettings(_Section):
     ] = 86_400
 
 
-class DataCoordSettings(_Section):
+class DataCoordSettings(_Section, frozen=True, kw_only=True):
     segment: SegmentSettings = SegmentSettings()
     compaction: CompactionSettings = CompactionSettings()
     gc: GcSettings = GcSettings()
@@ -161,13 +161,13 @@ class DataCoordSettings(_Section):
     ] = 1_024
 
 
-class DataNodeSettings(_Section):
+class DataNodeSettings(_Section, frozen=True, kw_only=True):
     index_build_threads: Annotated[
         int, Meta(ge=0, description="Threads of an index build; 0 = one per core.")
     ] = 0
 
 
-class QueryNodeSettings(_Section):
+class QueryNodeSettings(_Section, frozen=True, kw_only=True):
     max_queue_length: Annotated[
         Positive, Meta(description="Most searches that wait; more are refused.")
     ] = 10_240
@@ -179,7 +179,7 @@ class QueryNodeSettings(_Section):
     ] = 86_400
 
 
-class StreamingSettings(_Section):
+class StreamingSettings(_Section, frozen=True, kw_only=True):
     max_pending_bytes: Annotated[
         Positive, Meta(description="Writes that may wait for the log, bytes; more are refused.")
     ] = 268_435_456
@@ -188,7 +188,7 @@ class StreamingSettings(_Section):
     ] = 0.2
 
 
-class WalSettings(_Section):
+class WalSettings(_Section, frozen=True, kw_only=True):
     sync: Annotated[
         bool, Meta(description="fsync before a write is acknowledged. Off: a crash can lose data.")
     ] = True
@@ -197,11 +197,11 @@ class WalSettings(_Section):
     ] = 67_108_864
 
 
-class LocalStorageSettings(_Section):
+class LocalStorageSettings(_Section, frozen=True, kw_only=True):
     path: Annotated[str, Meta(description="Data directory.")] = "./elanus-data"
 
 
-class LogSettings(_Section):
+class LogSettings(_Section, frozen=True, kw_only=True):
     level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")
     ] = "info"
@@ -210,19 +210,19 @@ class LogSettings(_Section):
     ] = "text"
 
 
-class MetricsSettings(_Section):
+class MetricsSettings(_Section, frozen=True, kw_only=True):
     host: Annotated[str, Meta(description="Address of /metrics and /healthz.")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="Port of /metrics and /healthz.")] = 9_091
     enabled: Annotated[bool, Meta(description="Serve /metrics and /healthz.")] = True
 
 
-class MemorySettings(_Section):
+class MemorySettings(_Section, frozen=True, kw_only=True):
     limit_bytes: Annotated[
         int, Meta(ge=0, description="Memory that may be used, bytes; 0 = 80 % of the machine's.")
     ] = 0
 
 
-class Settings(_Section):
+class Settings(_Section, frozen=True, kw_only=True):
     """All of it. ``elanus.yaml`` has these sections."""
 
     proxy: ProxySettings = ProxySettings()
