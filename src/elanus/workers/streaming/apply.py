@@ -72,12 +72,13 @@ class Applier:
         deletes: tuple[PrimaryKeys, ...],
         timestamp: int,
         only: frozenset[int] | None,
-    ) -> None:
+    ) -> set[int]:
         """Tell the nodes that hold the view's sealed segments (``only`` these, if given).
 
         A node that can't be told is lost to this shard until a view that was loaded afresh comes:
-        reads that need it are refused, because they would see deleted rows.
+        reads that need it are refused, because they would see deleted rows. Gives these nodes.
         """
+        failed: set[int] = set()
         partitions = {part.partition_id for part in deletes}
         by_node: dict[int, list[int]] = {}
         for segment in view.sealed:
@@ -91,13 +92,15 @@ class Applier:
                 node = await self._router.query_node(node_id)
                 await node.apply_deletes(tuple(segment_ids), deletes, timestamp)
             except ElanusError as error:
-                shard.lost_nodes.add(node_id)
+                failed.add(node_id)
                 log.warning(
                     "query node missed deletes",
                     vchannel=shard.vchannel,
                     node=node_id,
                     error=str(error),
                 )
+        shard.lost_nodes |= failed
+        return failed
 
 
 def apply_to_growing(jobs: Sequence[tuple[Apply, tuple[Growing, ...]]]) -> None:

@@ -148,6 +148,7 @@ class Flusher:
         freed = shard.drop_growing([growing.segment_id for growing in unread])
         if unread:
             shard.needs_coverage_check = True
+            shard.unread_drops += 1
         # A shard that is just being loaded needs the deletes since the checkpoint before.
         forget_ts = shard.view.delta_ts if shard.view is not None else previous_checkpoint_ts
         freed += shard.deletes.forget(forget_ts)

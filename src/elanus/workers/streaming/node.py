@@ -5,6 +5,9 @@ append, its shards go on answering reads; writes are refused until the log has b
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TypeVar
 
 import structlog
 
@@ -41,6 +44,8 @@ log = structlog.get_logger(__name__)
 
 _FIRST_REOPEN_PAUSE_S = 0.1
 _LONGEST_REOPEN_PAUSE_S = 10.0
+
+T = TypeVar("T")
 
 
 class StreamingNode:
@@ -113,20 +118,28 @@ class StreamingNode:
             on_grown=self._grown,
             on_broken=self._reopen_later,
         )
-        if previous is not None:
-            await self._inherit(previous, pchannel)
-        self._pchannels[name] = pchannel
+        if previous is None:
+            self._pchannels[name] = pchannel
+        else:
+            await self._replace(previous, pchannel)
         pchannel.start()
         for shard in pchannel.shards.values():
             self._flusher.request(pchannel, shard)
 
-    async def _inherit(self, previous: Pchannel, pchannel: Pchannel) -> None:
-        for vchannel, old in previous.shards.items():
-            old.closed = True
-            shard = pchannel.shards.get(vchannel)
-            if shard is not None:
-                await self._views.inherit(shard, old)
-            self._world.memory.release("growing", old.drop_everything())
+    async def _replace(self, previous: Pchannel, pchannel: Pchannel) -> None:
+        """Put ``pchannel`` in the place of ``previous`` in one step: until then the old shards
+        answer reads from all that they hold, from then on the new ones do."""
+        async with AsyncExitStack() as held:
+            for vchannel, old in list(previous.shards.items()):
+                await held.enter_async_context(old.view_lock)
+                if vchannel in pchannel.shards:
+                    await self._views.prepare(pchannel.shards[vchannel], old)
+            for vchannel, old in previous.shards.items():
+                if vchannel in pchannel.shards:
+                    self._views.inherit(pchannel.shards[vchannel], old)
+                old.closed = True
+                self._world.memory.release("growing", old.drop_everything())
+            self._pchannels[pchannel.name] = pchannel
 
     def _reopen_later(self, pchannel: Pchannel, error: ElanusError) -> None:
         if isinstance(error, FencedWriter):
@@ -157,11 +170,12 @@ class StreamingNode:
     # --- shards ---------------------------------------------------------------------------------
 
     async def open_vchannel(self, collection: CollectionInfo, vchannel: str) -> None:
-        pchannel = self._pchannel(vchannel)
-        if vchannel in pchannel.shards:
-            return
         indexes = tuple(await self._coordinator.list_indexes(collection.collection_id))
+        pchannel = self._pchannel(vchannel)
         if vchannel not in pchannel.shards:
+            if pchannel.broken is not None:
+                # Its recovery may have begun without knowing of this shard.
+                raise Unavailable(f"the log of {vchannel} is being recovered, try again")
             pchannel.shards[vchannel] = Shard(vchannel, collection, indexes)
 
     async def close_vchannel(self, vchannel: str) -> None:
@@ -195,6 +209,8 @@ class StreamingNode:
         if shard is None:
             return
         async with shard.view_lock:
+            if shard.closed:
+                raise Unavailable(f"shard {vchannel} has just been recovered, try again")
             shard.view = None
             flushed = [g.segment_id for g in shard.growing.values() if g.flushed]
             shard.needs_coverage_check = True
@@ -203,18 +219,32 @@ class StreamingNode:
             self._world.memory.release("growing", freed)
 
     async def search(self, request: SearchRequest) -> SearchResponse:
-        pchannel, shard = self._shard(request.vchannel)
-        return await self._delegator.search(shard, pchannel.safe_time, request)
+        return await self._read(
+            request.vchannel,
+            lambda shard, safe_time: self._delegator.search(shard, safe_time, request),
+        )
 
     async def query(self, request: QueryRequest) -> QueryResponse:
-        pchannel, shard = self._shard(request.vchannel)
-        return await self._delegator.query(shard, pchannel.safe_time, request)
+        return await self._read(
+            request.vchannel,
+            lambda shard, safe_time: self._delegator.query(shard, safe_time, request),
+        )
 
     async def growing(self, vchannel: str) -> list[GrowingInfo]:
         _, shard = self._shard(vchannel)
         return shard.growing_infos()
 
     # --- helpers --------------------------------------------------------------------------------
+
+    async def _read(self, vchannel: str, read: Callable[[Shard, SafeTime], Awaitable[T]]) -> T:
+        """Read the shard, and its successor if it is replaced meanwhile."""
+        while True:
+            pchannel, shard = self._shard(vchannel)
+            try:
+                return await read(shard, pchannel.safe_time)
+            except Unavailable:
+                if not shard.closed or self._closing:
+                    raise
 
     def _grown(self, pchannel: Pchannel, shard: Shard) -> None:
         self._sealer.watch(pchannel, shard)

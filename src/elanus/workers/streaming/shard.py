@@ -82,8 +82,9 @@ class Shard:
     checkpoint_position: int = NOTHING
     checkpoint_ts: int = 0
     # The first view after an open has to be compared with what is flushed; so has one after
-    # growing segments went without a view that took over.
+    # growing segments went without a view that took over (``unread_drops`` counts how often).
     needs_coverage_check: bool = True
+    unread_drops: int = 0
     view: QueryView | None = None
     lost_nodes: set[int] = field(default_factory=set)
     deletes: DeleteBuffer = field(default_factory=DeleteBuffer)

@@ -38,19 +38,27 @@ class ViewSwitcher:
         async with shard.view_lock:
             if shard.view is not None and view.version <= shard.view.version:
                 return
+            unread_drops = shard.unread_drops
             if shard.needs_coverage_check:
                 await self._check_coverage(shard, view)
             fresh = _new_segments(shard, view)
             if fresh:
                 self._check_deletes(shard, view)
-            shard.lost_nodes -= set(view.placement.values())
+            lost_before, failed = set(shard.lost_nodes), set[int]()
             sent_ts = view.delta_ts
             for _ in range(_FREE_ROUNDS):
-                before, sent_ts = sent_ts, await self._send(shard, view, fresh, sent_ts)
+                before, sent_ts = sent_ts, await self._send(shard, view, fresh, sent_ts, failed)
                 if sent_ts == before:
                     break
             async with shard.apply_lock:
-                await self._send(shard, view, fresh, sent_ts)
+                await self._send(shard, view, fresh, sent_ts, failed)
+                # A flush may have ended meanwhile and let go what no view was reading.
+                if fresh:
+                    self._check_deletes(shard, view)
+                if shard.unread_drops != unread_drops:
+                    raise Unavailable(f"{view.vchannel} was flushed while its view was prepared")
+                # What lies on nodes that had missed deletes has been given all of them now.
+                shard.lost_nodes -= lost_before - failed
                 self._take_over(shard, view)
 
     async def inherit(self, shard: Shard, old: Shard) -> None:
@@ -73,16 +81,24 @@ class ViewSwitcher:
         everything = frozenset(segment.segment_id for segment in old.view.sealed)
         for entry in shard.deletes.after(0):
             apply_deletes_to(shard.growing.values(), entry.deletes, entry.timestamp)
-        await self._send(shard, old.view, everything, 0)
+        await self._send(shard, old.view, everything, 0, set())
 
     async def _send(
-        self, shard: Shard, view: QueryView, fresh: frozenset[int], after_ts: int
+        self,
+        shard: Shard,
+        view: QueryView,
+        fresh: frozenset[int],
+        after_ts: int,
+        failed: set[int],
     ) -> int:
-        """Send the buffered deletes after ``after_ts``; the timestamp of the last one."""
+        """Send the buffered deletes after ``after_ts``; the timestamp of the last one. Nodes that
+        can't be told are added to ``failed``."""
         if not fresh:
             return after_ts
         for entry in shard.deletes.after(after_ts):
-            await self._applier.send_deletes(shard, view, entry.deletes, entry.timestamp, fresh)
+            failed |= await self._applier.send_deletes(
+                shard, view, entry.deletes, entry.timestamp, fresh
+            )
             after_ts = entry.timestamp
         return after_ts
 

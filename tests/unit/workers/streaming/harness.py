@@ -74,7 +74,8 @@ class LocalRouter:
         return self.streaming
 
     async def query_node(self, node_id: int) -> QueryNode:
-        assert self.query is not None
+        if self.query is None:
+            raise Unavailable(f"query node {node_id} can't be reached")
         return self.query
 
     async def query_nodes(self) -> list[int]:

@@ -9,8 +9,8 @@ import pytest
 from tests.unit.workers.streaming.harness import SCHEMA, Server, batch, eventually, with_segment
 
 from elanus.config.settings import Settings, StreamingSettings
-from elanus.errors import CollectionNotLoaded, SchemaMismatch
-from elanus.model.catalog import CollectionInfo
+from elanus.errors import CollectionNotLoaded, SchemaMismatch, Unavailable
+from elanus.model.catalog import CollectionInfo, SegmentInfo
 from elanus.model.types import SegmentLevel
 from elanus.services.messages import FlushCommit, PartitionRows, WriteRequest
 
@@ -184,6 +184,51 @@ async def test_expired_rows_are_not_seen(server: Server, things: CollectionInfo)
     await server.world.clock.sleep(1.1)
     gone = await server.query(things, ttl_seconds=1, guarantee_ts=1)
     assert gone.rows.num_rows == 0
+
+
+async def test_a_flush_that_ends_while_a_view_is_prepared_hides_no_row(server: Server) -> None:
+    things = await server.create(load=False)
+    await server.write(things, {1: 1, 2: 2})
+    await server.flush(things)
+    await server.write(things, {3: 3}, deletes=[1])
+    list_segments = server.coordinator.list_segments
+    flushes = 0
+
+    async def flushed_meanwhile(collection_id: int) -> list[SegmentInfo]:
+        nonlocal flushes
+        answer = await list_segments(collection_id)
+        if not flushes:
+            flushes += 1
+            await server.flush(things)
+        return answer
+
+    server.coordinator.list_segments = flushed_meanwhile
+    await server.load(things)
+    assert flushes == 1
+    assert await server.contents(things) == {2: 2, 3: 3}
+
+
+async def test_a_node_that_missed_deletes_is_not_read_until_it_was_told(
+    server: Server, things: CollectionInfo
+) -> None:
+    await server.write(things, {1: 1, 2: 2})
+    await server.flush(things)
+    await eventually(lambda: _has_no_growing(server, things))
+    query_node = server.router.query
+    server.router.query = None  # calls of it fail
+    await server.write(things, deletes=[1])
+    server.router.query = query_node
+    with pytest.raises(Unavailable):
+        await server.contents(things)
+    server.coordinator.query_nodes_changed()
+
+    async def readable() -> bool:
+        try:
+            return await server.contents(things) == {2: 2}
+        except Unavailable:
+            return False
+
+    await eventually(readable)
 
 
 async def test_memory_pressure_flushes_the_largest_and_leaves_the_rest(tmp_path: Path) -> None:
