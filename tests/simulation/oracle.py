@@ -109,6 +109,14 @@ class Track:
             self._versions.setdefault(key, []).append((timestamp, operation.op_id))
         self._timestamps[operation.op_id] = timestamp
 
+    def may_be_gone(self, key: int, read_ts: int) -> bool:
+        """Whether the key's row of ``read_ts`` was replaced or deleted later: compaction may then
+        have removed it, and a read that goes back to ``read_ts`` does not find it."""
+        versions = self._versions.get(key, [])
+        if self.pending is not None and key in (*self.pending.deletes, *self.pending.inserts):
+            return True
+        return not versions or versions[-1][0] > read_ts
+
     # --- what must be there ---------------------------------------------------------------------
 
     def now(self) -> Rows:

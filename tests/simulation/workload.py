@@ -43,6 +43,7 @@ from tests.simulation.data import (
     batch,
     check_search,
     extra_fields,
+    owner_of,
     partition_id,
     read_contents,
     shard_of,
@@ -87,6 +88,18 @@ class Shared:
         for client in range(self.clients):
             rows, timestamps = contents.of_client(client)
             self.tracks[client, shard].check(contents.read_ts, rows, timestamps, what)
+
+    def may_be_gone(self, shard: int, key: int, read_ts: int) -> bool:
+        return self.tracks[owner_of(key), shard].may_be_gone(key, read_ts)
+
+    def rows_at(self, shard: int, read_ts: int, expression: str | None) -> dict[int, int]:
+        """Rows that were there at ``read_ts`` and are even, if there is a filter."""
+        return {
+            key: op_id
+            for client in range(self.clients)
+            for key, op_id in self.tracks[client, shard].at(read_ts).items()
+            if expression is None or op_id % 2 == 0
+        }
 
     def check_count(self, shard: int, read_ts: int, count: int) -> None:
         possible = {0}
@@ -283,13 +296,15 @@ class Client:
 
     async def _read(self) -> None:
         shard = self.rng.randrange(self.shared.shards)
+        drops = self.shared.drops
         contents = await self.scan(shard)
         if self.rng.random() < 0.5:
             filtered = await self.patiently(
                 "filter", lambda: self._contents(shard, contents.read_ts, "value % 3 == 1")
             )
             expected = {key: op for key, op in contents.rows.items() if op % 3 == 1}
-            self._same(expected, filtered.rows, "a filter")
+            if drops == self.shared.drops and not self.shared.releasing:
+                self._same(shard, contents.read_ts, expected, filtered.rows, "a filter")
 
     async def _read_again(self) -> None:
         """At an instant that was read before."""
@@ -298,14 +313,20 @@ class Client:
         shard, before, drops = self.rng.choice(self.shared.snapshots)
         again = await self.patiently("read again", lambda: self._contents(shard, before.read_ts))
         if drops == self.shared.drops and not self.shared.releasing:
-            self._same(before.rows, again.rows, f"a second read at {before.read_ts}")
+            self._same(shard, before.read_ts, before.rows, again.rows, "a second read")
 
-    @staticmethod
-    def _same(expected: dict[int, int], found: dict[int, int], what: str) -> None:
-        if expected != found:
-            lacks = {key: op for key, op in expected.items() if found.get(key) != op}
+    def _same(
+        self, shard: int, read_ts: int, expected: dict[int, int], found: dict[int, int], what: str
+    ) -> None:
+        """What a read that goes back to ``read_ts`` finds."""
+        lacks = {
+            key: op
+            for key, op in expected.items()
+            if found.get(key) != op and not self.shared.may_be_gone(shard, key, read_ts)
+        }
+        if lacks or not found.items() <= expected.items():
             surplus = {key: op for key, op in found.items() if expected.get(key) != op}
-            raise Violation(f"{what} lacks {lacks} and has {surplus}")
+            raise Violation(f"{what} at {read_ts} lacks {lacks} and has {surplus}")
 
     async def _count(self) -> None:
         shard = self.rng.randrange(self.shared.shards)
@@ -353,7 +374,17 @@ class Client:
 
         response, contents = await self.patiently("search", search)
         if drops == self.shared.drops and not self.shared.releasing:
-            check_search(contents, response, query[0], top_k)
+            read_ts = contents.read_ts
+            rows = {**self.shared.rows_at(shard, read_ts, expression), **contents.rows}
+            check_search(
+                rows,
+                lambda key: (
+                    key in contents.rows and not self.shared.may_be_gone(shard, key, read_ts)
+                ),
+                response,
+                query[0],
+                top_k,
+            )
             self._trace(f"search found {response.hits.keys.tolist()}")
 
     # --- administration -------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from elanus.model.catalog import (
     SegmentInfo,
 )
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
+from elanus.model.schema import CollectionSchema
 
 # --- writes: proxy → streaming node ---------------------------------------------------------
 
@@ -132,12 +133,16 @@ class QueryResponse:
 
 @dataclass(frozen=True, slots=True)
 class SegmentSearch:
-    """A search on named sealed segments of one query node, at a fixed snapshot."""
+    """A search on named sealed segments of one query node, at a fixed snapshot.
+
+    ``schema`` (here and below): the shard's; fields may be newer than the loaded segment.
+    """
 
     segment_ids: tuple[int, ...]
     query: VectorQuery
     snapshot: Snapshot
     plan: Plan | None = None
+    schema: CollectionSchema | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,7 @@ class SegmentQuery:
     plan: Plan | None = None
     limit: int | None = None
     count_only: bool = False
+    schema: CollectionSchema | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,7 @@ class FetchRows:
     sources: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
     fields: tuple[str, ...]
+    schema: CollectionSchema | None = None
 
 
 # --- life cycle -------------------------------------------------------------------------------

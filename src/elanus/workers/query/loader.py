@@ -124,7 +124,8 @@ class Loader:
 
     async def refresh(self, loaded: Loaded, request: LoadSegment) -> None:
         """Make the copy that serves the version of ``request``."""
-        loaded.segment.schema = request.collection.schema
+        if request.collection.schema.version > loaded.segment.schema.version:
+            loaded.segment.schema = request.collection.schema
         if request.segment.manifest_key != loaded.info.manifest_key:
             manifest = await read_manifest(self._objects, request.segment.manifest_key)
             if manifest.row_count != loaded.segment.row_count:

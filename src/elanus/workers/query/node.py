@@ -20,6 +20,7 @@ from elanus.engine.segment.sealed import SealedSegment
 from elanus.errors import Unavailable
 from elanus.model.catalog import ALL_PARTITIONS
 from elanus.model.reads import Hits, Snapshot, VectorQuery
+from elanus.model.schema import CollectionSchema
 from elanus.runtime.world import World
 from elanus.services.messages import (
     FetchRows,
@@ -99,7 +100,7 @@ class QueryNode:
     # --- reads ----------------------------------------------------------------------------------
 
     async def search(self, request: SegmentSearch) -> Hits:
-        loaded = self._held(request.segment_ids)
+        loaded = self._held(request.segment_ids, request.schema)
         segments = [each.segment for each in loaded]
         groups = self._spread(segments, len(request.query.vectors))
         if len(groups) == 1:
@@ -120,12 +121,12 @@ class QueryNode:
         return await self._scheduler.search(key, _SearchOf(segments, request), request.query)
 
     async def query(self, request: SegmentQuery) -> SegmentRows:
-        segments = [each.segment for each in self._held(request.segment_ids)]
+        segments = [each.segment for each in self._held(request.segment_ids, request.schema)]
         return await self._scheduler.run(query_segments, segments, request)
 
     async def fetch(self, request: FetchRows) -> pa.RecordBatch:
         sources = by_source(request.sources)
-        held = self._held([source for source, _ in sources])
+        held = self._held([source for source, _ in sources], request.schema)
         segments = [each.segment for each in held]
         parts = [
             (segment, positions) for segment, (_, positions) in zip(segments, sources, strict=True)
@@ -138,11 +139,16 @@ class QueryNode:
         """Segment id → version of what is loaded."""
         return {segment_id: each.info.version for segment_id, each in self._segments.items()}
 
-    def _held(self, segment_ids: Sequence[int]) -> list[Loaded]:
+    def _held(self, segment_ids: Sequence[int], schema: CollectionSchema | None) -> list[Loaded]:
+        """The loaded segments, which from now on answer nulls for fields new in ``schema``."""
         try:
-            return [self._segments[segment_id] for segment_id in segment_ids]
+            held = [self._segments[segment_id] for segment_id in segment_ids]
         except KeyError as error:
             raise Unavailable(f"segment {error.args[0]} is not loaded on this query node") from None
+        for loaded in held:
+            if schema is not None and schema.version > loaded.segment.schema.version:
+                loaded.segment.schema = schema
+        return held
 
     def _spread(
         self, segments: Sequence[SealedSegment], query_count: int

@@ -88,6 +88,7 @@ class _Parts:
         if lost:
             raise Unavailable(f"query node {lost[0]} of {shard.vchannel} is being replaced")
         self.node_of = parts.view.placement
+        self.schema = shard.collection.schema
 
 
 class Delegator:
@@ -147,13 +148,16 @@ class Delegator:
             now_ts = request.read_ts or max(read_ts, compose(self._world.clock.now_ms()))
             snapshot = Snapshot(read_ts, expiry_ts(now_ts, request.ttl_seconds))
             stages.done("wait")
+            if shard.closed:
+                raise Unavailable(f"shard {shard.vchannel} is no longer here")
+            _check_fields(shard, request)
             parts = shard.read_parts()
             if parts is None:
                 raise CollectionNotLoaded(shard.collection.name)
             try:
                 return await attempt(_Parts(shard, parts, request, snapshot), stages)
             except Unavailable:
-                if not tries_left:
+                if not tries_left or shard.closed:
                     raise
                 if shard.view is parts.view:
                     await self._world.clock.sleep(_RETRY_PAUSE_S)
@@ -175,7 +179,9 @@ class Delegator:
                 )
             )
         for node_id, segment_ids in parts.by_node.items():
-            asked = SegmentSearch(tuple(segment_ids), request.query, parts.snapshot, request.plan)
+            asked = SegmentSearch(
+                tuple(segment_ids), request.query, parts.snapshot, request.plan, parts.schema
+            )
             jobs.append(self._search_node(node_id, asked))
         if not jobs:
             return empty_hits(len(request.query.vectors), _has_string_keys(shard))
@@ -209,7 +215,12 @@ class Delegator:
             )
         for node_id, segment_ids in parts.by_node.items():
             asked = SegmentQuery(
-                tuple(segment_ids), parts.snapshot, request.plan, request.limit, request.count_only
+                tuple(segment_ids),
+                parts.snapshot,
+                request.plan,
+                request.limit,
+                request.count_only,
+                parts.schema,
             )
             jobs.append(self._query_node(node_id, asked))
         found = await _all(jobs)
@@ -235,7 +246,7 @@ class Delegator:
         offsets: npt.NDArray[np.int64],
     ) -> pa.RecordBatch:
         """The output fields of these rows, in their order."""
-        schema = shard.collection.schema
+        schema = parts.schema
         fields = [schema.arrow.field(name) for name in names]
         if not names or len(sources) == 0:
             return empty_rows(fields)
@@ -254,20 +265,18 @@ class Delegator:
             jobs.append(self._world.executor.run("search", take_growing, local, offsets, names))
         for node_id, positions_of in remote.items():
             positions = np.sort(np.concatenate(positions_of))
-            jobs.append(self._fetch(node_id, positions, sources, offsets, names))
+            asked = FetchRows(sources[positions], offsets[positions], names, schema)
+            jobs.append(self._fetch(node_id, positions, asked))
         return interleave(await _all(jobs), names)
 
     async def _fetch(
         self,
         node_id: int,
         positions: npt.NDArray[np.int64],
-        sources: npt.NDArray[np.int64],
-        offsets: npt.NDArray[np.int64],
-        names: tuple[str, ...],
+        asked: FetchRows,
     ) -> tuple[npt.NDArray[np.int64], pa.RecordBatch]:
         node = await self._router.query_node(node_id)
-        rows = await node.fetch(FetchRows(sources[positions], offsets[positions], names))
-        return positions, rows
+        return positions, await node.fetch(asked)
 
 
 def expiry_ts(now_ts: int, ttl_seconds: int) -> int:
@@ -275,6 +284,14 @@ def expiry_ts(now_ts: int, ttl_seconds: int) -> int:
     if ttl_seconds <= 0:
         return 0
     return compose(max(0, physical_ms(now_ts) - ttl_seconds * 1000))
+
+
+def _check_fields(shard: Shard, request: SearchRequest | QueryRequest) -> None:
+    """A field that was added just now may be asked for before the shard has heard of it."""
+    known = shard.collection.schema.by_name
+    wanted = (*request.output_fields, *(request.plan.fields if request.plan else ()))
+    if not all(name in known for name in wanted):
+        raise Unavailable(f"the schema of {shard.vchannel} is being changed, try again")
 
 
 def search_growing(

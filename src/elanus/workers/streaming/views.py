@@ -36,6 +36,8 @@ class ViewSwitcher:
     async def switch(self, shard: Shard, view: QueryView) -> None:
         """Make ``view`` the shard's, unless it has a newer one."""
         async with shard.view_lock:
+            if shard.closed:
+                raise Unavailable(f"shard {shard.vchannel} has just been recovered, try again")
             if shard.view is not None and view.version <= shard.view.version:
                 return
             unread_drops = shard.unread_drops
@@ -61,12 +63,18 @@ class ViewSwitcher:
                 shard.lost_nodes -= lost_before - failed
                 self._take_over(shard, view)
 
-    async def inherit(self, shard: Shard, old: Shard) -> None:
+    async def prepare(self, shard: Shard, old: Shard) -> None:
+        """Before ``shard`` inherits from ``old``, whose view lock is held: the deletes of the
+        recovered buffer go to the view's segments, which have all that ``old`` had applied."""
+        if old.view is not None:
+            everything = frozenset(segment.segment_id for segment in old.view.sealed)
+            shard.lost_nodes = old.lost_nodes
+            await self._send(shard, old.view, everything, 0, set())
+
+    def inherit(self, shard: Shard, old: Shard) -> None:
         """Go on with the view of ``old``, this shard's state before the log was recovered.
 
-        Every delete that ``old`` had applied is in the view's segments; those that the recovered
-        buffer has are sent again. Growing segments that are only in ``old`` are flushed, and stay
-        until a view takes over.
+        Growing segments that are only in ``old`` are flushed, and stay until a view takes over.
         """
         if old.view is None:
             return
@@ -77,11 +85,9 @@ class ViewSwitcher:
             growing.flushed = True
             growing.segment.schema = shard.collection.schema
             shard.growing[segment_id] = growing
-        shard.view, shard.lost_nodes = old.view, old.lost_nodes
-        everything = frozenset(segment.segment_id for segment in old.view.sealed)
+        shard.view = old.view
         for entry in shard.deletes.after(0):
             apply_deletes_to(shard.growing.values(), entry.deletes, entry.timestamp)
-        await self._send(shard, old.view, everything, 0, set())
 
     async def _send(
         self,
