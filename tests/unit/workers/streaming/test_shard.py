@@ -217,6 +217,30 @@ async def test_a_flush_that_ends_while_a_view_is_prepared_hides_no_row(server: S
     assert all(contents == {2: 2, 3: 3} for contents in seen)
 
 
+async def test_a_view_without_deletes_that_only_files_have_is_refused(server: Server) -> None:
+    things = await server.create(load=False)
+    await server.write(things, {1: 1, 2: 2, 3: 3})
+    await server.flush(things)
+    for key in (1, 2):
+        await server.write(things, deletes=[key])
+        await server.flush(things)
+    (segment,) = [
+        segment
+        for segment in await server.coordinator.list_segments(things.collection_id)
+        if segment.level is not SegmentLevel.L0
+    ]
+    view = QueryView(
+        vchannel=things.vchannels[0],
+        version=1,
+        sealed=(segment,),
+        superseded=frozenset(),
+        delta_ts=segment.max_ts,
+        placement={segment.segment_id: 1},
+    )
+    with pytest.raises(Unavailable, match="only in object storage"):
+        await server.streaming.update_view(view)
+
+
 async def test_a_node_that_missed_deletes_is_not_read_until_it_was_told(
     server: Server, things: CollectionInfo
 ) -> None:
