@@ -23,7 +23,7 @@ async def heal(server: Server, clients: Sequence[Client], shared: Shared) -> Non
     info = await server.own_coordinator.describe_collection("default", NAME)
     await server.own_coordinator.load(info.collection_id, (), 1)
     tickets = await server.own_coordinator.flush(info.collection_id)
-    flush_ts = max(ticket.flush_ts for ticket in tickets)
+    flush_ts = min(ticket.flush_ts for ticket in tickets)
     await _until(lambda: server.own_coordinator.is_flushed(info.collection_id, flush_ts), "flushed")
     await _until(lambda: _is_well(server, info.collection_id), "indexed and loaded")
     await look_again(server, clients, shared)

@@ -1,6 +1,7 @@
 """An asyncio event loop on virtual time: when nothing is ready, time jumps to the next timer."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -71,6 +72,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.killed = self.killed or "abandoned"
         self._ready.clear()
         self._scheduled.clear()
+        task = coroutine = None
         tasks = asyncio.all_tasks(self)
         for task in tasks:
             task._log_destroy_pending = False  # type: ignore[attr-defined]
@@ -82,3 +84,5 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self._ready.clear()
         self._scheduled.clear()
         self.close()
+        del tasks, task, coroutine
+        gc.collect()  # now, and not in the midst of another life

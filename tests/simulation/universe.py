@@ -10,8 +10,11 @@ import asyncio
 import hashlib
 import random
 import shutil
+import sys
 import tempfile
-from collections.abc import Callable, Coroutine, MutableMapping
+import warnings
+from collections.abc import Callable, Coroutine, Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +124,8 @@ class Universe:
             crashed, self._dead, faults.dead = faults.dead, True, True
             self._now_s = loop.time() + rng.random()
             asyncio.set_event_loop(None)
-            loop.abandon()
+            with _silent_finalizers():
+                loop.abandon()
         if crashed and rng.random() < 0.7:
             self._storage.disk.crash()
         if self._failures:
@@ -275,6 +279,19 @@ class Universe:
                 details = {key: value for key, value in event.items() if key != "event"}
                 self._show(f"{self._time_s():12.6f}    {method}: {event['event']} {details}")
         raise structlog.DropEvent
+
+
+@contextmanager
+def _silent_finalizers() -> Iterator[None]:
+    """What the tasks of a dead process say when they are collected is no news."""
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda _: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            yield
+    finally:
+        sys.unraisablehook = before
 
 
 async def _watch(loop: SimulatedLoop) -> None:

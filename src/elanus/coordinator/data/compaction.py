@@ -263,7 +263,12 @@ class Compactor:
         return Change(put=[*(as_dropped(segment, now_ms) for segment in current), *outputs])
 
     def _unchanged(self, inputs: Sequence[SegmentInfo]) -> list[SegmentInfo] | None:
-        """The inputs' records now; None if one is not what a task has read."""
+        """The inputs' records now; None if one is not what a task has read, or if they are about
+        to be dropped with their partition."""
+        info = self.context.catalog.collection(inputs[0].collection_id)
+        partition_id = inputs[0].partition_id
+        if info is None or all(p.partition_id != partition_id for p in info.partitions):
+            return None
         current = []
         for segment in inputs:
             now = self.context.catalog.segment(segment.collection_id, segment.segment_id)
