@@ -1,4 +1,4 @@
-"""``python -m tests.simulation --seed N``: one seed with its trace; ``--seeds M``: many, quietly."""
+"""``python -m tests.simulation --seed N``: one seed with its trace; ``--seeds M``: many seeds."""
 
 import argparse
 import sys

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ def read_contents(response: Any, written_fields: dict[int, tuple[str, ...]]) -> 
     """Checks each row by itself: its key once, every field as its operation wrote it."""
     rows = response.rows
     keys: list[int] = rows.column("id").to_pylist()
-    if any(left >= right for left, right in zip(keys, keys[1:], strict=False)):
+    if any(left >= right for left, right in pairwise(keys)):
         raise Violation(f"keys are not ascending: {keys}")
     op_ids: list[int] = rows.column("value").to_pylist()
     for name in rows.schema.names:

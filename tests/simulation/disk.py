@@ -1,4 +1,4 @@
-"""A disk that keeps promises only: what was synced survives a crash, all else may be torn or gone."""
+"""A disk that keeps promises only: what was synced survives a crash, the rest may be torn."""
 
 import random
 from collections.abc import Callable, Sequence

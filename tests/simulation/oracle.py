@@ -63,8 +63,8 @@ class Track:
         for read_ts, seen in operation.shown:
             if seen != (timestamp <= read_ts):
                 raise Violation(
-                    f"{self.name}: a read at {read_ts} {'saw' if seen else 'did not see'} operation "
-                    f"{operation.op_id}, whose timestamp is {timestamp}"
+                    f"{self.name}: a read at {read_ts} {'saw' if seen else 'did not see'} "
+                    f"operation {operation.op_id}, whose timestamp is {timestamp}"
                 )
         self._record(operation, timestamp)
 
@@ -144,9 +144,7 @@ class Track:
             return [rows]
         return [rows, self.pending.applied_to(rows)]
 
-    def check(
-        self, read_ts: int, rows: Rows, timestamps: dict[int, int], what: str
-    ) -> None:
+    def check(self, read_ts: int, rows: Rows, timestamps: dict[int, int], what: str) -> None:
         """``rows`` is all that a read at ``read_ts`` shows of this track; ``timestamps``: the
         insert timestamps of the rows that it gave."""
         if self.is_unsure(read_ts):

@@ -150,7 +150,7 @@ class Universe:
             asyncio.ensure_future(self._client_loop(client, server)) for client in self.clients
         ]
         tasks.append(asyncio.ensure_future(self._weather(server, rng)))
-        done, _ = await asyncio.wait(
+        await asyncio.wait(
             tasks, timeout=LIFE_S * (0.5 + rng.random()), return_when=asyncio.FIRST_EXCEPTION
         )
         for task in tasks:
@@ -192,17 +192,21 @@ class Universe:
     async def _set_up(self, server: Server) -> None:
         """The collection is there, indexed and loaded; whoever comes first makes it."""
         client, coordinator = self.clients[0], server.coordinator
-        info = await client.patiently(
-            "create collection",
-            lambda: coordinator.create_collection(
-                "default",
-                SCHEMA,
-                shards=self.shared.shards,
-                partitions=0,
-                consistency_level=ConsistencyLevel.STRONG,
-                properties={},
-            ),
-        ) if self._is_new else None
+        info = (
+            await client.patiently(
+                "create collection",
+                lambda: coordinator.create_collection(
+                    "default",
+                    SCHEMA,
+                    shards=self.shared.shards,
+                    partitions=0,
+                    consistency_level=ConsistencyLevel.STRONG,
+                    properties={},
+                ),
+            )
+            if self._is_new
+            else None
+        )
         if info is None:
             return
         index = IndexInfo(
@@ -295,6 +299,6 @@ def _silent_finalizers() -> Iterator[None]:
 
 
 async def _watch(loop: SimulatedLoop) -> None:
-    while loop.iterations < MAX_ITERATIONS:
+    while loop.iterations < MAX_ITERATIONS:  # noqa: ASYNC110 - it has no event
         await asyncio.sleep(1.0)
     raise Violation(f"{MAX_ITERATIONS} turns of the event loop in one life: something spins")

@@ -192,9 +192,7 @@ class Client:
             await self.scan(shard)
         info = await self._described()
         rows = track.now()
-        exists = {name for name in (DEFAULT_PARTITION, self.partition)} & set(
-            info.partition_by_name
-        )
+        exists = {DEFAULT_PARTITION, self.partition}.intersection(info.partition_by_name)
         usable = [key for key in self.keys[shard] if self.home(key) in exists]
         kind = self.rng.choices(["insert", "upsert", "delete"], [5, 3, 3])[0]
         if kind == "insert":

@@ -24,6 +24,8 @@ log = structlog.get_logger(__name__)
 
 _APPLY_ON_LOOP_BYTES = 256 << 10
 _BYTES_PER_WRITE = 16 << 10
+_FIRST_REPAIR_PAUSE_S = 0.02
+_LONGEST_REPAIR_PAUSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +74,14 @@ class Applier:
         deletes: tuple[PrimaryKeys, ...],
         timestamp: int,
         only: frozenset[int] | None,
-    ) -> set[int]:
-        """Tell the nodes that hold the view's sealed segments (``only`` these, if given).
+    ) -> bool:
+        """Tell the nodes that hold the view's sealed segments (``only`` these, if given). True if
+        all were told.
 
-        A node that can't be told is lost to this shard until a view that was loaded afresh comes:
-        reads that need it are refused, because they would see deleted rows. Gives these nodes.
+        A node that can't be told is lost to this shard until it was told all that it missed:
+        reads that need it are refused, because they would see deleted rows.
         """
-        failed: set[int] = set()
+        is_complete = True
         partitions = {part.partition_id for part in deletes}
         by_node: dict[int, list[int]] = {}
         for segment in view.sealed:
@@ -92,15 +95,48 @@ class Applier:
                 node = await self._router.query_node(node_id)
                 await node.apply_deletes(tuple(segment_ids), deletes, timestamp)
             except ElanusError as error:
-                failed.add(node_id)
+                is_complete = False
+                missed_ts = shard.lost_nodes.get(node_id, timestamp)
+                shard.lost_nodes[node_id] = min(missed_ts, timestamp - 1)
                 log.warning(
                     "query node missed deletes",
                     vchannel=shard.vchannel,
                     node=node_id,
                     error=str(error),
                 )
-        shard.lost_nodes |= failed
-        return failed
+        if shard.lost_nodes and shard.repair_task is None:
+            shard.repair_task = self._world.tasks.spawn(
+                f"repeat deletes of {shard.vchannel}", self._repair(shard)
+            )
+        return is_complete
+
+    async def _repair(self, shard: Shard) -> None:
+        pause_s = _FIRST_REPAIR_PAUSE_S
+        try:
+            while shard.lost_nodes and not shard.closed:
+                await self._world.clock.sleep(pause_s)
+                pause_s = min(_LONGEST_REPAIR_PAUSE_S, pause_s * 2)
+                async with shard.view_lock:
+                    await self.repeat_missed(shard)
+        finally:
+            shard.repair_task = None
+
+    async def repeat_missed(self, shard: Shard) -> None:
+        """Tell the lost nodes what they have missed; those that hear all of it are lost no more.
+        The caller holds the view lock."""
+        async with shard.apply_lock:
+            for node_id, after_ts in list(shard.lost_nodes.items()):
+                view = shard.view
+                if view is None or not await self._repeat(shard, view, node_id, after_ts):
+                    return
+                del shard.lost_nodes[node_id]
+
+    async def _repeat(self, shard: Shard, view: QueryView, node_id: int, after_ts: int) -> bool:
+        here = frozenset(i for i, placed_on in view.placement.items() if placed_on == node_id)
+        for entry in shard.deletes.after(after_ts):
+            if not await self.send_deletes(shard, view, entry.deletes, entry.timestamp, here):
+                return False
+        return True
 
 
 def apply_to_growing(jobs: Sequence[tuple[Apply, tuple[Growing, ...]]]) -> None:

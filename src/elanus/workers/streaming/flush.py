@@ -151,7 +151,7 @@ class Flusher:
             shard.unread_drops += 1
         # A shard that is just being loaded needs the deletes since the checkpoint before.
         forget_ts = shard.view.delta_ts if shard.view is not None else previous_checkpoint_ts
-        freed += shard.deletes.forget(forget_ts)
+        freed += shard.forget_deletes(forget_ts)
         self._world.memory.release("growing", freed)
         log.info(
             "flushed",

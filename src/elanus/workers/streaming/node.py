@@ -212,6 +212,7 @@ class StreamingNode:
             if shard.closed:
                 raise Unavailable(f"shard {vchannel} has just been recovered, try again")
             shard.view = None
+            shard.lost_nodes.clear()
             flushed = [g.segment_id for g in shard.growing.values() if g.flushed]
             shard.needs_coverage_check = True
             freed = shard.drop_growing(flushed)

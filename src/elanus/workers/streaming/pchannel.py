@@ -130,6 +130,7 @@ class Pchannel:
         self._in_flight: list[_PendingWrite] = []
         self._running_step: _Step | None = None
         self._pending_bytes = 0
+        self._is_unsure = False
         self._wakeup = asyncio.Event()
         self._closing = False
         self.ended = asyncio.Event()
@@ -208,8 +209,10 @@ class Pchannel:
                 positions = await self._append([record])
                 self.apply_collection(shard, collection, indexes)
                 self.last_position = positions[-1]
-            finally:
-                self.safe_time.finish()
+            except ElanusError:
+                self._end_failed_group()
+                raise
+            self.safe_time.finish()
             return timestamp
 
         return await self._between_groups(run)
@@ -284,7 +287,7 @@ class Pchannel:
                 records = await self._world.executor.run("compute", _encode_group, group, first_ts)
             positions = await self._append(records)
         except ElanusError as error:
-            self.safe_time.finish()
+            self._end_failed_group()
             self._unassign(group)
             self._settle(group)
             self._in_flight = []
@@ -313,9 +316,24 @@ class Pchannel:
         except DiskFull:
             raise
         except ElanusError as error:
+            self._is_unsure = not await self._takes_appends()
             self._break(error)
             raise
         return positions
+
+    async def _takes_appends(self) -> bool:
+        """A writer that goes on after an error has taken back all of what failed."""
+        try:
+            await self._writer.append([])
+        except ElanusError:
+            return False
+        return True
+
+    def _end_failed_group(self) -> None:
+        """A group that may turn out to be in the log stays in flight: no later instant is safe
+        until the log was read again."""
+        if not self._is_unsure:
+            self.safe_time.finish()
 
     def _break(self, error: ElanusError) -> None:
         """The writer can't be trusted any more: refuse writes until the WAL was read again."""

@@ -86,7 +86,8 @@ class Shard:
     needs_coverage_check: bool = True
     unread_drops: int = 0
     view: QueryView | None = None
-    lost_nodes: set[int] = field(default_factory=set)
+    # Query nodes that missed deletes of the view's segments, and the timestamp before the first.
+    lost_nodes: dict[int, int] = field(default_factory=dict)
     deletes: DeleteBuffer = field(default_factory=DeleteBuffer)
     growing: dict[int, Growing] = field(default_factory=dict)
     current: dict[int, Growing] = field(default_factory=dict)
@@ -97,6 +98,7 @@ class Shard:
     apply_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     seal_timer: asyncio.Task[None] | None = None
     flush_task: asyncio.Task[None] | None = None
+    repair_task: asyncio.Task[None] | None = None
     closed: bool = False
 
     def __post_init__(self) -> None:
@@ -167,6 +169,11 @@ class Shard:
         self.retired.clear()
         self.deletes = DeleteBuffer()
         return freed
+
+    def forget_deletes(self, upto_ts: int) -> int:
+        """Forget the flushed deletes up to ``upto_ts`` but those that a query node has missed;
+        gives their bytes."""
+        return self.deletes.forget(min([upto_ts, *self.lost_nodes.values()]))
 
     def growing_states(self) -> list[GrowingState]:
         """Figures of the current segments that hold rows."""

@@ -46,30 +46,29 @@ class ViewSwitcher:
             fresh = _new_segments(shard, view)
             if fresh:
                 self._check_deletes(shard, view)
-            lost_before, failed = set(shard.lost_nodes), set[int]()
             sent_ts = view.delta_ts
             for _ in range(_FREE_ROUNDS):
-                before, sent_ts = sent_ts, await self._send(shard, view, fresh, sent_ts, failed)
+                before, sent_ts = sent_ts, await self._send(shard, view, fresh, sent_ts)
                 if sent_ts == before:
                     break
             async with shard.apply_lock:
-                await self._send(shard, view, fresh, sent_ts, failed)
+                await self._send(shard, view, fresh, sent_ts)
                 # A flush may have ended meanwhile and let go what no view was reading.
                 if fresh:
                     self._check_deletes(shard, view)
                 if shard.unread_drops != unread_drops:
                     raise Unavailable(f"{view.vchannel} was flushed while its view was prepared")
-                # What lies on nodes that had missed deletes has been given all of them now.
-                shard.lost_nodes -= lost_before - failed
                 self._take_over(shard, view)
 
     async def prepare(self, shard: Shard, old: Shard) -> None:
         """Before ``shard`` inherits from ``old``, whose view lock is held: the deletes of the
         recovered buffer go to the view's segments, which have all that ``old`` had applied."""
         if old.view is not None:
+            await self._applier.repeat_missed(old)
+            if old.lost_nodes:
+                raise Unavailable(f"query nodes of {old.vchannel} have missed deletes")
             everything = frozenset(segment.segment_id for segment in old.view.sealed)
-            shard.lost_nodes = old.lost_nodes
-            await self._send(shard, old.view, everything, 0, set())
+            await self._send(shard, old.view, everything, 0)
 
     def inherit(self, shard: Shard, old: Shard) -> None:
         """Go on with the view of ``old``, this shard's state before the log was recovered.
@@ -95,16 +94,12 @@ class ViewSwitcher:
         view: QueryView,
         fresh: frozenset[int],
         after_ts: int,
-        failed: set[int],
     ) -> int:
-        """Send the buffered deletes after ``after_ts``; the timestamp of the last one. Nodes that
-        can't be told are added to ``failed``."""
+        """Send the buffered deletes after ``after_ts``; the timestamp of the last one."""
         if not fresh:
             return after_ts
         for entry in shard.deletes.after(after_ts):
-            failed |= await self._applier.send_deletes(
-                shard, view, entry.deletes, entry.timestamp, fresh
-            )
+            await self._applier.send_deletes(shard, view, entry.deletes, entry.timestamp, fresh)
             after_ts = entry.timestamp
         return after_ts
 
@@ -113,7 +108,7 @@ class ViewSwitcher:
         shard.needs_coverage_check = False
         gone = view.superseded | {segment.segment_id for segment in view.sealed}
         freed = shard.drop_growing([i for i in list(shard.growing) if i in gone])
-        freed += shard.deletes.forget(view.delta_ts)
+        freed += shard.forget_deletes(view.delta_ts)
         self._world.memory.release("growing", freed)
         log.debug(
             "view switched",
@@ -170,5 +165,4 @@ def _new_segments(shard: Shard, view: QueryView) -> frozenset[int]:
         s.segment_id
         for s in view.sealed
         if (s.segment_id, s.version, view.placement[s.segment_id]) not in known
-        or view.placement[s.segment_id] in shard.lost_nodes
     )
