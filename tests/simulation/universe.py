@@ -8,6 +8,7 @@ looks whether what was healed is there.
 
 import asyncio
 import hashlib
+import math
 import random
 import shutil
 import sys
@@ -39,8 +40,9 @@ from tests.simulation.oracle import Violation
 from tests.simulation.workload import Client, Shared
 from tests.simulation.world import Server, Storage
 
-DEFAULT_LIVES = 5
-LIFE_S = 12.0
+DEFAULT_LIVES = 3
+LIFE_S = 6.0
+CALM_S = 1.5
 MAX_ITERATIONS = 400_000
 START_PATIENCE_S = 120.0
 _ALARMS = ("index file not usable, scanning instead",)
@@ -164,13 +166,8 @@ class Universe:
     async def _healing(self, server: Server, rng: random.Random) -> None:
         await server.start()
         await self._set_up(server)
-        tasks = [asyncio.ensure_future(self._client_loop(c, server)) for c in self.clients]
-        await asyncio.wait(tasks, timeout=3.0, return_when=asyncio.FIRST_EXCEPTION)
-        for task in tasks:
-            task.cancel()
-        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(outcome, Exception):
-                raise outcome
+        until_s = self._time_s() + CALM_S
+        await asyncio.gather(*(self._client_loop(c, server, until_s) for c in self.clients))
         await heal(server, self.clients, self.shared)
         await self._stop(server)
 
@@ -184,9 +181,9 @@ class Universe:
         await server.stop()
         self.trace("stopped")
 
-    async def _client_loop(self, client: Client, server: Server) -> None:
+    async def _client_loop(self, client: Client, server: Server, until_s: float = math.inf) -> None:
         await self._set_up(server)
-        while True:
+        while self._time_s() < until_s:
             await client.step()
 
     async def _set_up(self, server: Server) -> None:

@@ -90,7 +90,11 @@ class Loads:
 
         before = self._catalog.tables.loads.get(collection_id)
         await self._catalog.commit(decide)
-        if self._catalog.tables.loads.get(collection_id) != before:
+        # A release that came in between may have ended the worker and left the record as it was.
+        if (
+            self._catalog.tables.loads.get(collection_id) != before
+            or collection_id not in self._loaded
+        ):
             self._start(info)
             self._context.events.metadata_changed(collection_id)
 
