@@ -163,6 +163,8 @@ class Flusher:
         )
 
     async def _truncate(self, pchannel: Pchannel) -> None:
+        if pchannel.broken is not None or any(s.closed for s in pchannel.shards.values()):
+            return  # shards that end may not hold all of what is not flushed yet
         position = safe_to_truncate(pchannel)
         if position <= self._truncated.get(pchannel.name, NOTHING):
             return

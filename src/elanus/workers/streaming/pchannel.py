@@ -368,7 +368,7 @@ class Pchannel:
         """The group is over: seal what it filled, watch what it left growing."""
         shards = {write.shard.vchannel: write.shard for write in group}
         for shard in shards.values():
-            if shard.closed:
+            if self.shards.get(shard.vchannel) is not shard:
                 self._world.memory.release("growing", shard.drop_everything())
                 continue
             for growing in list(shard.current.values()):
