@@ -6,6 +6,7 @@ batch whose answer did not come is *pending*: after the restart it must be there
 at all. Exits with 1 and says what is wrong if the server's rows are not what they must be.
 """
 
+import logging
 import random
 import signal
 import subprocess
@@ -16,6 +17,8 @@ import urllib.request
 
 import numpy as np
 from pymilvus import DataType, MilvusClient
+
+logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
 NAME = "crash"
 DIM = 8
@@ -115,12 +118,13 @@ class Server:
         self.health = f"http://127.0.0.1:{health_port}/healthz"
 
     def start(self):
-        self.process = subprocess.Popen(self.command)
+        with open("server.log", "ab") as log:
+            self.process = subprocess.Popen(self.command, stdout=log, stderr=log)
         deadline = time.monotonic() + 60
         while True:
             try:
                 with urllib.request.urlopen(self.health, timeout=5):
-                    return MilvusClient(uri=self.uri)
+                    return MilvusClient(uri=self.uri, dedicated=True)
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     raise AssertionError("the server does not come back") from None
@@ -181,12 +185,21 @@ def main():
     moments = random.Random(seed)
     server = Server(command, port, health_port)
     writers = [Writer(number, seed) for number in range(WRITERS)]
+    try:
+        run(int(rounds), seed, moments, server, writers)
+    finally:
+        server.kill()
+
+
+def run(rounds, seed, moments, server, writers):
     client = server.start()
     create(client)
-    for number in range(int(rounds)):
+    for number in range(rounds):
         stop = threading.Event()
         threads = [
-            threading.Thread(target=writer.run, args=(MilvusClient(uri=server.uri), stop))
+            threading.Thread(
+                target=writer.run, args=(MilvusClient(uri=server.uri, dedicated=True), stop)
+            )
             for writer in writers
         ]
         threads.append(threading.Thread(target=maintain, args=(client, stop, seed + number)))
@@ -195,17 +208,16 @@ def main():
         time.sleep(moments.uniform(0.1, 2.5))
         server.kill()
         stop.set()
-        for thread in threads:
-            thread.join(timeout=60)
-            assert not thread.is_alive(), "a client hangs"
         started = time.monotonic()
         client = server.start()
         back_s = time.monotonic() - started
+        for thread in threads:
+            thread.join(timeout=60)
+            assert not thread.is_alive(), "a client hangs"
         verify(client, writers)
         done = sum(writer.acknowledged for writer in writers)
         rows = sum(len(writer.rows) for writer in writers)
         print(f"round {number}: {done} batches, {rows} rows, back in {back_s:.2f} s", flush=True)
-    server.kill()
 
 
 if __name__ == "__main__":

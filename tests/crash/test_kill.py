@@ -30,6 +30,7 @@ def test_nothing_acknowledged_is_lost(tmp_path: Path) -> None:
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        cwd=tmp_path,
         text=True,
         timeout=1_200,
     )

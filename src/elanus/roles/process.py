@@ -55,9 +55,7 @@ def memory_limit_bytes(settings: MemorySettings) -> int:
     return int(total * MEMORY_SHARE)
 
 
-def real_world(
-    settings: MemorySettings, on_failure: Callable[[str, BaseException], None]
-) -> World:
+def real_world(settings: MemorySettings, on_failure: Callable[[str, BaseException], None]) -> World:
     """Clock, randomness, threads and memory of this machine."""
     return World(
         clock=SystemClock(),

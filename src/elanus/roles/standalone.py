@@ -28,6 +28,7 @@ from elanus.access.transport.grpcio_server import GrpcioServer
 from elanus.access.transport.h2corn_server import H2cornServer
 from elanus.config.settings import Settings
 from elanus.coordinator.coordinator import Coordinator
+from elanus.model.types import LoadState
 from elanus.observability.health import Health, ManagementApp
 from elanus.observability.metrics import Metrics
 from elanus.observability.requests import RequestObserver
@@ -48,6 +49,8 @@ from elanus.workers.streaming.node import StreamingNode
 log = structlog.get_logger(__name__)
 
 STOP_GRACE_S = 10.0
+RESTORE_WAIT_S = 10.0
+RESTORE_CHECK_S = 0.005
 
 
 class Standalone:
@@ -73,6 +76,7 @@ class Standalone:
         router = DirectRouter()
         coordinator = await self._open_roles(world, router)
         await coordinator.start()
+        await _wait_for_loads(world, coordinator)
         await self._open_ports(world, Proxy(world, self._settings, coordinator, router))
         add_readings(self._metrics, world)
         self._health.started()
@@ -148,3 +152,19 @@ class Standalone:
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         self._health.report(name, f"{type(error).__name__}: {error}")
+
+
+async def _wait_for_loads(world: World, coordinator: Coordinator) -> None:
+    """What was loaded before the restart is loaded again before the first request comes in.
+
+    Mapping takes milliseconds. Whatever takes longer than RESTORE_WAIT_S goes on in the
+    background, and reads of it are told to come back.
+    """
+    deadline_s = world.clock.monotonic_s() + RESTORE_WAIT_S
+    while world.clock.monotonic_s() < deadline_s:
+        waiting = [info for info in await coordinator.loaded() if info.state is LoadState.LOADING]
+        if not waiting:
+            return
+        await world.clock.sleep(RESTORE_CHECK_S)
+    for info in waiting:
+        log.warning("still loading", collection_id=info.collection_id, reason=info.reason)
