@@ -16,7 +16,7 @@ import time
 import urllib.request
 
 import numpy as np
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType, MilvusClient, MilvusException
 
 logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
 
@@ -64,8 +64,9 @@ class Writer:
             self.commit(change, lambda: client.delete(NAME, ids=list(change), **ONCE))
         elif present:
             low = self.random.choice(present)
-            change = {key: None for key in present if low <= key < low + count}
-            expression = f"id >= {low} and id < {low + count}"
+            high = min(low + count, self.keys.stop)
+            change = {key: None for key in present if low <= key < high}
+            expression = f"id >= {low} and id < {high}"
             self.commit(change, lambda: client.delete(NAME, filter=expression, **ONCE))
 
     def pick(self, keys, count):
@@ -124,11 +125,22 @@ class Server:
         while True:
             try:
                 with urllib.request.urlopen(self.health, timeout=5):
-                    return MilvusClient(uri=self.uri, dedicated=True)
+                    return self.connect()
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > deadline:
                     raise AssertionError("the server does not come back") from None
                 time.sleep(0.02)
+
+    def connect(self):
+        # gRPC shares its sockets in a process, and one that failed waits before it tries again.
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return MilvusClient(uri=self.uri, dedicated=True)
+            except MilvusException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -197,10 +209,7 @@ def run(rounds, seed, moments, server, writers):
     for number in range(rounds):
         stop = threading.Event()
         threads = [
-            threading.Thread(
-                target=writer.run, args=(MilvusClient(uri=server.uri, dedicated=True), stop)
-            )
-            for writer in writers
+            threading.Thread(target=writer.run, args=(server.connect(), stop)) for writer in writers
         ]
         threads.append(threading.Thread(target=maintain, args=(client, stop, seed + number)))
         for thread in threads:
