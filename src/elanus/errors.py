@@ -16,6 +16,7 @@
     │   ├── SchemaMismatch               109
     │   ├── PartitionNotFound            200
     │   ├── PartitionNotLoaded           201
+    │   ├── CapacityExceeded             250
     │   ├── IndexNotFound                700
     │   ├── IndexDuplicate               702
     │   ├── DatabaseNotFound             800

@@ -10,24 +10,38 @@ from elanus.observability.metrics import Metrics
 Message = MutableMapping[str, Any]
 
 
-class Health:
-    """Reasons why this process isn't healthy; none means healthy."""
+FAILURE_SHOWN_S = 300.0
+"""How long a failure of a background task makes the process unhealthy."""
 
-    def __init__(self) -> None:
-        self._reasons: dict[str, str] = {"start": "starting"}
+
+class Health:
+    """Reasons why this process isn't healthy; none means healthy.
+
+    A failed background task is a defect that may have ended work for good or may have been taken
+    up again: it shows for FAILURE_SHOWN_S, and for ever in the metrics and the log.
+    """
+
+    def __init__(self, monotonic_s: Callable[[], float]) -> None:
+        self._monotonic_s = monotonic_s
+        self._started = False
+        self._failures: dict[str, tuple[float, str]] = {}
 
     def started(self) -> None:
-        self._reasons.pop("start", None)
+        self._started = True
 
-    def report(self, component: str, reason: str) -> None:
-        self._reasons[component] = reason
-
-    def recover(self, component: str) -> None:
-        self._reasons.pop(component, None)
+    def failed(self, task: str, reason: str) -> None:
+        self._failures[task] = (self._monotonic_s(), reason)
 
     @property
     def reasons(self) -> list[str]:
-        return [f"{component}: {reason}" for component, reason in sorted(self._reasons.items())]
+        if not self._started:
+            return ["starting"]
+        oldest_s = self._monotonic_s() - FAILURE_SHOWN_S
+        return [
+            f"{task} failed: {reason}"
+            for task, (failed_s, reason) in sorted(self._failures.items())
+            if failed_s > oldest_s
+        ]
 
 
 class ManagementApp:

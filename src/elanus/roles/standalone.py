@@ -35,6 +35,7 @@ from elanus.observability.requests import RequestObserver
 from elanus.roles.direct import DirectRouter
 from elanus.roles.process import give_memory_back_early, real_world
 from elanus.roles.readings import add_readings
+from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
 from elanus.storage.disk import LocalDisk
 from elanus.storage.identity import DirectoryMark, MetaMark, ObjectsMark, ensure_identity
@@ -60,7 +61,7 @@ class Standalone:
         self._settings = settings
         self._directory = Path(settings.local_storage.path).absolute()
         self._opened = AsyncExitStack()
-        self._health = Health()
+        self._health = Health(SystemClock().monotonic_s)
         self._metrics = Metrics()
         self._server: TransportServer | None = None
 
@@ -88,6 +89,8 @@ class Standalone:
         settings, directory, disk = self._settings, self._directory, LocalDisk()
         disk.make_directories(directory)
         self._opened.callback(disk.lock_file(directory / "lock").release)
+        for name in disk.list_directory(directory / "scratch"):
+            disk.remove(directory / "scratch" / name)
         meta = await SqliteMetaStore.open(world, directory / "metadata.db")
         self._opened.push_async_callback(meta.close)
         objects = await LocalObjectStore.open(world, disk, directory / "objects")
@@ -151,7 +154,7 @@ class Standalone:
         return H2cornServer(dispatcher.handle, rest, options, world.executor)
 
     def _task_failed(self, name: str, error: BaseException) -> None:
-        self._health.report(name, f"{type(error).__name__}: {error}")
+        self._health.failed(name, f"{type(error).__name__}: {error}")
 
 
 async def _wait_for_loads(world: World, coordinator: Coordinator) -> None:

@@ -47,10 +47,6 @@ def delta_key(place: SegmentPlace) -> str:
     return f"delta_log/{place.path}/{DELTAS_NAME}"
 
 
-def statistics_key(place: SegmentPlace, name: str) -> str:
-    return f"stats_log/{place.path}/{name}"
-
-
 def index_key(place: SegmentPlace, index_id: int, name: str = "index.faiss") -> str:
     return f"index_files/{place.path}/{index_id}/{name}"
 
