@@ -6,6 +6,7 @@ list of ids whose inserts the server acknowledged.
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,8 +18,8 @@ from tests.server import RunningServer
 
 from elanus.cli.rest_client import RestClient, ServerError
 
-DISK_MB = 48
-BALLAST_MB = 20
+DISK_MB = 28
+BALLAST_MB = 12
 DIMENSION = 64
 BATCH_ROWS = 1_000
 ID_PAGE = 10_000
@@ -195,7 +196,7 @@ def test_a_full_disk_refuses_writes_serves_reads_and_recovers(
     writer.assert_all_there_once()
 
 
-def test_definitions_on_a_full_disk_fail_clearly_and_wholly(
+def test_definitions_on_a_full_disk_fail_wholly_and_a_kill_loses_nothing(
     server: RunningServer, writer: Writer
 ) -> None:
     _fill(server, writer)
@@ -215,19 +216,13 @@ def test_definitions_on_a_full_disk_fail_clearly_and_wholly(
     _assert_alive(server)
     writer.assert_all_there_once()
 
-    _give_space_back(server)
-    for name in refused:
-        writer.client.call("collections/create", {"collectionName": name, "dimension": DIMENSION})
-    writer.insert()
-    writer.assert_all_there_once()
-
-
-def test_kill_while_full_loses_nothing(server: RunningServer, writer: Writer) -> None:
-    _fill(server, writer)
     server.kill()
     _give_space_back(server)
     _start_again(server, writer)
     writer.assert_all_there_once()
+    assert not set(refused) & set(writer.client.call("collections/list", {}))
+    for name in refused:
+        writer.client.call("collections/create", {"collectionName": name, "dimension": DIMENSION})
     writer.insert()
     writer.assert_all_there_once()
 
@@ -251,3 +246,35 @@ def test_a_start_on_a_full_disk_loses_nothing(server: RunningServer, writer: Wri
     writer.assert_all_there_once()
     writer.insert()
     assert len(writer.search()) == 20
+
+
+@pytest.mark.parametrize("room_kb", [8, 16])
+def test_a_start_with_hardly_any_room_ends_well_once_there_is_room(
+    server: RunningServer, writer: Writer, room_kb: int
+) -> None:
+    """There is room for the first steps of a start and none for the next ones."""
+    _fill(server, writer)
+    server.kill()
+    (server.directory / "filler-0").unlink()
+    (server.directory / "ballast").unlink()
+    _occupy(server.directory / "ballast", _free_bytes(server.directory) - (room_kb << 10))
+    writer.client.close()
+    started_at = len(server.log_tail())
+    server.start(wait=False)
+    assert server.process is not None
+    deadline = time.monotonic() + 20
+    while server.process.poll() is None and time.monotonic() < deadline:
+        said = server.log_tail()[started_at:]
+        if any(word in said for word in ("can't be opened yet", "waiting for", "is ready")):
+            break
+        time.sleep(0.02)
+    if server.process.poll() is not None:
+        assert "cannot start: no space left" in server.log_tail()
+        _give_space_back(server)
+        server.start()
+    else:
+        _give_space_back(server)
+        server.wait_until_healthy()
+    writer.assert_all_there_once()
+    writer.insert()
+    writer.assert_all_there_once()

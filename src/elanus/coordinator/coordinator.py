@@ -180,7 +180,13 @@ class Coordinator:
                 raise outcome
 
     async def _open_later(self, vchannel: str) -> None:
-        await self._parts.channels.ensure_open(vchannel, attempts=UNBOUNDED)
+        # All of it is repeated, the new term's commit too: that needs room for metadata.
+        await retry(
+            self._world,
+            f"open the log of {vchannel}",
+            lambda: self._parts.channels.ensure_open(vchannel, attempts=1),
+            attempts=UNBOUNDED,
+        )
 
     async def _finish_creating(self, collection_id: int) -> None:
         await retry(
