@@ -63,6 +63,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Handle:
         return self.call_soon(callback, *args, context=context)
 
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Errors that nobody asked for are those of calls whose caller has gone."""
+
     def abandon(self) -> None:
         """The process is gone: its tasks never run again.
 

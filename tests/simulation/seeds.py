@@ -9,8 +9,6 @@ from functools import partial
 from tests.simulation.universe import Universe
 
 PROCESSES = 2
-_SEEDS_PER_PROCESS = 40
-"""What a dead server leaves in memory goes with its process."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +31,8 @@ def run_seed(seed: int, lives: int) -> Outcome:
 
 def run_seeds(first: int, count: int, lives: int) -> Iterator[Outcome]:
     """In processes of their own, in order."""
-    with ProcessPoolExecutor(
-        PROCESSES,
-        mp_context=multiprocessing.get_context("spawn"),
-        max_tasks_per_child=_SEEDS_PER_PROCESS,
-    ) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(PROCESSES, mp_context=spawn) as pool:
         yield from pool.map(partial(run_seed, lives=lives), range(first, first + count))
 
 

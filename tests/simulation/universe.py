@@ -41,8 +41,8 @@ from tests.simulation.workload import Client, Shared
 from tests.simulation.world import Server, Storage
 
 DEFAULT_LIVES = 3
-LIFE_S = 6.0
-CALM_S = 1.5
+LIFE_S = 3.0
+CALM_S = 1.0
 MAX_ITERATIONS = 400_000
 START_PATIENCE_S = 120.0
 _ALARMS = ("index file not usable, scanning instead",)
