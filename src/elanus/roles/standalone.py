@@ -33,7 +33,7 @@ from elanus.observability.health import Health, ManagementApp
 from elanus.observability.metrics import Metrics
 from elanus.observability.requests import RequestObserver
 from elanus.roles.direct import DirectRouter
-from elanus.roles.process import give_memory_back_early, real_world
+from elanus.roles.process import give_memory_back_early, real_world, take_turns_quickly
 from elanus.roles.readings import add_readings
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
@@ -72,6 +72,7 @@ class Standalone:
 
     async def start(self) -> None:
         give_memory_back_early()
+        take_turns_quickly()
         world = real_world(self._settings.memory, self._task_failed)
         self._opened.callback(world.executor.close)
         router = DirectRouter()
