@@ -60,6 +60,7 @@ class Universe:
         self._digest = hashlib.sha256()
         self._loop: SimulatedLoop | None = None
         self._now_s = 0.0
+        self._skew_ms = 0
         self._dead = False
         self._failures: list[str] = []
         self.events = 0
@@ -115,6 +116,8 @@ class Universe:
         server = Server(
             self._storage, faults, self._rng(f"world {life}"), loop.time, self._task_failed
         )
+        # The wall clock may have stepped back while nobody was looking.
+        server.clock.skew_ms = self._skew_ms - rng.choice([0, 0, 2_000])
         self.shared.releasing = 0
         for client in self.clients:
             client.begin_life(server, self._rng(f"client {client.number} {life}"))
@@ -125,6 +128,7 @@ class Universe:
         finally:
             crashed, self._dead, faults.dead = faults.dead, True, True
             self._now_s = loop.time() + rng.random()
+            self._skew_ms = server.clock.skew_ms
             asyncio.set_event_loop(None)
             with _silent_finalizers():
                 loop.abandon()

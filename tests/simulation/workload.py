@@ -148,8 +148,8 @@ class Client:
             (self._flush, 4),
             (self._compact, 2),
             (self._pause, 4),
-            (self._create_partition, 2),
-            (self._drop_partition, 1),
+            (self._create_partition, 3),
+            (self._drop_partition, 2),
             (self._reload, 1),
             (self._add_field, 1),
         ]
