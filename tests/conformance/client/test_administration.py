@@ -4,8 +4,9 @@ import time
 import uuid
 
 import pytest
-from conftest import DIM, URI
 from pymilvus import DataType, MilvusClient, MilvusException
+
+from conftest import DIM, URI
 
 
 def test_databases_keep_their_collections_apart(client, name):

@@ -3,8 +3,9 @@
 import statistics
 import time
 
-from conftest import URI
 from pymilvus import MilvusClient
+
+from conftest import URI
 
 
 def test_every_write_is_seen_by_the_next_strong_read(client, plain, rows):

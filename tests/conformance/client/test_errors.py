@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from conftest import DIM
 from pymilvus import DataType, MilvusClient, MilvusException
 from pymilvus.exceptions import DataNotMatchException, ParamError
+
+from conftest import DIM
 
 VECTOR = [0.0] * DIM
 CLIENT_SIDE = (DataNotMatchException, ParamError)

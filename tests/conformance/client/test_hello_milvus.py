@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from conftest import URI
 from pymilvus import (
     Collection,
     CollectionSchema,
@@ -11,6 +10,8 @@ from pymilvus import (
     connections,
     utility,
 )
+
+from conftest import URI
 
 
 @pytest.fixture

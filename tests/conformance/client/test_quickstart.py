@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import DIM, URI
 from pymilvus import MilvusClient
+
+from conftest import DIM, URI
 
 
 def test_quick_start(client, name):

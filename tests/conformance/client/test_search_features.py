@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import DIM
 from pymilvus import AnnSearchRequest, DataType, MilvusClient, RRFRanker, WeightedRanker
+
+from conftest import DIM
 
 
 def squared(rows, query):
