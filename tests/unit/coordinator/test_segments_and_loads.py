@@ -1,5 +1,6 @@
 """From a flush commit to what is searched: views, index tasks, compaction, garbage."""
 
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,8 @@ from tests.unit.coordinator.support import Rig, make_commit, make_segment, runni
 from tests.unit.coordinator.test_coordinator_ddl import vector_index
 
 from elanus.config.settings import DataCoordSettings, Settings
+from elanus.coordinator.catalog import Change
+from elanus.coordinator.records import CollectionRecord, CollectionState
 from elanus.errors import CollectionNotFound, ElanusError, IndexNotFound, InternalError
 from elanus.model.catalog import ALL_PARTITIONS, CollectionInfo, SegmentInfo
 from elanus.model.types import IndexState, LoadState, SegmentLevel, SegmentState
@@ -219,6 +222,34 @@ async def test_compaction_merges_applies_deletes_and_garbage_goes(
         assert [s.segment_id for s in rig.coordinator._catalog.segments(info.collection_id)] == [
             merged.segment_id
         ]
+
+
+async def test_a_compaction_does_not_bring_back_a_partition_that_is_being_dropped(
+    meta: MetaStore, tmp_path: Path
+) -> None:
+    async with running(meta, scratch=tmp_path) as rig:
+        info = await rig.create()
+        one = await flushed(rig, info, 1, [(1, 1)])
+        two = await flushed(rig, info, 2, [(2, 2)])
+        await rig.coordinator.commit_flush(make_commit(info, one, two))
+        catalog = rig.coordinator._catalog
+
+        def drop_partition() -> None:
+            record = CollectionRecord(
+                info=msgspec.structs.replace(info, partitions=()), state=CollectionState.CREATED
+            )
+            rig.world.tasks.spawn("drop", catalog._commit(lambda: Change(put=[record])))
+
+        rig.world.failpoints.arm_with("compaction.before_commit", drop_partition)
+        job, _ = await rig.coordinator.compact(info.collection_id)
+
+        async def states() -> list[str]:
+            return [state for state, _, _ in await rig.coordinator.compaction_plans(job)]
+
+        async with asyncio.timeout(5):
+            while await states() == ["executing"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+        assert [s.segment_id for s in catalog.flushed(info.collection_id)] == [1, 2]
 
 
 async def test_garbage_spares_what_is_young_or_named(meta: MetaStore, tmp_path: Path) -> None:
