@@ -8,7 +8,8 @@ from elanus.storage.formats.keys import KINDS
 from elanus.storage.formats.manifest import read_manifest
 from tests.simulation.data import NAME
 from tests.simulation.oracle import Violation
-from tests.simulation.workload import Client, Shared
+from tests.simulation.shared import Shared
+from tests.simulation.workload import Client
 from tests.simulation.world import GC_INTERVAL_S, MISSING_TOLERANCE_S, SETTINGS, Server
 
 HEALING_S = 200.0

@@ -37,7 +37,8 @@ from tests.simulation.faults import Faults, SimulatedClock, SimulatedExecutor, W
 from tests.simulation.healing import heal, look_again
 from tests.simulation.loop import Died, SimulatedLoop
 from tests.simulation.oracle import Violation
-from tests.simulation.workload import Client, Shared
+from tests.simulation.shared import Shared
+from tests.simulation.workload import Client
 from tests.simulation.world import Server, Storage
 
 DEFAULT_LIVES = 3
