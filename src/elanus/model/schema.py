@@ -19,7 +19,7 @@ TIMESTAMP_FIELD = "Timestamp"
 SYSTEM_FIELDS = (ROW_ID_FIELD, TIMESTAMP_FIELD)
 FIRST_FIELD_ID = 100
 
-_SCALARS = {
+SCALAR_ARROW_TYPES: dict[DataType, Any] = {
     DataType.BOOL: pa.bool_(),
     DataType.INT8: pa.int8(),
     DataType.INT16: pa.int16(),
@@ -28,8 +28,10 @@ _SCALARS = {
     DataType.FLOAT: pa.float32(),
     DataType.DOUBLE: pa.float64(),
     DataType.VARCHAR: pa.string(),
-    DataType.JSON: pa.binary(),
 }
+"""Of each plain scalar: of a column, of an Array's elements, of a constant in a filter."""
+
+_COLUMNS = {**SCALAR_ARROW_TYPES, DataType.JSON: pa.binary()}
 
 
 class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -107,5 +109,5 @@ def arrow_type(field: FieldSchema) -> Any:
     if field.data_type is DataType.FLOAT_VECTOR:
         return pa.list_(pa.float32(), field.dim)
     if field.data_type is DataType.ARRAY:
-        return pa.list_(_SCALARS[field.element_type])
-    return _SCALARS[field.data_type]
+        return pa.list_(_COLUMNS[field.element_type])
+    return _COLUMNS[field.data_type]

@@ -32,20 +32,3 @@ def configure_logs(level: str, form: str) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
-
-
-class RateLimitedLog:
-    """Lets a message of one kind through at most once in ``interval_s``; counts the others."""
-
-    def __init__(self, interval_s: float) -> None:
-        self._interval_s = interval_s
-        self._last: dict[str, float] = {}
-        self._suppressed: dict[str, int] = {}
-
-    def admit(self, kind: str, now_s: float) -> int | None:
-        """None: keep silent. Else how many were kept silent since the last one."""
-        if now_s - self._last.get(kind, float("-inf")) < self._interval_s:
-            self._suppressed[kind] = self._suppressed.get(kind, 0) + 1
-            return None
-        self._last[kind] = now_s
-        return self._suppressed.pop(kind, 0)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from elanus.access.rest.bodies import as_text
 from elanus.errors import Unimplemented
-from elanus.model.schema import FieldSchema, arrow_type
+from elanus.model.schema import SCALAR_ARROW_TYPES, FieldSchema, arrow_type
 from elanus.model.types import DataType
 
 _INTEGER_BITS = {
@@ -23,16 +23,6 @@ _INTEGER_BITS = {
     DataType.INT16: 16,
     DataType.INT32: 32,
     DataType.INT64: 64,
-}
-_ARROW: dict[DataType, Any] = {
-    DataType.BOOL: pa.bool_(),
-    DataType.INT8: pa.int8(),
-    DataType.INT16: pa.int16(),
-    DataType.INT32: pa.int32(),
-    DataType.INT64: pa.int64(),
-    DataType.FLOAT: pa.float32(),
-    DataType.DOUBLE: pa.float64(),
-    DataType.VARCHAR: pa.string(),
 }
 _BOOLEANS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 
@@ -57,7 +47,7 @@ def arrow_column(field: FieldSchema, values: Sequence[Any]) -> Any:
         return _arrays(field, values)
     if data_type is DataType.JSON:
         return pa.array([_json(value) for value in values], pa.binary())
-    if data_type not in _ARROW:
+    if data_type not in SCALAR_ARROW_TYPES:
         raise Unimplemented(
             f"field '{field.name}': the type {data_type.milvus_name} is not implemented yet"
         )
@@ -99,7 +89,7 @@ def _scalars(data_type: DataType, values: Sequence[Any]) -> Any:
         dtype = np.float32 if data_type is DataType.FLOAT else np.float64
         with np.errstate(over="ignore"):  # what becomes infinite is refused by the core
             return pa.array(np.array(values, dtype))
-    return pa.array(values, _ARROW[data_type])
+    return pa.array(values, SCALAR_ARROW_TYPES[data_type])
 
 
 def _cast(values: Sequence[Any], convert: Callable[[Any], Any], name: str) -> list[Any]:

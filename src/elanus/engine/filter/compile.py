@@ -12,22 +12,10 @@ from elanus.engine.filter.parser import parse
 from elanus.engine.filter.plan import Plan
 from elanus.engine.filter.rewrite import needs, rewrite
 from elanus.errors import FilterError
-from elanus.model.schema import CollectionSchema
-from elanus.model.types import DataType
+from elanus.model.schema import SCALAR_ARROW_TYPES, CollectionSchema
 
 LONGEST_SHOWN_TEXT = 4_096
 """Characters of a filter that an error repeats."""
-
-_ARROW_TYPES = {
-    DataType.BOOL: pa.bool_(),
-    DataType.INT8: pa.int8(),
-    DataType.INT16: pa.int16(),
-    DataType.INT32: pa.int32(),
-    DataType.INT64: pa.int64(),
-    DataType.FLOAT: pa.float32(),
-    DataType.DOUBLE: pa.float64(),
-    DataType.VARCHAR: pa.string(),
-}
 
 
 def compile_filter(
@@ -79,7 +67,7 @@ def _values_of(node: Node, field_name: str) -> pa.Array | None:
     column = node.column
     if column.name != field_name or not column.is_scalar:
         return None
-    arrow_type = _ARROW_TYPES[column.type]
+    arrow_type = SCALAR_ARROW_TYPES[column.type]
     if isinstance(node, In):
         values = node.values
         return pa.array(values, arrow_type) if isinstance(values, np.ndarray) else values

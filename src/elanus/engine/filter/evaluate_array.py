@@ -17,18 +17,8 @@ from elanus.engine.filter.evaluate_scalar import (
     scalar_truth,
 )
 from elanus.engine.filter.expression import Contains, In, Leaf, Length
+from elanus.model.schema import SCALAR_ARROW_TYPES
 from elanus.model.types import DataType
-
-_ARROW_TYPES = {
-    DataType.BOOL: pa.bool_(),
-    DataType.INT8: pa.int8(),
-    DataType.INT16: pa.int16(),
-    DataType.INT32: pa.int32(),
-    DataType.INT64: pa.int64(),
-    DataType.FLOAT: pa.float32(),
-    DataType.DOUBLE: pa.float64(),
-    DataType.VARCHAR: pa.string(),
-}
 
 
 def array_truth(leaf: Leaf, column: pa.Array) -> Bools:
@@ -97,8 +87,8 @@ def _equal_arrays(leaf: In, items: pa.Array, starts: npt.NDArray[np.int64], leng
 
 def _equal(elements: pa.Array, value: Any, item: DataType) -> Bools:
     if item is DataType.VARCHAR:
-        return member_strings(elements, pa.array([value], _ARROW_TYPES[item]))
-    limits = np.iinfo(f"int{_ARROW_TYPES[item].bit_width}") if item.is_integer else None
+        return member_strings(elements, pa.array([value], SCALAR_ARROW_TYPES[item]))
+    limits = np.iinfo(f"int{SCALAR_ARROW_TYPES[item].bit_width}") if item.is_integer else None
     if limits is not None and not limits.min <= value <= limits.max:
         return np.zeros(len(elements), np.bool_)
-    return member(elements, np.array([value], _ARROW_TYPES[item].to_pandas_dtype()))
+    return member(elements, np.array([value], SCALAR_ARROW_TYPES[item].to_pandas_dtype()))

@@ -115,13 +115,6 @@ class SealedSegment(Segment):
         held += self._hashes.size_bytes if self._hashes is not None else 0
         return held + (self._deletes.nbytes if self._deletes is not None else 0)
 
-    @property
-    def deleted_count(self) -> int:
-        """Rows with a delete at any time."""
-        if self._deletes is None:
-            return 0
-        return int(np.count_nonzero(self._deletes != MAX_TIMESTAMP))
-
     # --- the owner's side ---------------------------------------------------------------------
 
     def attach_index(self, field_name: str, loaded: LoadedIndex) -> None:
