@@ -8,14 +8,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from elanus.errors import InternalError, Unavailable
+from elanus.errors import InternalError, ParameterTooLarge, Unavailable
 from elanus.runtime.world import World
 from elanus.storage.meta.base import (
+    MAX_OPERATIONS,
+    MAX_VALUE_BYTES,
     Compare,
     Delete,
     MetaStore,
     Put,
     RevisionCompacted,
+    Snapshot,
     WatchEvent,
 )
 from elanus.storage.meta.memory import MemoryMetaStore
@@ -80,6 +83,47 @@ async def test_a_range_is_in_key_order_within_its_prefix(store: MetaStore) -> No
     assert len(await store.range("")) == len(keys)
     assert await store.range("nothing") == []
     assert [pair.key for pair in await store.range("\U0010ffff")] == ["\U0010ffffx"]
+
+
+async def test_a_snapshot_is_of_one_instant_and_says_which(store: MetaStore) -> None:
+    keys = [f"s/{number:05}" for number in range(2_500)]
+    for start in range(0, len(keys), MAX_OPERATIONS):
+        await store.transact([Put(key, b"0") for key in keys[start : start + MAX_OPERATIONS]])
+    stop = asyncio.Event()
+
+    async def move_on() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            value = b"%d" % number
+            await store.transact([Put(keys[0], value), Put(keys[-1], value)])
+
+    mover = asyncio.create_task(move_on())
+    for _ in range(10):
+        snapshot = await store.snapshot("s/")
+        assert [pair.key for pair in snapshot.pairs] == keys
+        assert snapshot.pairs[0].value == snapshot.pairs[-1].value
+        newest = max(pair.modified_revision for pair in snapshot.pairs)
+        assert newest <= snapshot.revision
+    stop.set()
+    await mover
+    final = await store.snapshot("s/")
+    assert final.revision == await store.revision()
+    assert await store.snapshot("t/") == Snapshot([], final.revision)
+
+
+async def test_what_is_too_large_for_one_transaction_is_refused_whole(store: MetaStore) -> None:
+    too_many = [Put(f"k/{number:04}", b"") for number in range(MAX_OPERATIONS + 1)]
+    with pytest.raises(ParameterTooLarge, match="129 operations"):
+        await store.transact(too_many)
+    with pytest.raises(ParameterTooLarge, match="129 comparisons"):
+        await store.transact([], [Compare(put.key, 0) for put in too_many])
+    with pytest.raises(ParameterTooLarge, match=r"1048576 bytes.* k/large"):
+        await store.transact([Put("a", b""), Put("k/large", bytes(MAX_VALUE_BYTES + 1))])
+    assert await store.range("") == []
+    await store.transact([Put("k/large", bytes(MAX_VALUE_BYTES))], [Compare("k/large", 0)])
+    await store.transact(too_many[:-1], [Compare(put.key, 0) for put in too_many[:-1]])
+    assert len(await store.range("")) == MAX_OPERATIONS + 1
 
 
 async def test_a_transaction_does_all_or_nothing(store: MetaStore) -> None:

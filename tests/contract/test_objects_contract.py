@@ -28,6 +28,37 @@ async def test_an_object_is_the_concatenation_of_its_parts(store: ObjectStore) -
     assert await store.get_range("a/b/c.bin", 4, 0) == b""
 
 
+async def test_ranges_come_in_the_order_asked_for(store: ObjectStore) -> None:
+    data = bytes(number % 251 for number in range(300_000))
+    await store.put("ranges", [data])
+    ranges = [(200_000, 10), (0, 1), (5, 0), (10, 20), (199_995, 10), (299_999, 50)]
+    expected = [data[start : start + length] for start, length in ranges]
+    assert await store.get_ranges("ranges", ranges) == expected
+    assert await store.get_ranges("ranges", []) == []
+    with pytest.raises(ObjectNotFound):
+        await store.get_ranges("nothing", ranges)
+
+
+async def test_a_create_only_put_that_is_repeated_after_a_lost_answer_is_success(
+    store: ObjectStore,
+) -> None:
+    await store.put("once", [b"same"], create_only=True)
+    await store.put("once", [b"sa", b"me"], create_only=True)
+    with pytest.raises(ObjectExists):
+        await store.put("once", [b"other"], create_only=True)
+    assert await store.get("once") == b"same"
+
+
+async def test_files_that_can_be_mapped_hold_the_object(store: ObjectStore) -> None:
+    await store.put("mapped", [b"content"])
+    path = await store.fetch("mapped")
+    assert (path is not None) == store.maps_files
+    if path is not None:
+        assert path.read_bytes() == b"content"
+        with pytest.raises(ObjectNotFound):
+            await store.fetch("nothing/here")
+
+
 async def test_an_empty_object_is_an_object(store: ObjectStore) -> None:
     await store.put("empty", [])
     assert await store.get("empty") == b""
@@ -120,7 +151,7 @@ async def test_local_objects_are_files_and_debris_goes(world: World, tmp_path: P
     root = tmp_path / "objects"
     store = await LocalObjectStore.open(world, LocalDisk(), root)
     await store.put("a/b", [b"1"])
-    path = store.local_path("a/b")
+    path = store.path_of("a/b")
     assert path.read_bytes() == b"1"
     debris = root / ".tmp" / "7#1"
     debris.write_bytes(b"half")

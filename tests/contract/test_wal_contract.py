@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,7 @@ from elanus.config.settings import WalSettings
 from elanus.errors import FencedWriter
 from elanus.runtime.world import World
 from elanus.storage.disk import LocalDisk
-from elanus.storage.wal.base import Wal
+from elanus.storage.wal.base import Wal, WalRecord
 from elanus.storage.wal.local import LocalWal
 from elanus.storage.wal.memory import MemoryWal
 
@@ -106,6 +106,29 @@ async def test_channels_are_apart(reopen: Reopen) -> None:
     assert [payload for _, payload in await contents(wal, "p_2")] == [b"2"]
     assert await wal.list_channels() == ["p_1", "p_2"]
     await wal.close()
+
+
+async def take(records: AsyncIterator[WalRecord], count: int) -> list[bytes]:
+    async with asyncio.timeout(20):
+        return [bytes((await anext(records)).payload) for _ in range(count)]
+
+
+async def test_a_tail_follows_the_log_from_before_its_first_record(reopen: Reopen) -> None:
+    wal = reopen()
+    tail = wal.tail("p")
+    waiting = asyncio.create_task(take(tail, 3))
+    writer = await wal.open_writer("p", 1)
+    first = await writer.append([[b"1"], [b"2"]])
+    await writer.append([[b"3"]])
+    assert await waiting == [b"1", b"2", b"3"]
+    later = wal.tail("p", first[0])
+    assert await take(later, 2) == [b"2", b"3"]
+    writer = await wal.open_writer("p", 2)
+    await writer.append([[b"4"]])
+    assert await take(tail, 1) == await take(later, 1) == [b"4"]
+    await wal.close()
+    with pytest.raises(StopAsyncIteration):
+        await anext(tail)
 
 
 async def test_a_newer_term_fences_the_older_writer(reopen: Reopen) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from elanus.errors import Unavailable
-from elanus.storage.meta.base import Compare, Delete, MetaStore, Put, TransactionResult
+from elanus.storage.meta.base import Compare, Delete, MetaStore, Put, Snapshot, TransactionResult
 from elanus.storage.objects.base import Buffer, ObjectInfo, ObjectStore
 from tests.simulation.faults import Faults, Sleep
 
@@ -27,6 +27,11 @@ class FaultyMeta(MetaStore):
         await self._faults.delay(self._sleep)
         self._faults.glitch("read metadata range")
         return await self._inner.range(prefix, after=after, limit=limit)
+
+    async def snapshot(self, prefix: str) -> Snapshot:
+        await self._faults.delay(self._sleep)
+        self._faults.glitch("read metadata snapshot")
+        return await self._inner.snapshot(prefix)
 
     async def transact(
         self, operations: Sequence[Put | Delete], compares: Sequence[Compare] = ()
@@ -82,7 +87,7 @@ class FaultyObjects(ObjectStore):
 
     async def put_file(self, key: str, path: Path) -> None:
         data = path.read_bytes()  # noqa: ASYNC240 - small, and nothing else runs
-        local = self.local_path(key)
+        local = await self.fetch(key)
         if local is not None:
             local.write_bytes(data)
         await self.put(key, [data])
@@ -105,11 +110,11 @@ class FaultyObjects(ObjectStore):
         for key in keys:
             self._faults.step("object delete")
             await self._inner.delete([key])
-            local = self.local_path(key)
+            local = await self.fetch(key)
             if local is not None:
                 local.unlink(missing_ok=True)
 
-    def local_path(self, key: str) -> Path | None:
+    async def fetch(self, key: str) -> Path | None:
         if not key.startswith("index_files/"):
             return None
         return self._directory / key.replace("/", "_")

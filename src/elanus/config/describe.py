@@ -8,10 +8,18 @@ import yaml
 from elanus.config.loading import key_types, variable_of
 from elanus.config.settings import Settings
 
+HIDDEN = "********"
+
 
 def descriptions() -> dict[str, str]:
     """Key → what it means."""
     return {key: _description(annotated) for key, annotated in key_types()}
+
+
+def is_secret(key: str) -> bool:
+    """Whether the value of ``key`` must not be shown."""
+    extras = [part.extra for part in _metas(dict(key_types())[key])]
+    return any(extra is not None and extra.get("secret") for extra in extras)
 
 
 def value_of(settings: Settings, key: str) -> Any:
@@ -33,7 +41,10 @@ def as_yaml(settings: Settings) -> str:
         lines += [f"{'  ' * depth}{sections[depth]}:" for depth in range(shared, len(sections))]
         open_sections = sections
         indent = "  " * len(sections)
-        value = yaml.safe_dump(value_of(settings, key)).removesuffix("...\n").strip()
+        shown = value_of(settings, key)
+        if is_secret(key) and shown != value_of(Settings(), key):
+            shown = HIDDEN
+        value = yaml.safe_dump(shown).removesuffix("...\n").strip()
         lines += [f"{indent}# {description}", f"{indent}{leaf}: {value}"]
     return "\n".join(lines) + "\n"
 
@@ -59,7 +70,11 @@ def as_markdown() -> str:
 
 
 def _description(annotated: Any) -> str:
-    for part in get_args(annotated)[1:]:
-        if isinstance(part, msgspec.Meta) and part.description:
+    for part in _metas(annotated):
+        if part.description:
             return part.description
     raise TypeError(f"{annotated} has no description")
+
+
+def _metas(annotated: Any) -> list[msgspec.Meta]:
+    return [part for part in get_args(annotated)[1:] if isinstance(part, msgspec.Meta)]

@@ -10,19 +10,21 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from elanus.config.section import Fraction, Port, Positive, Section
+from elanus.config.storage import (
+    EtcdSettings,
+    KafkaSettings,
+    LocalCacheSettings,
+    MetastoreSettings,
+    MinioSettings,
+    MqSettings,
+    MsgChannelSettings,
+    PulsarSettings,
+    WoodpeckerSettings,
+)
 
-class _Section(
-    msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True
-):
-    pass
 
-
-Positive = Annotated[int, Meta(gt=0)]
-Port = Annotated[int, Meta(ge=0, le=65535)]
-Fraction = Annotated[float, Meta(ge=0, le=1)]
-
-
-class HttpSettings(_Section, frozen=True, kw_only=True):
+class HttpSettings(Section, frozen=True, kw_only=True):
     enabled: Annotated[bool, Meta(description="Serve the RESTful API on the public port.")] = True
     accept_type_allow_int64: Annotated[
         bool, Meta(description="Int64 values in JSON answers are numbers (else strings).")
@@ -32,7 +34,7 @@ class HttpSettings(_Section, frozen=True, kw_only=True):
     ] = 30_000
 
 
-class GrpcSettings(_Section, frozen=True, kw_only=True):
+class GrpcSettings(Section, frozen=True, kw_only=True):
     server_max_recv_size: Annotated[
         Positive, Meta(description="Largest request that is accepted, bytes.")
     ] = 67_108_864
@@ -41,7 +43,7 @@ class GrpcSettings(_Section, frozen=True, kw_only=True):
     ] = 268_435_456
 
 
-class ProxySettings(_Section, frozen=True, kw_only=True):
+class ProxySettings(Section, frozen=True, kw_only=True):
     host: Annotated[str, Meta(description="Address that the public port listens on.")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="Public port: gRPC and REST.")] = 19530
     transport: Annotated[
@@ -73,7 +75,15 @@ class ProxySettings(_Section, frozen=True, kw_only=True):
     grpc: GrpcSettings = GrpcSettings()
 
 
-class CommonSettings(_Section, frozen=True, kw_only=True):
+class CommonSettings(Section, frozen=True, kw_only=True):
+    storage_type: Annotated[
+        str,
+        Meta(
+            pattern="^(local|remote)$",
+            description="Where objects are kept: local (the data directory) or remote (section "
+            "minio).",
+        ),
+    ] = "local"
     graceful_time: Annotated[
         int, Meta(ge=0, description="Staleness that the level Bounded allows, ms.")
     ] = 5_000
@@ -82,7 +92,7 @@ class CommonSettings(_Section, frozen=True, kw_only=True):
     ] = msgspec.field(default=65_536, name="JSONMaxLength")
 
 
-class LimitsSettings(_Section, frozen=True, kw_only=True):
+class LimitsSettings(Section, frozen=True, kw_only=True):
     top_k: Annotated[Positive, Meta(description="Most hits of a query vector.")] = 16_384
     nq: Annotated[Positive, Meta(description="Most query vectors of a search.")] = 16_384
     max_query_result_window: Annotated[Positive, Meta(description="Largest offset + limit.")] = (
@@ -97,11 +107,11 @@ class LimitsSettings(_Section, frozen=True, kw_only=True):
     max_collection_num: Annotated[Positive, Meta(description="Most collections.")] = 65_536
 
 
-class QuotaAndLimitsSettings(_Section, frozen=True, kw_only=True):
+class QuotaAndLimitsSettings(Section, frozen=True, kw_only=True):
     limits: LimitsSettings = LimitsSettings()
 
 
-class RootCoordSettings(_Section, frozen=True, kw_only=True):
+class RootCoordSettings(Section, frozen=True, kw_only=True):
     dml_channel_num: Annotated[
         Positive, Meta(description="Number of pchannels (logs of the WAL).")
     ] = 16
@@ -109,7 +119,7 @@ class RootCoordSettings(_Section, frozen=True, kw_only=True):
     max_database_num: Annotated[Positive, Meta(description="Most databases.")] = 64
 
 
-class SegmentSettings(_Section, frozen=True, kw_only=True):
+class SegmentSettings(Section, frozen=True, kw_only=True):
     max_size: Annotated[Positive, Meta(description="Size that compaction aims at, MB.")] = 1_024
     seal_proportion: Annotated[
         Fraction,
@@ -126,7 +136,7 @@ class SegmentSettings(_Section, frozen=True, kw_only=True):
     ] = 16
 
 
-class CompactionSettings(_Section, frozen=True, kw_only=True):
+class CompactionSettings(Section, frozen=True, kw_only=True):
     enable_auto_compaction: Annotated[bool, Meta(description="Compact in the background.")] = True
     small_proportion: Annotated[
         Fraction, Meta(description="Segments below this part of maxSize are merged.")
@@ -142,7 +152,7 @@ class CompactionSettings(_Section, frozen=True, kw_only=True):
     ] = 10
 
 
-class GcSettings(_Section, frozen=True, kw_only=True):
+class GcSettings(Section, frozen=True, kw_only=True):
     interval: Annotated[Positive, Meta(description="Time between collections, s.")] = 3_600
     drop_tolerance: Annotated[
         int, Meta(ge=0, description="Age at which a dropped segment's files go, s.")
@@ -152,7 +162,7 @@ class GcSettings(_Section, frozen=True, kw_only=True):
     ] = 86_400
 
 
-class DataCoordSettings(_Section, frozen=True, kw_only=True):
+class DataCoordSettings(Section, frozen=True, kw_only=True):
     segment: SegmentSettings = SegmentSettings()
     compaction: CompactionSettings = CompactionSettings()
     gc: GcSettings = GcSettings()
@@ -161,13 +171,13 @@ class DataCoordSettings(_Section, frozen=True, kw_only=True):
     ] = 1_024
 
 
-class DataNodeSettings(_Section, frozen=True, kw_only=True):
+class DataNodeSettings(Section, frozen=True, kw_only=True):
     index_build_threads: Annotated[
         int, Meta(ge=0, description="Threads of an index build; 0 = one per core.")
     ] = 0
 
 
-class QueryNodeSettings(_Section, frozen=True, kw_only=True):
+class QueryNodeSettings(Section, frozen=True, kw_only=True):
     max_queue_length: Annotated[
         Positive, Meta(description="Most searches that wait; more are refused.")
     ] = 10_240
@@ -179,7 +189,7 @@ class QueryNodeSettings(_Section, frozen=True, kw_only=True):
     ] = 86_400
 
 
-class StreamingSettings(_Section, frozen=True, kw_only=True):
+class StreamingSettings(Section, frozen=True, kw_only=True):
     max_pending_bytes: Annotated[
         Positive, Meta(description="Writes that may wait for the log, bytes; more are refused.")
     ] = 268_435_456
@@ -188,7 +198,7 @@ class StreamingSettings(_Section, frozen=True, kw_only=True):
     ] = 0.2
 
 
-class WalSettings(_Section, frozen=True, kw_only=True):
+class WalSettings(Section, frozen=True, kw_only=True):
     sync: Annotated[
         bool, Meta(description="fsync before a write is acknowledged. Off: a crash can lose data.")
     ] = True
@@ -197,11 +207,12 @@ class WalSettings(_Section, frozen=True, kw_only=True):
     ] = 67_108_864
 
 
-class LocalStorageSettings(_Section, frozen=True, kw_only=True):
+class LocalStorageSettings(Section, frozen=True, kw_only=True):
     path: Annotated[str, Meta(description="Data directory.")] = "./elanus-data"
+    cache: LocalCacheSettings = LocalCacheSettings()
 
 
-class LogSettings(_Section, frozen=True, kw_only=True):
+class LogSettings(Section, frozen=True, kw_only=True):
     level: Annotated[
         str, Meta(pattern="^(debug|info|warning|error)$", description="Least level logged.")
     ] = "info"
@@ -210,19 +221,19 @@ class LogSettings(_Section, frozen=True, kw_only=True):
     ] = "text"
 
 
-class MetricsSettings(_Section, frozen=True, kw_only=True):
+class MetricsSettings(Section, frozen=True, kw_only=True):
     host: Annotated[str, Meta(description="Address of /metrics and /healthz.")] = "127.0.0.1"
     port: Annotated[Port, Meta(description="Port of /metrics and /healthz.")] = 9_091
     enabled: Annotated[bool, Meta(description="Serve /metrics and /healthz.")] = True
 
 
-class MemorySettings(_Section, frozen=True, kw_only=True):
+class MemorySettings(Section, frozen=True, kw_only=True):
     limit_bytes: Annotated[
         int, Meta(ge=0, description="Memory that may be used, bytes; 0 = 80 % of the machine's.")
     ] = 0
 
 
-class Settings(_Section, frozen=True, kw_only=True):
+class Settings(Section, frozen=True, kw_only=True):
     """All of it. ``elanus.yaml`` has these sections."""
 
     proxy: ProxySettings = ProxySettings()
@@ -233,7 +244,15 @@ class Settings(_Section, frozen=True, kw_only=True):
     data_node: DataNodeSettings = DataNodeSettings()
     query_node: QueryNodeSettings = QueryNodeSettings()
     streaming: StreamingSettings = StreamingSettings()
+    metastore: MetastoreSettings = MetastoreSettings()
+    etcd: EtcdSettings = EtcdSettings()
+    minio: MinioSettings = MinioSettings()
+    mq: MqSettings = MqSettings()
+    msg_channel: MsgChannelSettings = MsgChannelSettings()
     wal: WalSettings = WalSettings()
+    woodpecker: WoodpeckerSettings = WoodpeckerSettings()
+    kafka: KafkaSettings = KafkaSettings()
+    pulsar: PulsarSettings = PulsarSettings()
     local_storage: LocalStorageSettings = LocalStorageSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()

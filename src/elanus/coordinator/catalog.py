@@ -35,12 +35,11 @@ from elanus.model.catalog import (
     SegmentInfo,
 )
 from elanus.model.types import SegmentLevel, SegmentState
-from elanus.storage.meta.base import Compare, Delete, MetaStore, Put
+from elanus.storage.meta.base import MAX_OPERATIONS, Compare, Delete, MetaStore, Put
 from elanus.storage.uncancelled import run_to_end
 
 T = TypeVar("T")
 
-MAX_TRANSACTION_OPERATIONS = 128
 _COMMIT_ATTEMPTS = 5
 
 
@@ -134,7 +133,7 @@ class Catalog:
 
     async def load(self) -> None:
         """Read everything. Raises Unavailable or CorruptData."""
-        for pair in await self._store.range(PREFIX):
+        for pair in (await self._store.snapshot(PREFIX)).pairs:
             self._set(pair.key, pair.value, pair.modified_revision)
 
     async def commit(self, decide: Callable[[], Change | None]) -> None:
@@ -160,8 +159,6 @@ class Catalog:
         keys = [*puts, *deletes]
         if not keys:
             return True
-        if len(keys) > MAX_TRANSACTION_OPERATIONS:
-            raise ValueError(f"a transaction over {len(keys)} keys is too large")
         values = {key: encode(record) for key, record in puts.items()}
         operations: list[Put | Delete] = [Put(key, value) for key, value in values.items()]
         operations += [Delete(key) for key in deletes]
@@ -270,7 +267,7 @@ class Catalog:
         )
 
 
-def in_batches(items: Iterable[T], size: int = MAX_TRANSACTION_OPERATIONS // 2) -> list[list[T]]:
+def in_batches(items: Iterable[T], size: int = MAX_OPERATIONS // 2) -> list[list[T]]:
     """``items`` in lists that fit into one transaction."""
     everything = list(items)
     return [everything[start : start + size] for start in range(0, len(everything), size)]

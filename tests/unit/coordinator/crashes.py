@@ -9,6 +9,7 @@ from elanus.storage.meta.base import (
     KeyValue,
     MetaStore,
     Put,
+    Snapshot,
     TransactionResult,
     WatchEvent,
 )
@@ -56,6 +57,10 @@ class DyingStore(MetaStore):
     async def get(self, key: str) -> KeyValue | None:
         self._check()
         return await self.inner.get(key)
+
+    async def snapshot(self, prefix: str) -> Snapshot:
+        self._check()
+        return await self.inner.snapshot(prefix)
 
     async def range(
         self, prefix: str, *, after: str | None = None, limit: int = 0

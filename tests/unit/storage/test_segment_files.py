@@ -110,7 +110,7 @@ async def test_damage_to_any_file_is_reported_by_name(world: World, tmp_path: Pa
     objects = await LocalObjectStore.open(world, LocalDisk(), tmp_path)
     key, manifest = await write(world, objects)
     for damaged in [key, *(file.key for file in manifest.files)]:
-        path = objects.local_path(damaged)
+        path = objects.path_of(damaged)
         good = path.read_bytes()
         middle = len(good) // 2
         flipped = good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]

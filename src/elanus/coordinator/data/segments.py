@@ -7,7 +7,7 @@ its segments since; a dropped collection or partition gets nothing back.
 
 import msgspec
 
-from elanus.coordinator.catalog import MAX_TRANSACTION_OPERATIONS, Catalog, Change
+from elanus.coordinator.catalog import Catalog, Change
 from elanus.coordinator.context import Context
 from elanus.coordinator.records import CollectionState
 from elanus.coordinator.root.names import require_known, resolve_id
@@ -22,6 +22,7 @@ from elanus.model.catalog import (
 )
 from elanus.model.types import SegmentState
 from elanus.services.messages import FlushCommit, FlushTicket, VchannelRecovery
+from elanus.storage.meta.base import MAX_OPERATIONS
 
 
 def owner_of(catalog: Catalog, vchannel: str) -> CollectionInfo | None:
@@ -75,7 +76,7 @@ class Segments:
     async def commit_flush(self, commit: FlushCommit) -> None:
         """Raises CollectionNotFound if the collection was dropped."""
         vchannel = commit.checkpoint.vchannel
-        if len(commit.segments) + len(commit.deltas) >= MAX_TRANSACTION_OPERATIONS:
+        if len(commit.segments) + len(commit.deltas) >= MAX_OPERATIONS:
             raise InternalError(f"a flush of {vchannel} has too many segments for a transaction")
         failpoints = self._context.world.failpoints
         collection_id = 0

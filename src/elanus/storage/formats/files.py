@@ -52,13 +52,26 @@ async def checked_buffer(world: World, objects: ObjectStore, entry: FileEntry) -
 
 
 async def checked_path(world: World, objects: ObjectStore, entry: FileEntry) -> Path | None:
-    """The verified local file of an object; None if the store is not local."""
-    path = objects.local_path(entry.key)
+    """The verified local file of an object; None if the store has no local files."""
+    try:
+        path = await objects.fetch(entry.key)
+    except ObjectNotFound as error:
+        raise CorruptData(f"object {entry.key} is missing") from error
     if path is None:
         return None
-    size_bytes, checksum = await world.executor.run("io", checksum_of_file, path)
-    _compare(entry, size_bytes, checksum, str(path))
+    try:
+        await world.executor.run("io", _verify, entry, path)
+    except CorruptData:
+        path = await objects.refetch(entry.key)
+        if path is None:
+            raise
+        await world.executor.run("io", _verify, entry, path)
     return path
+
+
+def _verify(entry: FileEntry, path: Path) -> None:
+    size_bytes, checksum = checksum_of_file(path)
+    _compare(entry, size_bytes, checksum, str(path))
 
 
 def checksum_of_file(path: Path) -> tuple[int, int]:

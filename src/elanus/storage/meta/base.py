@@ -10,7 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
-from elanus.errors import InternalError, Unavailable
+from elanus.errors import InternalError, ParameterTooLarge, Unavailable
+
+MAX_OPERATIONS = 128
+MAX_VALUE_BYTES = 1 << 20
+"""Limits of every backend, so that metadata can be moved: etcd refuses transactions over 128
+operations and requests over 1.5 MB."""
 
 
 class RevisionCompacted(Unavailable):
@@ -68,8 +73,20 @@ class WatchEvent:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Pairs in key order as they all were at ``revision``: a watch from ``revision + 1`` on tells
+    what came after."""
+
+    pairs: list[KeyValue]
+    revision: int
+
+
 class MetaStore(ABC):
-    """Durable on return. Raises Unavailable, DiskFull or CorruptData."""
+    """Durable on return. Raises Unavailable, DiskFull or CorruptData.
+
+    After Unavailable from a change it is not known whether the change took effect.
+    """
 
     @abstractmethod
     async def get(self, key: str) -> KeyValue | None: ...
@@ -82,13 +99,19 @@ class MetaStore(ABC):
         at most ``limit`` unless 0."""
 
     @abstractmethod
+    async def snapshot(self, prefix: str) -> Snapshot:
+        """Every pair whose key starts with ``prefix``, all at one instant, however many."""
+
+    @abstractmethod
     async def transact(
         self, operations: Sequence[Put | Delete], compares: Sequence[Compare] = ()
     ) -> TransactionResult:
         """Do all operations if every comparison holds, else none. Atomic and durable.
 
         A key may occur in one operation only. The revision returned is that of the transaction,
-        or the newest one if it failed or had no operations.
+        or the newest one if it failed or had no operations. Raises ParameterTooLarge, before
+        anything is done, for more than MAX_OPERATIONS operations or comparisons and for more
+        than MAX_VALUE_BYTES of values.
         """
 
     @abstractmethod
@@ -121,9 +144,23 @@ class MetaStore(ABC):
         return (await self.transact([Delete(key)])).revision
 
 
-def check_operations(operations: Sequence[Put | Delete]) -> None:
+def check_transaction(operations: Sequence[Put | Delete], compares: Sequence[Compare]) -> None:
     """Raises InternalError if a key occurs twice: the order would then have a meaning that not
-    every backend gives it."""
+    every backend gives it. Raises ParameterTooLarge beyond the limits of all backends."""
     keys = [operation.key for operation in operations]
     if len(set(keys)) != len(keys):
         raise InternalError(f"a metadata transaction names a key twice: {sorted(keys)}")
+    if max(len(operations), len(compares)) > MAX_OPERATIONS:
+        raise ParameterTooLarge(
+            f"a metadata transaction has {len(operations)} operations and {len(compares)} "
+            f"comparisons, at most {MAX_OPERATIONS} of each are possible"
+        )
+    size_bytes = 0
+    for operation in operations:
+        if isinstance(operation, Put):
+            size_bytes += len(operation.value)
+            if size_bytes > MAX_VALUE_BYTES:
+                raise ParameterTooLarge(
+                    f"a metadata transaction has more than {MAX_VALUE_BYTES} bytes of values "
+                    f"(so many up to {operation.key}): that is the most that fits"
+                )

@@ -12,9 +12,10 @@ from elanus.storage.meta.base import (
     KeyValue,
     MetaStore,
     Put,
+    Snapshot,
     TransactionResult,
     WatchEvent,
-    check_operations,
+    check_transaction,
 )
 
 
@@ -44,10 +45,13 @@ class MemoryMetaStore(MetaStore):
             found.append(self._pairs[key])
         return found
 
+    async def snapshot(self, prefix: str) -> Snapshot:
+        return Snapshot(await self.range(prefix), self._revision)
+
     async def transact(
         self, operations: Sequence[Put | Delete], compares: Sequence[Compare] = ()
     ) -> TransactionResult:
-        check_operations(operations)
+        check_transaction(operations, compares)
         for compare in compares:
             pair = self._pairs.get(compare.key)
             if (pair.modified_revision if pair else 0) != compare.modified_revision:

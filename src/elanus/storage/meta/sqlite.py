@@ -26,9 +26,10 @@ from elanus.storage.meta.base import (
     KeyValue,
     MetaStore,
     Put,
+    Snapshot,
     TransactionResult,
     WatchEvent,
-    check_operations,
+    check_transaction,
 )
 from elanus.storage.uncancelled import run_to_end
 
@@ -80,10 +81,13 @@ class SqliteMetaStore(MetaStore):
 
     def _read_state(self) -> tuple[int, dict[int, float]]:
         with _translate_errors(self._path):
-            (revision,) = self._connection.execute(
-                "SELECT value FROM state WHERE name = 'revision'"
-            ).fetchone()
+            revision = self._read_revision()
             return revision, dict(self._connection.execute("SELECT id, ttl_s FROM lease"))
+
+    def _read_revision(self) -> int:
+        query = "SELECT value FROM state WHERE name = 'revision'"
+        (revision,) = self._connection.execute(query).fetchone()
+        return int(revision)
 
     async def get(self, key: str) -> KeyValue | None:
         def read() -> KeyValue | None:
@@ -95,6 +99,9 @@ class SqliteMetaStore(MetaStore):
     async def range(
         self, prefix: str, *, after: str | None = None, limit: int = 0
     ) -> list[KeyValue]:
+        return await self._call(lambda: self._range(prefix, after, limit))
+
+    def _range(self, prefix: str, after: str | None, limit: int) -> list[KeyValue]:
         conditions, values = ["key >= ?"], [prefix]
         if (end := _end_of_prefix(prefix)) is not None:
             conditions.append("key < ?")
@@ -103,16 +110,18 @@ class SqliteMetaStore(MetaStore):
             conditions.append("key > ?")
             values.append(after)
         query = f"{_COLUMNS} WHERE {' AND '.join(conditions)} ORDER BY key LIMIT {limit or -1}"
+        return [KeyValue(*row) for row in self._connection.execute(query, values)]
 
-        def read() -> list[KeyValue]:
-            return [KeyValue(*row) for row in self._connection.execute(query, values)]
-
-        return await self._call(read)
+    async def snapshot(self, prefix: str) -> Snapshot:
+        # Calls run one at a time, and the revision changes within the call that changes pairs.
+        return await self._call(
+            lambda: Snapshot(self._range(prefix, None, 0), self._read_revision())
+        )
 
     async def transact(
         self, operations: Sequence[Put | Delete], compares: Sequence[Compare] = ()
     ) -> TransactionResult:
-        check_operations(operations)
+        check_transaction(operations, compares)
         for operation in operations:
             if isinstance(operation, Put) and operation.lease:
                 self._leases.require(operation.lease)

@@ -25,12 +25,18 @@ class ObjectNotFound(Exception):
 
 
 class ObjectStore(ABC):
-    """Keys are slash-separated relative paths. Raises Unavailable, DiskFull, ObjectNotFound."""
+    """Keys are slash-separated relative paths. Raises Unavailable, DiskFull, ObjectNotFound.
+
+    ``maps_files``: objects can be had as local files (``fetch``), which cost no memory of ours.
+    """
+
+    maps_files = False
 
     @abstractmethod
     async def put(self, key: str, parts: Sequence[Buffer], *, create_only: bool = False) -> None:
         """Store the concatenation of ``parts``. Raises ObjectExists if ``create_only`` and the
-        key is taken."""
+        key is taken by another object; that it is taken by this very content, as after a lost
+        answer, is success. After Unavailable the object may be there or not, or appear later."""
 
     @abstractmethod
     async def put_file(self, key: str, path: Path) -> None:
@@ -42,6 +48,11 @@ class ObjectStore(ABC):
     @abstractmethod
     async def get_range(self, key: str, start: int, length: int) -> bytes: ...
 
+    async def get_ranges(self, key: str, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Several ``(start, length)`` of one object, in the order given; near ones are read
+        together where a request costs more than the bytes in between."""
+        return [await self.get_range(key, start, length) for start, length in ranges]
+
     @abstractmethod
     async def list(self, prefix: str) -> list[ObjectInfo]:
         """Objects whose key starts with ``prefix``, sorted by key."""
@@ -50,9 +61,22 @@ class ObjectStore(ABC):
     async def delete(self, keys: Sequence[str]) -> None:
         """Absent keys are fine."""
 
-    def local_path(self, key: str) -> Path | None:
-        """Where the object lies as a file that may be mapped; None if it is not local."""
+    async def fetch(self, key: str) -> Path | None:
+        """The object as a local file that may be mapped, and stays readable through a mapping
+        or an open descriptor whatever happens to its name; None unless ``maps_files``."""
+        return None
+
+    async def refetch(self, key: str) -> Path | None:
+        """As ``fetch``, from where the object is kept and not from a cache, whose copy may be
+        damaged; None if there is no cache in between."""
         return None
 
     @abstractmethod
     async def close(self) -> None: ...
+
+    async def holds(self, key: str, parts: Sequence[Buffer]) -> bool:
+        """Whether the object exists with just this content."""
+        try:
+            return await self.get(key) == b"".join(parts)
+        except ObjectNotFound:
+            return False

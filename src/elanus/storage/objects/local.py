@@ -13,7 +13,7 @@ from obstore.store import LocalStore
 
 from elanus.runtime.world import World
 from elanus.storage.disk import Disk, FileMissing, FileTaken
-from elanus.storage.objects.base import Buffer, ObjectExists
+from elanus.storage.objects.base import Buffer, ObjectExists, ObjectNotFound
 from elanus.storage.objects.keys import check_key
 from elanus.storage.objects.obstore import ObstoreObjectStore
 from elanus.storage.uncancelled import run_to_end
@@ -24,6 +24,8 @@ _MAX_ATTEMPTS = 20
 
 class LocalObjectStore(ObstoreObjectStore):
     """Open with :meth:`open`."""
+
+    maps_files = True
 
     def __init__(self, world: World, disk: Disk, root: Path) -> None:
         super().__init__(LocalStore(root, automatic_cleanup=True), str(root))
@@ -47,7 +49,7 @@ class LocalObjectStore(ObstoreObjectStore):
         return cls(world, disk, await world.executor.run("io", prepare))
 
     async def put(self, key: str, parts: Sequence[Buffer], *, create_only: bool = False) -> None:
-        path = self.local_path(key)
+        path = self.path_of(key)
         self._puts += 1
         # "#1" makes a name that listings of the backend leave out.
         temporary = self._root / _TEMPORARY / f"{self._puts}#1"
@@ -55,10 +57,14 @@ class LocalObjectStore(ObstoreObjectStore):
         def write() -> None:
             self._disk.write_file_durably(path, parts, temporary=temporary, create_only=create_only)
 
-        await self._in_place(path, write)
+        try:
+            await self._in_place(path, write)
+        except FileTaken as error:
+            if not await self.holds(key, parts):
+                raise ObjectExists(key) from error
 
     async def put_file(self, key: str, path: Path) -> None:
-        target = self.local_path(key)
+        target = self.path_of(key)
         await self._in_place(target, lambda: self._disk.adopt_file(path, target))
 
     async def _in_place(self, path: Path, write: Callable[[], None]) -> None:
@@ -77,10 +83,13 @@ class LocalObjectStore(ObstoreObjectStore):
                     break
             hit("objects.put.after_write")
 
-        try:
-            await run_to_end(self._world.executor.run("io", make_and_write))
-        except FileTaken as error:
-            raise ObjectExists(str(path.relative_to(self._root))) from error
+        await run_to_end(self._world.executor.run("io", make_and_write))
 
-    def local_path(self, key: str) -> Path:
+    async def fetch(self, key: str) -> Path:
+        path = self.path_of(key)
+        if await self._world.executor.run("io", self._disk.file_info, path) is None:
+            raise ObjectNotFound(f"{key} in {self._where}")
+        return path
+
+    def path_of(self, key: str) -> Path:
         return self._root / check_key(key)

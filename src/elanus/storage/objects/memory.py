@@ -23,6 +23,8 @@ class MemoryObjectStore(ObjectStore):
         check_key(key)
         self._world.failpoints.hit("objects.put.before_write")
         if create_only and key in self._objects:
+            if await self.holds(key, parts):
+                return
             raise ObjectExists(key)
         self._objects[key] = (b"".join(parts), self._world.clock.now_ms())
         self._world.failpoints.hit("objects.put.after_write")

@@ -9,6 +9,10 @@ What a WAL promises:
 3. Opening a writer with a term fences every writer of a smaller term: its appends fail with
    FencedWriter from then on.
 4. ``truncate`` may only remove records at or before the position given.
+5. A retried append, whatever was lost on the way, leaves exactly one record.
+
+A position is an integer ≥ 0 of at most 63 bits that only its backend understands; it grows from
+record to record, by any step.
 """
 
 from abc import ABC, abstractmethod
@@ -31,6 +35,8 @@ class WalWriter(ABC):
     async def append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
         """Append records, each given as parts to be concatenated, with one flush for all of them.
 
+        Calls may overlap; their records are in the order of the calls.
+
         Returns their positions. Each record is atomic; the group is not.
         Raises FencedWriter, DiskFull or Unavailable; after an error none of the records will ever
         be seen, or the writer refuses all further appends until it is opened again.
@@ -49,6 +55,12 @@ class Wal(ABC):
     def read(self, pchannel: str, after: int = BEFORE_FIRST) -> AsyncIterator[WalRecord]:
         """Records with a position > ``after`` that are durable now, then ends.
         Raises CorruptData if a record before the tail is damaged."""
+
+    @abstractmethod
+    def tail(self, pchannel: str, after: int = BEFORE_FIRST) -> AsyncIterator[WalRecord]:
+        """As ``read``, then goes on with records as they become durable, whoever appends them;
+        ends when this Wal is closed. May be opened before the first record is there.
+        Raises Unavailable if it can't go on; open it again after the last position seen."""
 
     @abstractmethod
     async def truncate(self, pchannel: str, upto: int) -> None:

@@ -39,6 +39,7 @@ from elanus.storage.objects.base import Buffer
 from elanus.storage.uncancelled import run_to_end
 from elanus.storage.wal._files import FileCursor, WalFile, file_path, list_files
 from elanus.storage.wal._frames import MAX_PAYLOAD_BYTES, FileHeader, encode_frame
+from elanus.storage.wal._growth import Growth
 from elanus.storage.wal.base import BEFORE_FIRST, Wal, WalRecord, WalWriter
 
 _TERM_FILE = "term"
@@ -57,6 +58,7 @@ class LocalWal(Wal):
         self._settings = settings
         self._cluster_id = UUID(cluster_id).bytes
         self._writers: dict[str, LocalWalWriter] = {}
+        self._growth: dict[str, Growth] = {}
 
     async def open_writer(self, pchannel: str, term: int) -> WalWriter:
         directory = self._directory(pchannel)
@@ -67,8 +69,10 @@ class LocalWal(Wal):
             self._writers[pchannel] = previous
         next_position = await self._world.executor.run("io", self._recover, directory, term)
         header = FileHeader(next_position, term, self._cluster_id)
-        writer = LocalWalWriter(self._world, self._disk, directory, self._settings, header)
+        growth = self._growth.setdefault(pchannel, Growth())
+        writer = LocalWalWriter(self._world, self._disk, directory, self._settings, header, growth)
         self._writers[pchannel] = writer
+        growth.notify()
         return writer
 
     def _recover(self, directory: Path, term: int) -> int:
@@ -115,6 +119,11 @@ class LocalWal(Wal):
                     if record.position > after:
                         yield record
 
+    def tail(self, pchannel: str, after: int = BEFORE_FIRST) -> AsyncIterator[WalRecord]:
+        """Sees what this process appends: a local log has no other writers."""
+        growth = self._growth.setdefault(pchannel, Growth())
+        return growth.follow(lambda seen: self.read(pchannel, seen), after)
+
     async def truncate(self, pchannel: str, upto: int) -> None:
         """Removes whole files; the last one stays, since it knows the next position."""
         await self._world.executor.run("io", self._truncate, self._directory(pchannel), upto)
@@ -155,6 +164,9 @@ class LocalWal(Wal):
         for pchannel in sorted(self._writers):
             await self._writers[pchannel].close()
         self._writers.clear()
+        for growth in self._growth.values():
+            growth.end()
+        self._growth.clear()
 
     def _directory(self, pchannel: str) -> Path:
         if not _CHANNEL_NAME.fullmatch(pchannel):
@@ -172,6 +184,7 @@ class LocalWalWriter(WalWriter):
         directory: Path,
         settings: WalSettings,
         header: FileHeader,
+        growth: Growth,
     ) -> None:
         self.term = header.term
         self.next_position = header.start
@@ -180,6 +193,7 @@ class LocalWalWriter(WalWriter):
         self._directory = directory
         self._settings = settings
         self._cluster_id = header.cluster_id
+        self._growth = growth
         self._durable_before = header.start
         self._handle: AppendHandle | None = None
         self._refusal: ElanusError | None = None
@@ -196,6 +210,7 @@ class LocalWalWriter(WalWriter):
                 return []
             first = self.next_position
             await self._world.executor.run("io", self._append_blocking, records)
+            self._growth.notify()
             return list(range(first, self.next_position))
 
     def _append_blocking(self, records: Sequence[Sequence[Buffer]]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from elanus.errors import FencedWriter
 from elanus.storage.objects.base import Buffer
+from elanus.storage.wal._growth import Growth
 from elanus.storage.wal.base import BEFORE_FIRST, Wal, WalRecord, WalWriter
 
 
@@ -16,6 +17,7 @@ class _Log:
     term: int = 0
     first: int = 0
     payloads: list[bytes] = field(default_factory=list)
+    growth: Growth = field(default_factory=Growth)
 
 
 class MemoryWal(Wal):
@@ -40,6 +42,10 @@ class MemoryWal(Wal):
             if position > after:
                 yield WalRecord(position, memoryview(payload))
 
+    def tail(self, pchannel: str, after: int = BEFORE_FIRST) -> AsyncIterator[WalRecord]:
+        log = self._logs.setdefault(pchannel, _Log())
+        return log.growth.follow(lambda seen: self.read(pchannel, seen), after)
+
     async def truncate(self, pchannel: str, upto: int) -> None:
         log = self._logs.get(pchannel, _Log())
         count = min(max(0, upto + 1 - log.first), len(log.payloads))
@@ -47,7 +53,7 @@ class MemoryWal(Wal):
         log.first += count
 
     async def list_channels(self) -> list[str]:
-        return sorted(self._logs)
+        return sorted(name for name, log in self._logs.items() if log.term)
 
     async def size_bytes(self) -> int:
         return sum(len(payload) for log in self._logs.values() for payload in log.payloads)
@@ -55,6 +61,9 @@ class MemoryWal(Wal):
     async def close(self) -> None:
         for writer in self._writers.values():
             await writer.close()
+        for log in self._logs.values():
+            log.growth.end()
+            log.growth = Growth()
 
 
 class MemoryWalWriter(WalWriter):
@@ -72,6 +81,7 @@ class MemoryWalWriter(WalWriter):
             )
         first = self._log.first + len(self._log.payloads)
         self._log.payloads += [b"".join(parts) for parts in records]
+        self._log.growth.notify()
         return list(range(first, first + len(records)))
 
     async def close(self) -> None:

@@ -99,7 +99,7 @@ class Loader:
         info = request.segment
         manifest = await read_manifest(self._objects, info.manifest_key)
         reserved_bytes = manifest.row_count * _BYTES_PER_ROW
-        if self._objects.local_path(info.manifest_key) is None:
+        if not self._objects.maps_files:
             reserved_bytes += manifest.size_bytes
         self._world.memory.reserve("sealed", reserved_bytes)
         try:

@@ -114,7 +114,7 @@ async def test_a_damaged_column_is_named_and_never_served(
     server: Server, things: CollectionInfo, node: QueryNode
 ) -> None:
     segment, deltas = await flushed(server, things)
-    directory = server.objects.local_path(segment.manifest_key)
+    directory = server.objects.path_of(segment.manifest_key)
     assert directory is not None
     damaged = next(p for p in sorted(directory.parent.iterdir()) if p.suffix == ".arrow")
     data = bytearray(damaged.read_bytes())
