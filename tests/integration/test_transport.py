@@ -8,15 +8,15 @@ import grpc
 import httpx
 import pytest
 
-from elanus.access.transport.base import (
+from elanus.runtime.executor import ThreadExecutor
+from elanus.transport.base import (
     GrpcError,
     GrpcStatus,
     TransportOptions,
     TransportServer,
 )
-from elanus.access.transport.grpcio_server import GrpcioServer
-from elanus.access.transport.h2corn_server import H2cornServer
-from elanus.runtime.executor import ThreadExecutor
+from elanus.transport.grpcio_server import GrpcioServer
+from elanus.transport.h2corn_server import H2cornServer
 
 LIMIT = 4 << 20
 

@@ -14,9 +14,6 @@ import pytest
 from elanus.access.ddl import HANDLERS
 from elanus.access.dispatch import Dispatcher
 from elanus.access.proxy import Proxy
-from elanus.access.transport.base import TransportOptions, TransportServer, no_rest
-from elanus.access.transport.grpcio_server import GrpcioServer
-from elanus.access.transport.h2corn_server import H2cornServer
 from elanus.config.settings import Settings
 from elanus.coordinator.coordinator import Coordinator
 from elanus.errors import CollectionNotFound
@@ -28,6 +25,9 @@ from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
 from elanus.storage.meta.memory import MemoryMetaStore
 from elanus.storage.objects.memory import MemoryObjectStore
+from elanus.transport.base import TransportOptions, TransportServer, no_rest
+from elanus.transport.grpcio_server import GrpcioServer
+from elanus.transport.h2corn_server import H2cornServer
 from elanus.wire.protocol import SERVICE, common, methods, schema
 from elanus.wire.status import status_of
 

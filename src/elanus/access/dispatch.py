@@ -14,8 +14,8 @@ import structlog
 
 from elanus.access.context import CallContext, make_context
 from elanus.access.proxy import Proxy
-from elanus.access.transport.base import GrpcError, GrpcStatus
 from elanus.errors import ElanusError, TooManyRequests
+from elanus.transport.base import GrpcError, GrpcStatus
 from elanus.wire.protocol import SERVICE, Method, methods, parse
 from elanus.wire.status import respond, status_of
 

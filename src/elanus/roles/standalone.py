@@ -23,9 +23,6 @@ from elanus.access.dispatch import Dispatcher
 from elanus.access.handlers import HANDLERS
 from elanus.access.proxy import Proxy
 from elanus.access.rest.app import RestApp
-from elanus.access.transport.base import AsgiApp, TransportOptions, TransportServer
-from elanus.access.transport.grpcio_server import GrpcioServer
-from elanus.access.transport.h2corn_server import H2cornServer
 from elanus.config.settings import Settings
 from elanus.coordinator.coordinator import Coordinator
 from elanus.model.types import LoadState
@@ -42,6 +39,9 @@ from elanus.storage.identity import DirectoryMark, MetaMark, ObjectsMark, ensure
 from elanus.storage.meta.sqlite import SqliteMetaStore
 from elanus.storage.objects.local import LocalObjectStore
 from elanus.storage.wal.local import LocalWal
+from elanus.transport.base import AsgiApp, TransportOptions, TransportServer
+from elanus.transport.grpcio_server import GrpcioServer
+from elanus.transport.h2corn_server import H2cornServer
 from elanus.workers.data.index_process import ProcessBuilder
 from elanus.workers.data.node import DataNode
 from elanus.workers.query.node import QueryNode

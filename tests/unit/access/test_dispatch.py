@@ -12,7 +12,6 @@ from elanus.access.context import CallContext
 from elanus.access.ddl import HANDLERS
 from elanus.access.dispatch import Dispatcher
 from elanus.access.proxy import Proxy
-from elanus.access.transport.base import GrpcError, GrpcStatus
 from elanus.config.settings import ProxySettings, Settings
 from elanus.errors import DiskFull
 from elanus.runtime.clock import SystemClock
@@ -21,6 +20,7 @@ from elanus.runtime.failpoints import Failpoints
 from elanus.runtime.memory import MemoryLedger
 from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
+from elanus.transport.base import GrpcError, GrpcStatus
 from elanus.wire.protocol import methods, milvus
 from elanus.wire.status import carries_status, success
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elanus.access.transport.base import GrpcError, GrpcStatus
-from elanus.access.transport.grpc_asgi import GrpcAsgi, gunzip, parse_timeout, percent_encode
 from elanus.runtime.executor import ThreadExecutor
+from elanus.transport.base import GrpcError, GrpcStatus
+from elanus.transport.grpc_asgi import GrpcAsgi, gunzip, parse_timeout, percent_encode
 
 LIMIT = 1_000
 

@@ -16,10 +16,10 @@ from elanus.access.proxy import Proxy
 from elanus.access.rest.bodies import Body, parse_body
 from elanus.access.rest.call import OFFLOAD_BYTES, RestCall
 from elanus.access.rest.routes import PREFIX, ROUTES, UNIMPLEMENTED
-from elanus.access.transport.base import GrpcError, GrpcStatus, Receive, Scope, Send
 from elanus.config.settings import HttpSettings
 from elanus.errors import DeadlineExceeded, ElanusError, Unimplemented
 from elanus.model.catalog import DEFAULT_DATABASE
+from elanus.transport.base import GrpcError, GrpcStatus, Receive, Scope, Send
 
 log = structlog.get_logger(__name__)
 

@@ -64,7 +64,7 @@ class Column(msgspec.Struct, frozen=True):
         return base + COST_ARRAY if self.element >= 0 or self.type is DataType.ARRAY else base
 
 
-class Leaf(msgspec.Struct, frozen=True, kw_only=True):
+class Leaf(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """A predicate on ``column``."""
 
     column: Column
@@ -118,6 +118,9 @@ class In(Leaf, frozen=True, kw_only=True):
     Arrow string array; a tuple of constants for JSON and of lists for whole arrays."""
 
     values: Any
+
+    def __post_init__(self) -> None:
+        _make_tuple(self)
 
     @property
     def wording(self) -> str:
@@ -176,6 +179,9 @@ class Contains(Leaf, frozen=True, kw_only=True):
     values: Any
     every: bool
 
+    def __post_init__(self) -> None:
+        _make_tuple(self)
+
     @property
     def wording(self) -> str:
         return f"contains {'all' if self.every else 'any'} {_values_key(self.values)}"
@@ -220,7 +226,7 @@ class CompareColumns(Leaf, frozen=True, kw_only=True):
         return 2 * self.column.cost
 
 
-class Literal(msgspec.Struct, frozen=True):
+class Literal(msgspec.Struct, frozen=True, tag=True):
     """True or false for every row, null or not."""
 
     value: bool
@@ -231,7 +237,7 @@ class Literal(msgspec.Struct, frozen=True):
         return "true" if self.value else "false"
 
 
-class Not(msgspec.Struct, frozen=True):
+class Not(msgspec.Struct, frozen=True, tag=True):
     """Only before rewriting."""
 
     child: "Node"
@@ -245,7 +251,7 @@ class Not(msgspec.Struct, frozen=True):
         return self.child.cost
 
 
-class Junction(msgspec.Struct, frozen=True):
+class Junction(msgspec.Struct, frozen=True, tag=True):
     """The common part of And and Or."""
 
     children: tuple["Node", ...]
@@ -261,7 +267,7 @@ class Or(Junction, frozen=True):
     pass
 
 
-class Document(msgspec.Struct, frozen=True):
+class Document(msgspec.Struct, frozen=True, tag=True):
     """A tree whose leaves all read the JSON column ``name``: it is decided per parsed document,
     so that a document is parsed once however many predicates read it."""
 
@@ -277,7 +283,25 @@ class Document(msgspec.Struct, frozen=True):
         return self.child.cost
 
 
-Node: TypeAlias = Leaf | Literal | Not | And | Or | Document
+AnyLeaf: TypeAlias = (
+    Compare
+    | Between
+    | In
+    | Like
+    | Arithmetic
+    | Length
+    | Contains
+    | Exists
+    | IsNull
+    | CompareColumns
+)
+Node: TypeAlias = AnyLeaf | Literal | Not | And | Or | Document
+
+
+def _make_tuple(leaf: In | Contains) -> None:
+    # Constants that came from another process are a list.
+    if isinstance(leaf.values, list):
+        msgspec.structs.force_setattr(leaf, "values", tuple(leaf.values))
 
 
 def short_key(text: str) -> str:

@@ -1,9 +1,10 @@
 """A compiled filter: what travels from the proxy to the segments instead of its text."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
+
+from elanus.engine.filter.expression import Node
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Plan:
     """
 
     key: str
-    root: Any
+    root: Node
     fields: frozenset[str]
     primary_keys: pa.Array | None = None
     is_random: bool = False

@@ -13,6 +13,7 @@ from elanus.engine.filter.constants import (
     worded,
 )
 from elanus.engine.filter.expression import (
+    AnyLeaf,
     Arithmetic,
     Between,
     Column,
@@ -22,7 +23,6 @@ from elanus.engine.filter.expression import (
     Exists,
     In,
     IsNull,
-    Leaf,
     Length,
     Like,
 )
@@ -52,7 +52,7 @@ def _unorderable(left: DataType, right: DataType, position: int) -> Fault:
 # Comparisons --------------------------------------------------------------------------------------
 
 
-def compare(text: Text, operator: str, left: Operand, right: Operand) -> Leaf:
+def compare(text: Text, operator: str, left: Operand, right: Operand) -> AnyLeaf:
     """``left operator right`` where at least one isn't a constant."""
     position = left.start
     for side in (left, right):
@@ -119,7 +119,7 @@ def _check_kind(column: Column, position: int) -> None:
         raise Unimplemented(f"{column.type.milvus_name} is not supported in filters yet")
 
 
-def _whole_array(column: Column, operator: str, value: Any, position: int) -> Leaf:
+def _whole_array(column: Column, operator: str, value: Any, position: int) -> AnyLeaf:
     if operator not in ("==", "!="):
         raise Fault(_NO_ARRAYS, position)
     items = _array_value(column, value, position)
@@ -186,7 +186,7 @@ def between(
 # Membership ---------------------------------------------------------------------------------------
 
 
-def member(text: Text, left: Operand, right: Operand, *, negated: bool) -> Leaf:
+def member(text: Text, left: Operand, right: Operand, *, negated: bool) -> AnyLeaf:
     """``left in right``, or ``left not in right``."""
     if isinstance(left, Constant):
         raise Fault(
@@ -232,7 +232,7 @@ def _in_values(column: Column, values: Any, position: int) -> Any:
 # Strings ------------------------------------------------------------------------------------------
 
 
-def like(operand: Operand, source: str) -> Leaf:
+def like(operand: Operand, source: str) -> AnyLeaf:
     """``operand like source``."""
     if isinstance(operand, Constant):
         raise Fault("like operation on complicated expr is unsupported", operand.start)
@@ -247,7 +247,7 @@ def like(operand: Operand, source: str) -> Leaf:
     return Like(column=column, pattern=pattern)
 
 
-def string_function(name: str, operand: Operand, argument: Operand | None = None) -> Leaf:
+def string_function(name: str, operand: Operand, argument: Operand | None = None) -> AnyLeaf:
     """``empty(column)`` and ``starts_with(column, "text")``."""
     if not isinstance(operand, Reference) or operand.column.type is not DataType.VARCHAR:
         raise Fault(f"{name} can only be applied on a VarChar field", operand.start)
@@ -262,7 +262,7 @@ def string_function(name: str, operand: Operand, argument: Operand | None = None
 # Nulls, JSON and arrays ---------------------------------------------------------------------------
 
 
-def is_null(operand: Reference, *, negated: bool) -> Leaf:
+def is_null(operand: Reference, *, negated: bool) -> AnyLeaf:
     """``operand is null``; on a JSON path that is the absence of a value."""
     column = operand.column
     if column.type.is_vector:

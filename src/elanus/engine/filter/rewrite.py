@@ -16,6 +16,7 @@ import pyarrow as pa
 from elanus.engine.filter.constants import distinct
 from elanus.engine.filter.expression import (
     And,
+    AnyLeaf,
     Column,
     Compare,
     CompareColumns,
@@ -65,7 +66,7 @@ def rewrite(node: Node, negated: bool = False) -> Node:
     return _junction(children, conjunction)
 
 
-def _leaf(leaf: Leaf, negated: bool) -> Node:
+def _leaf(leaf: AnyLeaf, negated: bool) -> Node:
     negated = leaf.negated != negated
     if negated and isinstance(leaf, Compare | CompareColumns | Length):
         flipped = _complement(leaf)
@@ -81,7 +82,7 @@ def _leaf(leaf: Leaf, negated: bool) -> Node:
     return _single(leaf) if isinstance(leaf, In) else leaf
 
 
-def _single(leaf: In) -> Leaf:
+def _single(leaf: In) -> AnyLeaf:
     """``in`` with one value as ``==``."""
     if len(leaf.values) != 1 or leaf.column.type is DataType.ARRAY:
         return leaf
@@ -89,7 +90,7 @@ def _single(leaf: In) -> Leaf:
     return Compare(column=leaf.column, operator="==", value=value, negated=leaf.negated)
 
 
-def _complement(leaf: Compare | CompareColumns | Length) -> Leaf | None:
+def _complement(leaf: Compare | CompareColumns | Length) -> AnyLeaf | None:
     """The negation of a comparison as a comparison, where nothing but known values occur."""
     column = leaf.column
     if isinstance(leaf, Length):

@@ -8,7 +8,7 @@ from tests.unit.access.rest.harness import Client, Recorder
 
 from elanus.access.ddl import HANDLERS
 from elanus.access.rest.routes import ROUTES, UNIMPLEMENTED
-from elanus.access.transport.base import GrpcError, GrpcStatus
+from elanus.transport.base import GrpcError, GrpcStatus
 from elanus.wire.protocol import milvus
 
 LIST = "/v2/vectordb/collections/list"

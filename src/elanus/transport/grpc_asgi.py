@@ -13,7 +13,8 @@ from collections.abc import Iterable
 
 import structlog
 
-from elanus.access.transport.base import (
+from elanus.runtime.executor import Executor
+from elanus.transport.base import (
     GrpcError,
     GrpcStatus,
     Handler,
@@ -21,7 +22,6 @@ from elanus.access.transport.base import (
     Scope,
     Send,
 )
-from elanus.runtime.executor import Executor
 
 log = structlog.get_logger(__name__)
 

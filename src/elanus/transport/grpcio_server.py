@@ -10,7 +10,7 @@ import grpc
 import structlog
 import uvicorn
 
-from elanus.access.transport.base import (
+from elanus.transport.base import (
     AsgiApp,
     GrpcError,
     GrpcStatus,

@@ -11,7 +11,8 @@ import h2corn
 import h2corn._lib
 import structlog
 
-from elanus.access.transport.base import (
+from elanus.runtime.executor import Executor
+from elanus.transport.base import (
     AsgiApp,
     Handler,
     Receive,
@@ -21,8 +22,7 @@ from elanus.access.transport.base import (
     TransportServer,
     with_health,
 )
-from elanus.access.transport.grpc_asgi import GrpcAsgi, is_grpc
-from elanus.runtime.executor import Executor
+from elanus.transport.grpc_asgi import GrpcAsgi, is_grpc
 
 log = structlog.get_logger(__name__)
 

@@ -1,0 +1,96 @@
+"""Messages and values as bytes: msgpack by field name, columns as they lie in memory.
+
+What is encoded by name can grow: a receiver ignores fields that it doesn't know and gives its
+defaults to those that it misses, so two versions of a program understand each other as long as new
+fields have defaults and old ones keep their meaning.
+
+Columns travel as msgpack extensions: a NumPy array as its dtype, shape and bytes, an Arrow array or
+record batch as an Arrow IPC stream. Decoded columns refer to the message's memory; arrays are
+read-only.
+"""
+
+import struct
+from functools import cache
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+_NUMPY, _BATCH, _ARRAY = 1, 2, 3
+_COLUMN = "0"
+_HEAD = struct.Struct("<BB")
+_DIMENSION = struct.Struct("<q")
+
+
+def encode(value: Any) -> bytes:
+    """The bytes of a message, a record or a plain value."""
+    return _encoder.encode(value)
+
+
+def decode(data: bytes | memoryview, kind: Any) -> Any:
+    """The value of type ``kind``. Raises msgspec.DecodeError if the bytes hold none."""
+    return _decoder(kind).decode(data)
+
+
+@cache
+def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(kind, ext_hook=_decode_column, dec_hook=_accept)
+
+
+def _encode_column(value: Any) -> msgspec.msgpack.Ext:
+    match value:
+        case np.ndarray():
+            return msgspec.msgpack.Ext(_NUMPY, _numpy_bytes(value))
+        case pa.RecordBatch():
+            return msgspec.msgpack.Ext(_BATCH, _stream(value))
+        case pa.Array():
+            return msgspec.msgpack.Ext(_ARRAY, _stream(pa.record_batch({_COLUMN: value})))
+        case np.generic():
+            return msgspec.msgpack.Ext(_NUMPY, _numpy_bytes(np.asarray(value)))
+        case _:
+            raise NotImplementedError(f"{type(value).__name__} can't travel between roles")
+
+
+def _decode_column(code: int, data: memoryview) -> Any:
+    if code == _NUMPY:
+        return _numpy_array(data)
+    with pa.ipc.open_stream(pa.py_buffer(data)) as stream:
+        batch = stream.read_next_batch()
+    if code == _BATCH:
+        return batch
+    return batch.column(0)
+
+
+def _accept(kind: type, value: Any) -> Any:
+    # Columns are whole already when msgspec asks for their type.
+    return value
+
+
+def _numpy_bytes(array: np.ndarray[Any, Any]) -> bytes:
+    dtype = array.dtype.str.encode()
+    shape = b"".join(map(_DIMENSION.pack, array.shape))
+    return b"".join((_HEAD.pack(len(dtype), array.ndim), dtype, shape, array.tobytes()))
+
+
+def _numpy_array(data: memoryview) -> np.ndarray[Any, Any]:
+    dtype_length, dimensions = _HEAD.unpack_from(data)
+    start = _HEAD.size + dtype_length
+    dtype = np.dtype(bytes(data[_HEAD.size : start]).decode())
+    shape = [_DIMENSION.unpack_from(data, start + 8 * n)[0] for n in range(dimensions)]
+    array = np.frombuffer(data, dtype, offset=start + 8 * dimensions).reshape(shape)
+    if array.flags.aligned:
+        return array
+    aligned = array.copy()
+    aligned.flags.writeable = False
+    return aligned
+
+
+def _stream(batch: pa.RecordBatch) -> memoryview:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return memoryview(sink.getvalue())
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_column)

@@ -1,0 +1,52 @@
+"""The methods of an interface as messages, read from the interface itself, so that it and its
+RPC binding can't differ.
+
+A request is the call's arguments by name, an answer the returned value. A method is called
+``/elanus.<Interface>/<method>``.
+"""
+
+import inspect
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, get_type_hints
+
+import msgspec
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """``request``: a struct type with the parameters; ``answer``: the returned value's type."""
+
+    name: str
+    path: str
+    request: type[msgspec.Struct]
+    answer: Any
+    signature: inspect.Signature
+
+    def bind(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> msgspec.Struct:
+        """The request of a call. Raises TypeError as the call itself would."""
+        bound = self.signature.bind(None, *arguments, **keywords).arguments
+        del bound["self"]
+        return self.request(**bound)
+
+
+@cache
+def methods_of(interface: type) -> dict[str, Method]:
+    """The async methods of a role's interface, by name."""
+    found = inspect.getmembers(interface, inspect.iscoroutinefunction)
+    return {name: _method(interface, name, function) for name, function in found}
+
+
+def _method(interface: type, name: str, function: Any) -> Method:
+    signature = inspect.signature(function)
+    hints = get_type_hints(function)
+    fields: list[Any] = []
+    for parameter in list(signature.parameters.values())[1:]:
+        kind = hints[parameter.name]
+        if parameter.default is inspect.Parameter.empty:
+            fields.append((parameter.name, kind))
+        else:
+            fields.append((parameter.name, kind, parameter.default))
+    request = msgspec.defstruct(f"{interface.__name__}.{name}", fields, kw_only=True, frozen=True)
+    path = f"/elanus.{interface.__name__}/{name}"
+    return Method(name, path, request, hints["return"], signature)

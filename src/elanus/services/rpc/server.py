@@ -1,0 +1,65 @@
+"""Offers roles to other processes: the other end of :mod:`elanus.services.rpc.client`.
+
+The handlers stand behind the transport's seam, bytes in and bytes out. An error of the tree is an
+answer; anything else is a defect, logged here and told as an InternalError.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+
+from elanus.errors import ElanusError, InternalError
+from elanus.services.rpc.client import FAILED, SUCCEEDED
+from elanus.services.rpc.codec import decode, encode
+from elanus.services.rpc.failures import failure_of
+from elanus.services.rpc.methods import Method, methods_of
+from elanus.transport.base import GrpcError, GrpcStatus
+
+log = structlog.get_logger(__name__)
+
+_Handler = Callable[[bytes], Awaitable[bytes]]
+
+
+class RpcServices:
+    """Add roles, then hand ``handle`` to a transport server."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, _Handler] = {}
+
+    def add(self, interface: type, implementation: Any) -> None:
+        """Serve the methods of ``interface`` by those of ``implementation``."""
+        for name, method in methods_of(interface).items():
+            self._handlers[method.path] = _handler(method, getattr(implementation, name))
+
+    async def handle(
+        self, method: str, metadata: Mapping[str, str], body: bytes, deadline_s: float | None
+    ) -> bytes:
+        handler = self._handlers.get(method)
+        if handler is None:
+            raise GrpcError(GrpcStatus.UNIMPLEMENTED, f"{method} is not served by this process")
+        return await handler(body)
+
+
+def _handler(method: Method, function: Callable[..., Awaitable[Any]]) -> _Handler:
+    async def handle(body: bytes) -> bytes:
+        try:
+            request = decode(body, method.request)
+            answer = await function(**_arguments(request))
+            return SUCCEEDED + encode(answer)
+        except ElanusError as error:
+            return FAILED + encode(failure_of(error))
+        except msgspec.DecodeError as error:
+            failure = InternalError(f"a request to {method.path} can't be read: {error}")
+            return FAILED + encode(failure_of(failure))
+        except Exception as error:
+            log.error("call failed", method=method.path, exc_info=error)
+            failure = InternalError(f"{method.path}: {type(error).__name__}: {error}")
+            return FAILED + encode(failure_of(failure))
+
+    return handle
+
+
+def _arguments(request: msgspec.Struct) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in request.__struct_fields__}

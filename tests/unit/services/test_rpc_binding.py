@@ -1,0 +1,179 @@
+"""A role behind the RPC binding behaves as the role itself, and unreachable ones say so."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from elanus.errors import (
+    CollectionNotFound,
+    DeadlineExceeded,
+    FencedWriter,
+    InternalError,
+    Unavailable,
+)
+from elanus.model.reads import Snapshot, VectorQuery
+from elanus.model.types import MetricType
+from elanus.runtime.executor import ThreadExecutor
+from elanus.services.interfaces import QueryNodeService, StreamingService, TimestampOracle
+from elanus.services.messages import (
+    FetchRows,
+    FlushTicket,
+    QueryRequest,
+    SegmentQuery,
+    SegmentRows,
+    SegmentSearch,
+)
+from elanus.services.rpc.client import Peer, stub, wait_for_peer
+from elanus.services.rpc.server import RpcServices
+from elanus.transport.base import TransportOptions, no_rest
+from elanus.transport.h2corn_server import H2cornServer
+
+
+class Node:
+    """A query node and a streaming node that answer from the request alone."""
+
+    def __init__(self) -> None:
+        self.released: list[tuple[int, ...]] = []
+        self.cancelled = asyncio.Event()
+        self.entered = asyncio.Event()
+
+    async def release_segments(self, segment_ids: tuple[int, ...]) -> None:
+        if not segment_ids:
+            raise ValueError("a defect")
+        self.released.append(segment_ids)
+
+    async def query(self, request: SegmentQuery) -> SegmentRows:
+        return SegmentRows(count=len(request.segment_ids) + request.snapshot.read_ts, rows=None)
+
+    async def fetch(self, request: FetchRows) -> pa.RecordBatch:
+        return pa.record_batch({name: pa.array(request.offsets) for name in request.fields})
+
+    async def apply_deletes(self, **arguments: Any) -> None:
+        raise CollectionNotFound("default", "books")
+
+    async def load_segment(self, request: Any) -> None: ...
+
+    async def search(self, request: Any) -> Any:
+        self.entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+
+
+class Owner:
+    async def seal(self, vchannel: str) -> FlushTicket:
+        return FlushTicket(vchannel, (1, 2), 2**61)
+
+    async def open_pchannel(self, pchannel: str, term: int) -> None:
+        raise FencedWriter(f"{pchannel} is open at term {term + 1}, not {term}")
+
+    async def query(self, request: QueryRequest) -> Any:
+        await asyncio.Event().wait()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(Node(), name, None)
+
+
+@pytest.fixture
+async def node() -> Node:
+    return Node()
+
+
+@pytest.fixture
+async def server(node: Node) -> AsyncIterator[H2cornServer]:
+    services = RpcServices()
+    services.add(QueryNodeService, node)
+    services.add(StreamingService, Owner())
+    executor = ThreadExecutor(cores=1)
+    server = H2cornServer(services.handle, no_rest, TransportOptions(port=0), executor)
+    await server.start()
+    yield server
+    await server.stop(1.0)
+    executor.close()
+
+
+@pytest.fixture
+async def peer(server: H2cornServer) -> AsyncIterator[Peer]:
+    host, port = server.address
+    peer = Peer(f"{host}:{port}")
+    yield peer
+    await peer.close()
+
+
+async def test_calls_bring_values_and_columns_back(peer: Peer, node: Node) -> None:
+    query = stub(QueryNodeService, peer)
+    assert await query.query(SegmentQuery((1, 2, 3), Snapshot(2**62))) == SegmentRows(
+        2**62 + 3, None
+    )
+    rows = await query.fetch(FetchRows(np.array([1]), np.array([7]), ("a", "b")))
+    assert rows.to_pydict() == {"a": [7], "b": [7]}
+    await query.release_segments(segment_ids=(4, 5))
+    assert node.released == [(4, 5)]
+    assert await stub(StreamingService, peer).seal("v") == FlushTicket("v", (1, 2), 2**61)
+
+
+async def test_many_calls_at_once_keep_apart(peer: Peer) -> None:
+    query = stub(QueryNodeService, peer)
+    answers = await asyncio.gather(
+        *(query.query(SegmentQuery((), Snapshot(number))) for number in range(200))
+    )
+    assert [answer.count for answer in answers] == list(range(200))
+
+
+async def test_errors_come_back_as_they_were_raised(peer: Peer) -> None:
+    with pytest.raises(CollectionNotFound, match=r"collection=books"):
+        await stub(QueryNodeService, peer).apply_deletes((1,), (), 5)
+    with pytest.raises(FencedWriter, match="term 8, not 7"):
+        await stub(StreamingService, peer).open_pchannel("p", 7)
+
+
+async def test_a_defect_is_an_internal_error_with_its_cause(peer: Peer) -> None:
+    with pytest.raises(InternalError, match="ValueError: a defect"):
+        await stub(QueryNodeService, peer).release_segments(())
+
+
+async def test_a_role_that_is_not_here_is_told(peer: Peer) -> None:
+    with pytest.raises(InternalError, match="not served by this process"):
+        await stub(TimestampOracle, peer).allocate_ids(3)
+
+
+async def test_wrong_arguments_fail_at_the_caller(peer: Peer) -> None:
+    with pytest.raises(InternalError, match=r"request to .*load_segment can't be read"):
+        await stub(QueryNodeService, peer).load_segment(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        await stub(QueryNodeService, peer).release_segments()  # type: ignore[call-arg]
+    with pytest.raises(AttributeError):
+        await stub(QueryNodeService, peer).nothing()  # type: ignore[attr-defined]
+
+
+async def test_a_cancelled_caller_cancels_the_call(peer: Peer, node: Node) -> None:
+    query = stub(QueryNodeService, peer, {"search": 60.0})
+    vectors = VectorQuery("v", MetricType.L2, np.zeros((1, 2), np.float32), 1)
+    call = asyncio.create_task(query.search(SegmentSearch((1,), vectors, Snapshot(1))))
+    await node.entered.wait()
+    call.cancel()
+    async with asyncio.timeout(10):
+        await node.cancelled.wait()
+
+
+async def test_a_request_is_bound_by_its_deadline(peer: Peer) -> None:
+    request = QueryRequest(collection_id=1, vchannel="v", guarantee_ts=1, deadline_s=0.05)
+    with pytest.raises(DeadlineExceeded, match="query"):
+        await stub(StreamingService, peer).query(request)
+
+
+async def test_an_unreachable_peer_is_unavailable_by_its_address(
+    peer: Peer, server: H2cornServer
+) -> None:
+    query = stub(QueryNodeService, peer)
+    await query.release_segments((1,))
+    await server.stop(0.0)
+    with pytest.raises(Unavailable, match=peer.address):
+        await query.release_segments((2,))
+    with pytest.raises(Unavailable, match=peer.address):
+        await wait_for_peer(peer, 0.1)

@@ -1,0 +1,165 @@
+"""Whatever roles say to each other arrives as it was said."""
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from tests.unit.engine.filter.sample import COLUMNS, SCHEMA
+from tests.unit.engine.filter.test_examples import ROWS
+
+import elanus.errors
+from elanus.engine.filter import compile_filter, evaluate
+from elanus.engine.filter.plan import Plan
+from elanus.errors import ElanusError, FilterError
+from elanus.model.reads import Hits, VectorQuery
+from elanus.model.types import MetricType
+from elanus.services.interfaces import (
+    CoordinatorService,
+    DataNodeService,
+    QueryNodeService,
+    StreamingService,
+)
+from elanus.services.messages import PartitionRows, PrimaryKeys, SearchRequest, WriteRequest
+from elanus.services.rpc.codec import decode, encode
+from elanus.services.rpc.failures import Failure, error_of, failure_of
+from elanus.services.rpc.methods import methods_of
+
+
+@pytest.mark.parametrize(("text", "ids"), ROWS)
+def test_a_plan_selects_the_same_rows_after_its_journey(text: str, ids: list[int]) -> None:
+    plan = compile_filter(text, SCHEMA)
+    arrived = decode(encode(plan), Plan)
+    found = evaluate(arrived, COLUMNS.__getitem__, 4)
+    assert [n + 1 for n, passes in enumerate(found) if passes] == ids
+    assert (arrived.key, arrived.fields, arrived.primary_keys) == (
+        plan.key,
+        plan.fields,
+        plan.primary_keys,
+    )
+    assert arrived.root.key == plan.root.key
+
+
+def test_long_lists_and_templates_travel_as_columns() -> None:
+    keys = np.arange(0, 10_000, 3, dtype=np.int64)
+    words = [f"w{number:05}" for number in range(3_000)]
+    for text, values in (("id in {k}", keys), ("s in {k}", words), ('j["k"] in {k}', words)):
+        plan = compile_filter(text, SCHEMA, {"k": values})
+        arrived = decode(encode(plan), Plan)
+        assert arrived.root.key == plan.root.key == plan.key
+        assert list(evaluate(arrived, COLUMNS.__getitem__, 4)) == list(
+            evaluate(plan, COLUMNS.__getitem__, 4)
+        )
+
+
+def test_a_search_and_its_hits_arrive_whole() -> None:
+    request = SearchRequest(
+        collection_id=7,
+        vchannel="p_7v0",
+        query=VectorQuery(
+            "vector",
+            MetricType.COSINE,
+            np.random.default_rng(1).random((3, 8), np.float32),
+            10,
+            {"ef": 64, "ratio": 0.5, "kind": "x"},
+            radius=0.25,
+        ),
+        guarantee_ts=2**62,
+        plan=compile_filter("i > 0 and s like 'r%'", SCHEMA),
+        partition_ids=(1, 2),
+        deadline_s=1.5,
+    )
+    arrived = decode(encode(request), SearchRequest)
+    np.testing.assert_array_equal(arrived.query.vectors, request.query.vectors)
+    assert arrived.query.vectors.flags.c_contiguous
+    assert arrived.query.vectors.flags.aligned
+    assert msgspec.structs.asdict(arrived.plan.root.children[0].column)["name"] == "i"
+    assert (arrived.guarantee_ts, arrived.partition_ids) == (2**62, (1, 2))
+    hits = Hits(
+        counts=np.array([2, 0], np.int64),
+        scores=np.array([0.5, np.inf], np.float32),
+        keys=pa.array(["é", "\U0001f600"]),
+        timestamps=np.array([2**63, 5], np.uint64),
+        sources=np.array([-1, 3]),
+        offsets=np.array([], np.int64),
+    )
+    back = decode(encode(hits), Hits)
+    assert back.keys.equals(hits.keys)
+    for name in ("counts", "scores", "timestamps", "sources", "offsets"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(hits, name))
+        assert getattr(back, name).dtype == getattr(hits, name).dtype
+
+
+def test_a_write_arrives_with_its_columns() -> None:
+    rows = pa.record_batch(
+        {
+            "id": pa.array([1, 2, 3]),
+            "tags": pa.array([["a"], None, []]),
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(np.arange(6, dtype="f4")), 2),
+        }
+    )
+    request = WriteRequest(
+        vchannel="p_7v0",
+        collection_id=7,
+        schema_version=3,
+        inserts=(PartitionRows(5, rows.slice(1, 2)),),
+        deletes=(PrimaryKeys(pa.array(["x"]), -1),),
+    )
+    arrived = decode(encode(request), WriteRequest)
+    assert arrived.inserts[0].rows.equals(rows.slice(1, 2))
+    assert arrived.inserts[0].rows.schema == rows.schema
+    assert arrived.deletes[0].keys.to_pylist() == ["x"]
+
+
+def test_fields_may_be_newer_or_older_than_the_receiver() -> None:
+    class Old(msgspec.Struct):
+        name: str
+        gone: int = 4
+
+    class New(msgspec.Struct):
+        name: str
+        fresh: tuple[str, ...] = ("default",)
+
+    assert decode(encode(New(name="a", fresh=("b",))), Old) == Old(name="a")
+    assert decode(encode(Old(name="a", gone=9)), New) == New(name="a")
+
+
+def test_what_cannot_travel_is_refused() -> None:
+    with pytest.raises(NotImplementedError, match="object"):
+        encode({"a": object()})
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        found
+        for found in vars(elanus.errors).values()
+        if isinstance(found, type) and issubclass(found, ElanusError)
+    ],
+    ids=lambda kind: kind.__name__,
+)
+def test_every_error_arrives_as_itself(kind: type[ElanusError]) -> None:
+    error = kind.__new__(kind)
+    ElanusError.__init__(error, "what went wrong[key=value]")
+    arrived = error_of(decode(encode(failure_of(error)), Failure))
+    assert type(arrived) is kind
+    assert (arrived.message, str(arrived)) == ("what went wrong[key=value]",) * 2
+    assert (arrived.code, arrived.retriable) == (kind.code, kind.retriable)
+
+
+def test_an_error_keeps_its_details_and_an_unknown_one_becomes_its_base() -> None:
+    arrived = error_of(decode(encode(failure_of(FilterError("bad", position=7))), Failure))
+    assert isinstance(arrived, FilterError)
+    assert arrived.position == 7
+    unknown = Failure(kind=("OfTheFuture", "Unavailable", "ElanusError"), message="later")
+    assert type(error_of(unknown)) is elanus.errors.Unavailable
+
+
+@pytest.mark.parametrize(
+    "interface", [CoordinatorService, StreamingService, QueryNodeService, DataNodeService]
+)
+def test_every_method_of_a_role_can_be_bound(interface: type) -> None:
+    methods = methods_of(interface)
+    assert len(methods) >= 3
+    for method in methods.values():
+        msgspec.msgpack.Decoder(method.request, dec_hook=lambda kind, value: value)
+        msgspec.msgpack.Decoder(method.answer, dec_hook=lambda kind, value: value)
