@@ -47,6 +47,12 @@ class Workers:
     async def streaming_node(self, vchannel: str) -> "Workers":
         return self
 
+    async def streaming_node_by_id(self, node_id: int) -> "Workers":
+        return self
+
+    async def streaming_nodes(self) -> list[int]:
+        return [1]
+
     async def query_nodes(self) -> list[int]:
         return [1]
 

@@ -18,11 +18,12 @@ from elanus.config.settings import (
     WalSettings,
 )
 from elanus.coordinator.coordinator import Coordinator
-from elanus.roles.direct import LOCAL_NODE_ID, DirectRouter
+from elanus.roles.direct import DirectRouter
 from elanus.runtime.failpoints import Failpoints
 from elanus.runtime.memory import MemoryLedger
 from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
+from elanus.services.cluster.sessions import next_node_id
 from elanus.storage.identity import DirectoryMark, MetaMark, ObjectsMark, ensure_identity
 from elanus.storage.meta.base import MetaStore
 from elanus.storage.objects.base import ObjectStore
@@ -81,12 +82,19 @@ class FaultyRouter:
         node = await self._inner.streaming_node(vchannel)
         return FaultyService(node, "streaming", self._faults, asyncio.sleep)
 
+    async def streaming_node_by_id(self, node_id: int) -> Any:
+        node = await self._inner.streaming_node_by_id(node_id)
+        return FaultyService(node, "streaming", self._faults, asyncio.sleep)
+
+    async def streaming_nodes(self) -> list[int]:
+        return await self._inner.streaming_nodes()
+
     async def query_node(self, node_id: int) -> Any:
         node = await self._inner.query_node(node_id)
         return FaultyService(node, "query", self._faults, asyncio.sleep)
 
     async def query_nodes(self) -> list[int]:
-        return [LOCAL_NODE_ID]
+        return await self._inner.query_nodes()
 
     async def data_node(self) -> Any:
         return FaultyService(await self._inner.data_node(), "data", self._faults, asyncio.sleep)
@@ -124,7 +132,7 @@ class Server:
         cluster_id = await ensure_identity(
             world, MetaMark(meta), DirectoryMark(world, disk, WAL_ROOT), ObjectsMark(objects)
         )
-        direct = DirectRouter()
+        direct = DirectRouter(await next_node_id(meta))
         self.router = FaultyRouter(direct, faults)
         self.wal = LocalWal(world, disk, WAL_ROOT, SETTINGS.wal, cluster_id)
         self.own_coordinator = Coordinator(

@@ -40,6 +40,9 @@ from elanus.storage.uncancelled import run_to_end
 
 T = TypeVar("T")
 
+MAX_CHANGES = MAX_OPERATIONS - 1
+"""Records that one change may touch: one comparison of each transaction is about the leadership."""
+
 _COMMIT_ATTEMPTS = 5
 
 
@@ -267,7 +270,7 @@ class Catalog:
         )
 
 
-def in_batches(items: Iterable[T], size: int = MAX_OPERATIONS // 2) -> list[list[T]]:
+def in_batches(items: Iterable[T], size: int = MAX_CHANGES // 2) -> list[list[T]]:
     """``items`` in lists that fit into one transaction."""
     everything = list(items)
     return [everything[start : start + size] for start in range(0, len(everything), size)]

@@ -59,10 +59,12 @@ class LoadRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PchannelRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """``term`` is the newest that may have been given to a streaming node."""
+    """``term`` is the newest that may have been given to a streaming node, ``node_id`` the node
+    that it was given to."""
 
     name: str
     term: int
+    node_id: int = 0
 
 
 Record: TypeAlias = (

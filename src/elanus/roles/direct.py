@@ -3,16 +3,16 @@
 from elanus.errors import Unavailable
 from elanus.services.interfaces import DataNodeService, QueryNodeService, StreamingService
 
-LOCAL_NODE_ID = 1
-
 
 class DirectRouter:
     """Implements ``services.routing.Router`` for a process that hosts all roles.
 
     The roles need the router and the router needs them: it is built first and filled once.
+    ``node_id`` stands for all of them; it is another one in every life of the process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, node_id: int) -> None:
+        self.node_id = node_id
         self._streaming: StreamingService | None = None
         self._query: QueryNodeService | None = None
         self._data: DataNodeService | None = None
@@ -27,13 +27,21 @@ class DirectRouter:
             raise Unavailable(f"the owner of {vchannel} is starting")
         return self._streaming
 
+    async def streaming_node_by_id(self, node_id: int) -> StreamingService:
+        if self._streaming is None or node_id != self.node_id:
+            raise Unavailable(f"streaming node {node_id} is not here")
+        return self._streaming
+
+    async def streaming_nodes(self) -> list[int]:
+        return [self.node_id]
+
     async def query_node(self, node_id: int) -> QueryNodeService:
-        if self._query is None or node_id != LOCAL_NODE_ID:
+        if self._query is None or node_id != self.node_id:
             raise Unavailable(f"query node {node_id} is not here")
         return self._query
 
     async def query_nodes(self) -> list[int]:
-        return [LOCAL_NODE_ID]
+        return [self.node_id]
 
     async def data_node(self) -> DataNodeService:
         if self._data is None:

@@ -34,6 +34,7 @@ from elanus.roles.process import give_memory_back_early, real_world, take_turns_
 from elanus.roles.readings import add_readings
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
+from elanus.services.cluster.sessions import next_node_id
 from elanus.storage.disk import LocalDisk
 from elanus.storage.identity import DirectoryMark, MetaMark, ObjectsMark, ensure_identity
 from elanus.storage.meta.sqlite import SqliteMetaStore
@@ -75,8 +76,7 @@ class Standalone:
         take_turns_quickly()
         world = real_world(self._settings.memory, self._task_failed)
         self._opened.callback(world.executor.close)
-        router = DirectRouter()
-        coordinator = await self._open_roles(world, router)
+        router, coordinator = await self._open_roles(world)
         await coordinator.start()
         await _wait_for_loads(world, coordinator)
         await self._open_ports(world, Proxy(world, self._settings, coordinator, router))
@@ -86,7 +86,7 @@ class Standalone:
     async def stop(self) -> None:
         await self._opened.aclose()
 
-    async def _open_roles(self, world: World, router: DirectRouter) -> Coordinator:
+    async def _open_roles(self, world: World) -> tuple[DirectRouter, Coordinator]:
         settings, directory, disk = self._settings, self._directory, LocalDisk()
         disk.make_directories(directory)
         self._opened.callback(disk.lock_file(directory / "lock").release)
@@ -104,6 +104,7 @@ class Standalone:
         )
         wal = LocalWal(world, disk, directory / "wal", settings.wal, cluster_id)
         self._opened.push_async_callback(wal.close)
+        router = DirectRouter(await next_node_id(meta))
         coordinator = Coordinator(world, settings, meta=meta, objects=objects, router=router)
         streaming = StreamingNode(
             world, settings, wal=wal, objects=objects, coordinator=coordinator, router=router
@@ -123,7 +124,7 @@ class Standalone:
         self._opened.push_async_callback(world.tasks.close)
         self._opened.push_async_callback(coordinator.close)
         self._opened.push_async_callback(streaming.close)
-        return coordinator
+        return router, coordinator
 
     async def _open_ports(self, world: World, proxy: Proxy) -> None:
         observer = RequestObserver(self._metrics, self._settings.proxy.slow_log_span_in_seconds)

@@ -185,6 +185,11 @@ class StreamingService(Protocol):
         """Fence, recover, serve. Already open at this term: nothing."""
         ...
 
+    async def close_pchannel(self, pchannel: str, term: int) -> None:
+        """Stop serving it, if it is open at this term or an older one: another node takes it over.
+        What is growing comes back from the log."""
+        ...
+
     async def open_vchannel(self, collection: CollectionInfo, vchannel: str) -> None: ...
     async def close_vchannel(self, vchannel: str) -> None:
         """The collection was dropped: forget its data."""

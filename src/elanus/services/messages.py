@@ -181,12 +181,14 @@ class FlushCommit:
     """Streaming node → coordinator: growing data is in object storage.
 
     In one metadata transaction: the segments become FLUSHED, the L0 segments appear, and the
-    channel's checkpoint advances.
+    channel's checkpoint advances. ``term``: that of the pchannel's owner; an older owner's commit
+    is refused.
     """
 
     segments: tuple[SegmentInfo, ...]
     deltas: tuple[SegmentInfo, ...]
     checkpoint: ChannelCheckpoint
+    term: int
 
 
 @dataclass(frozen=True, slots=True)

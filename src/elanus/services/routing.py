@@ -12,10 +12,16 @@ class Router(Protocol):
         """The owner of the vchannel's pchannel, which is the shard's delegator too."""
         ...
 
+    async def streaming_node_by_id(self, node_id: int) -> StreamingService: ...
+
+    async def streaming_nodes(self) -> list[int]:
+        """Ids of the streaming nodes that take pchannels, ascending."""
+        ...
+
     async def query_node(self, node_id: int) -> QueryNodeService: ...
 
     async def query_nodes(self) -> list[int]:
-        """Ids of the query nodes that are alive, ascending."""
+        """Ids of the query nodes that take segments, ascending."""
         ...
 
     async def data_node(self) -> DataNodeService:

@@ -2,6 +2,7 @@
 remember what they were told."""
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -70,9 +71,13 @@ class Flaky:
             raise Unavailable(f"{method} fails on purpose")
 
 
+NODE_IDS = itertools.count(1)
+
+
 class StreamingStub(Flaky):
     def __init__(self) -> None:
         super().__init__()
+        self.node_id = next(NODE_IDS)
         self.coordinator: Coordinator | None = None
         self.terms: dict[str, int] = {}
         self.shards: dict[str, CollectionInfo] = {}
@@ -150,6 +155,14 @@ class Rig:
     async def streaming_node(self, vchannel: str) -> StreamingStub:
         return self.streaming
 
+    async def streaming_nodes(self) -> list[int]:
+        return [self.streaming.node_id]
+
+    async def streaming_node_by_id(self, node_id: int) -> StreamingStub:
+        if node_id != self.streaming.node_id:
+            raise Unavailable(f"streaming node {node_id} is gone")
+        return self.streaming
+
     async def query_node(self, node_id: int) -> QueryStub:
         return self.query
 
@@ -217,6 +230,7 @@ def make_commit(info: CollectionInfo, *segments: SegmentInfo, **changes: Any) ->
         segments=tuple(s for s in segments if s.level is not SegmentLevel.L0),
         deltas=tuple(s for s in segments if s.level is SegmentLevel.L0),
         checkpoint=checkpoint,
+        term=changes.get("term", 1_000),
     )
 
 

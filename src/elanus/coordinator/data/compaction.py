@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import msgspec
 import structlog
 
-from elanus.coordinator.catalog import Change, in_batches
+from elanus.coordinator.catalog import MAX_CHANGES, Change, in_batches
 from elanus.coordinator.context import Context
 from elanus.coordinator.data.compaction_policy import (
     CompactionPlan,
@@ -32,7 +32,6 @@ from elanus.model.catalog import CollectionInfo, SegmentInfo
 from elanus.model.timestamp import compose
 from elanus.model.types import SegmentLevel, SegmentState
 from elanus.services.messages import CompactionTask, DeltaCompactionTask, TaskResult
-from elanus.storage.meta.base import MAX_OPERATIONS
 
 log = structlog.get_logger(__name__)
 
@@ -300,7 +299,7 @@ class Compactor:
             result = await (await self.context.router.data_node()).compact_deltas(task)
             changed = {segment.segment_id: segment for segment in result.segments}
         self.context.world.failpoints.hit("delta_compaction.before_commit")
-        room = MAX_OPERATIONS - len(deltas)
+        room = MAX_CHANGES - len(deltas)
         *batches, last = in_batches(changed.values(), room) or [[]]
         # Deletes may be in manifests and in L0s at once, so only the last step has to be whole.
         for batch in batches:

@@ -7,12 +7,12 @@ its segments since; a dropped collection or partition gets nothing back.
 
 import msgspec
 
-from elanus.coordinator.catalog import Catalog, Change
+from elanus.coordinator.catalog import MAX_CHANGES, Catalog, Change
 from elanus.coordinator.context import Context
 from elanus.coordinator.records import CollectionState
 from elanus.coordinator.root.names import require_known, resolve_id
 from elanus.coordinator.streaming.channels import Channels
-from elanus.errors import CollectionNotFound, InternalError
+from elanus.errors import CollectionNotFound, FencedWriter, InternalError
 from elanus.model.catalog import (
     ALL_PARTITIONS,
     ChannelCheckpoint,
@@ -22,7 +22,6 @@ from elanus.model.catalog import (
 )
 from elanus.model.types import SegmentState
 from elanus.services.messages import FlushCommit, FlushTicket, VchannelRecovery
-from elanus.storage.meta.base import MAX_OPERATIONS
 
 
 def owner_of(catalog: Catalog, vchannel: str) -> CollectionInfo | None:
@@ -74,9 +73,10 @@ class Segments:
         self._channels = channels
 
     async def commit_flush(self, commit: FlushCommit) -> None:
-        """Raises CollectionNotFound if the collection was dropped."""
+        """Raises CollectionNotFound if the collection was dropped, FencedWriter if the pchannel
+        has been given to another owner."""
         vchannel = commit.checkpoint.vchannel
-        if len(commit.segments) + len(commit.deltas) >= MAX_OPERATIONS:
+        if len(commit.segments) + len(commit.deltas) >= MAX_CHANGES:
             raise InternalError(f"a flush of {vchannel} has too many segments for a transaction")
         failpoints = self._context.world.failpoints
         collection_id = 0
@@ -87,6 +87,12 @@ class Segments:
             if collection is None:
                 raise CollectionNotFound("", vchannel)
             collection_id = collection.collection_id
+            owner = self._catalog.tables.pchannels.get(pchannel_of(vchannel))
+            if owner is not None and owner.term > commit.term:
+                raise FencedWriter(
+                    f"a flush of {vchannel} at term {commit.term} comes too late: its log has "
+                    f"been opened at term {owner.term}"
+                )
             known = self._catalog.tables.segments.get(collection_id, {})
             checkpoint = self._catalog.checkpoint(vchannel)
             now_ms = self._context.world.clock.now_ms()

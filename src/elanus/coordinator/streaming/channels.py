@@ -1,20 +1,22 @@
-"""Which pchannels there are, which term each is open at, and where new shards go.
+"""Which pchannels there are, which node owns each at which term, and where new shards go.
 
-A pchannel (one log of the WAL) is opened when the first shard on it needs it. Opening stores
-term+1 first and only then tells the streaming node, so that two owners can never have one term:
-the WAL fences the writer with the smaller one.
+A pchannel (one log of the WAL) is opened when the first shard on it needs it, on the streaming
+node that owns the fewest. Opening stores term+1 and the node first and only then tells the node,
+so that two owners can never have one term: the WAL fences the writer with the smaller one. Proxies
+find the owner by the same record.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import Context
 from elanus.coordinator.records import CollectionState, PchannelRecord
 from elanus.coordinator.retry import ATTEMPTS_OF_A_REQUEST, retry
-from elanus.errors import FencedWriter
+from elanus.errors import FencedWriter, Unavailable
 from elanus.model.catalog import CollectionInfo, pchannel_of
 from elanus.services.interfaces import StreamingService
 from elanus.services.messages import FlushTicket
@@ -42,11 +44,11 @@ def vchannel_name(pchannel: str, collection_id: int, shard: int) -> str:
 
 
 class Channels:
-    """Opens pchannels and speaks to the owners of shards."""
+    """Opens pchannels, on which nodes, and speaks to the owners of shards."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._terms: dict[str, int] = {}
+        self._assigned: dict[str, PchannelRecord] = {}
         self._open: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -59,35 +61,98 @@ class Channels:
         ]
         return choose_pchannels(in_use, self._context.settings.root_coord.dml_channel_num, shards)
 
+    def owned_by(self, node_id: int) -> list[str]:
+        """The pchannels that a node has been given in this run."""
+        return sorted(n for n, record in self._assigned.items() if record.node_id == node_id)
+
     def forget(self, pchannel: str) -> None:
         """Its streaming node is gone: it will be opened again, at the next term."""
         self._open.discard(pchannel)
-        self._terms.pop(pchannel, None)
+        self._assigned.pop(pchannel, None)
 
     async def ensure_open(self, vchannel: str, *, attempts: int = ATTEMPTS_OF_A_REQUEST) -> None:
-        """The pchannel of ``vchannel`` is open at a term of this run. Raises Unavailable."""
+        """The pchannel of ``vchannel`` is open on a node that is alive. Raises Unavailable."""
         pchannel = pchannel_of(vchannel)
         if pchannel in self._open:
             return
         async with self._locks.setdefault(pchannel, asyncio.Lock()):
-            for attempt in range(_FENCED_ATTEMPTS):
-                if pchannel in self._open:
-                    return
-                term = self._terms.get(pchannel) or await self._next_term(pchannel)
-                self._context.world.failpoints.hit("open_pchannel.after_term")
-                try:
-                    await self._open_at_term(vchannel, term, attempts)
-                except FencedWriter:
-                    del self._terms[pchannel]
-                    if attempt == _FENCED_ATTEMPTS - 1:
-                        raise
-                else:
-                    self._open.add(pchannel)
+            if pchannel not in self._open:
+                await self._open_pchannel(pchannel, attempts)
+
+    async def _open_pchannel(self, pchannel: str, attempts: int) -> None:
+        for attempt in range(1, _FENCED_ATTEMPTS + 1):
+            try:
+                await retry(
+                    self._context.world,
+                    f"open {pchannel}",
+                    lambda: self._open_once(pchannel),
+                    attempts=attempts,
+                )
+                return
+            except FencedWriter:
+                self._assigned.pop(pchannel, None)
+                if attempt == _FENCED_ATTEMPTS:
+                    raise
+
+    async def _open_once(self, pchannel: str) -> None:
+        alive = await self._context.router.streaming_nodes()
+        record = self._assigned.get(pchannel)
+        if record is None or record.node_id not in alive:
+            record = await self._assign(pchannel, alive)
+        self._context.world.failpoints.hit("open_pchannel.after_term")
+        node = await self._context.router.streaming_node_by_id(record.node_id)
+        await node.open_pchannel(pchannel, record.term)
+        if self._assigned.get(pchannel) is not record:
+            raise Unavailable(f"{pchannel} has been given to another node meanwhile")
+        self._open.add(pchannel)
+
+    async def _assign(self, pchannel: str, alive: Sequence[int]) -> PchannelRecord:
+        """An owner and its term. One that was given by a former coordinator and lives stays."""
+        if not alive:
+            raise Unavailable("no streaming node is alive")
+        known = self._context.catalog.tables.pchannels.get(pchannel)
+        if pchannel not in self._assigned and known is not None and known.node_id in alive:
+            self._assigned[pchannel] = known
+            return known
+        owned = Counter(record.node_id for record in self._assigned.values())
+        node_id = min(alive, key=lambda node: (owned[node], node))
+
+        def decide() -> Change:
+            now = self._context.catalog.tables.pchannels.get(pchannel)
+            term = (now.term if now else 0) + 1
+            return Change(put=[PchannelRecord(name=pchannel, term=term, node_id=node_id)])
+
+        await self._context.catalog.commit(decide)
+        record = self._context.catalog.tables.pchannels[pchannel]
+        self._assigned[pchannel] = record
+        return record
+
+    async def move(self, pchannel: str) -> None:
+        """Give the pchannel to the node that owns the fewest of those that take any; its present
+        owner closes it first. Raises Unavailable."""
+        async with self._locks.setdefault(pchannel, asyncio.Lock()):
+            record = self._assigned.get(pchannel)
+            if record is None:
+                return
+            self._open.discard(pchannel)
+            with suppress(Unavailable):  # then the next owner fences it
+                node = await self._context.router.streaming_node_by_id(record.node_id)
+                await node.close_pchannel(pchannel, record.term)
+            alive = await self._context.router.streaming_nodes()
+            others = [node_id for node_id in alive if node_id != record.node_id]
+            await self._assign(pchannel, others or alive)
+            await self._open_pchannel(pchannel, ATTEMPTS_OF_A_REQUEST)
 
     async def owner(self, vchannel: str) -> StreamingService:
         """The streaming node of an open shard."""
         await self.ensure_open(vchannel)
-        return await self._context.router.streaming_node(vchannel)
+        return await self._owner_now(vchannel)
+
+    async def _owner_now(self, vchannel: str) -> StreamingService:
+        record = self._assigned.get(pchannel_of(vchannel))
+        if record is None:
+            raise Unavailable(f"the log of {vchannel} is being opened elsewhere")
+        return await self._context.router.streaming_node_by_id(record.node_id)
 
     async def open_shards(self, collection: CollectionInfo) -> None:
         async def open_one(vchannel: str) -> None:
@@ -151,28 +216,6 @@ class Channels:
     ) -> T:
         async def once() -> T:
             await self.ensure_open(vchannel, attempts=1)
-            return await call(await self._context.router.streaming_node(vchannel))
+            return await call(await self._owner_now(vchannel))
 
         return await retry(self._context.world, f"{what} of {vchannel}", once, attempts=attempts)
-
-    async def _open_at_term(self, vchannel: str, term: int, attempts: int) -> None:
-        pchannel = pchannel_of(vchannel)
-
-        async def once() -> None:
-            node = await self._context.router.streaming_node(vchannel)
-            await node.open_pchannel(pchannel, term)
-
-        await retry(self._context.world, f"open {pchannel}", once, attempts=attempts)
-
-    async def _next_term(self, pchannel: str) -> int:
-        term = 0
-
-        def decide() -> Change:
-            nonlocal term
-            record = self._context.catalog.tables.pchannels.get(pchannel)
-            term = (record.term if record else 0) + 1
-            return Change(put=[PchannelRecord(name=pchannel, term=term)])
-
-        await self._context.catalog.commit(decide)
-        self._terms[pchannel] = term
-        return term

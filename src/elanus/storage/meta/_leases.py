@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from elanus.errors import Unavailable
 from elanus.runtime.world import World
+from elanus.storage.meta.base import LeaseEnded
 
 RETRY_S = 1.0
 
@@ -31,9 +32,9 @@ class LeaseTable:
             self._tasks[lease] = self._world.tasks.spawn(f"lease-{lease}", self._expire(lease))
 
     def require(self, lease: int) -> None:
-        """Raises Unavailable if the lease has ended."""
+        """Raises LeaseEnded if the lease has ended."""
         if lease not in self._ttl_s:
-            raise Unavailable(f"lease not found or ended[lease={lease}]")
+            raise LeaseEnded(lease)
 
     def keep_alive(self, lease: int) -> None:
         self.require(lease)

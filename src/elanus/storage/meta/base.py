@@ -29,6 +29,13 @@ class RevisionCompacted(Unavailable):
         )
 
 
+class LeaseEnded(Unavailable):
+    """A lease is over, by its time or because it was revoked; its keys are gone."""
+
+    def __init__(self, lease: int) -> None:
+        super().__init__(f"lease not found or ended[lease={lease}]")
+
+
 @dataclass(frozen=True, slots=True)
 class KeyValue:
     key: str
@@ -129,7 +136,7 @@ class MetaStore(ABC):
 
     @abstractmethod
     async def keep_alive(self, lease: int) -> None:
-        """Start the lease's time again. Raises Unavailable if it has ended."""
+        """Start the lease's time again. Raises LeaseEnded if it has ended."""
 
     @abstractmethod
     async def revoke_lease(self, lease: int) -> None: ...

@@ -112,7 +112,12 @@ class Flusher:
             self._world, self._coordinator, self._objects, shard, work.deletes
         )
         hit("flush.after_write")
-        commit = FlushCommit(segments=tuple(segments), deltas=deltas, checkpoint=work.checkpoint)
+        commit = FlushCommit(
+            segments=tuple(segments),
+            deltas=deltas,
+            checkpoint=work.checkpoint,
+            term=pchannel.term,
+        )
         await self._commit(pchannel, shard, commit)
         self._committed(shard, work)
         await self._truncate(pchannel)

@@ -141,6 +141,18 @@ class StreamingNode:
                 self._world.memory.release("growing", old.drop_everything())
             self._pchannels[pchannel.name] = pchannel
 
+    async def close_pchannel(self, pchannel: str, term: int) -> None:
+        async with self._opening.setdefault(pchannel, asyncio.Lock()):
+            owned = self._pchannels.get(pchannel)
+            if owned is None or owned.term > term:
+                return
+            del self._pchannels[pchannel]
+            await owned.close()
+            await self._flusher.wait_idle(owned)
+            for shard in owned.shards.values():
+                shard.closed = True
+                self._world.memory.release("growing", shard.drop_everything())
+
     def _reopen_later(self, pchannel: Pchannel, error: ElanusError) -> None:
         if isinstance(error, FencedWriter):
             return  # another owner has it; this one only waits to be told

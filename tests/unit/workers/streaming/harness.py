@@ -1,6 +1,7 @@
 """One process with the real coordinator, log and object store, and a collection to write to."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -62,16 +63,27 @@ class InlineExecutor:
     def close(self) -> None: ...
 
 
+_NODE_IDS = itertools.count(1)
+
+
 class LocalRouter:
     """Everything in one process; nobody compacts or builds indexes."""
 
     def __init__(self) -> None:
+        self.node_id = next(_NODE_IDS)
         self.streaming: StreamingNode | None = None
         self.query: QueryNode | None = None
 
     async def streaming_node(self, vchannel: str) -> StreamingNode:
         assert self.streaming is not None
         return self.streaming
+
+    async def streaming_node_by_id(self, node_id: int) -> StreamingNode:
+        assert self.streaming is not None
+        return self.streaming
+
+    async def streaming_nodes(self) -> list[int]:
+        return [self.node_id]
 
     async def query_node(self, node_id: int) -> QueryNode:
         if self.query is None:

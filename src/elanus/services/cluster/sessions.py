@@ -1,0 +1,173 @@
+"""Who is there: each process registers its roles under a lease, others read and watch that.
+
+A node's id is new with every registration, so an id never means two lives of a process. The loss
+of the lease is the loss of the node: what it owned goes to others. A node must therefore stop
+acting as an owner *before* the store lets its lease end: ``is_valid`` turns false by the node's own
+clock one margin earlier, counted from when the last successful renewal was *sent*. A process that
+was paused finds it false when it goes on.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from elanus.errors import CorruptData, Unavailable
+from elanus.runtime.world import World
+from elanus.services.cluster.following import PrefixFollower
+from elanus.storage.meta.base import Compare, LeaseEnded, MetaStore, Put
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "session/"
+ID_KEY = "session-id"
+RENEWALS_PER_TTL = 3
+MARGIN = 0.2
+"""Part of the lease's time by which a node believes itself lost earlier than the store does."""
+
+RETRY_S = 0.2
+_ID_ATTEMPTS = 100
+
+
+class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A node. ``stopping``: it hands over what it owns and takes nothing new."""
+
+    node_id: int
+    role: str
+    address: str
+    version: str
+    started_ms: int
+    pid: int = 0
+    host: str = ""
+    cores: int = 0
+    memory_bytes: int = 0
+    management_address: str = ""
+    stopping: bool = False
+
+
+class Session:
+    """This process's registration in one role. ``lost`` is set once the lease has ended."""
+
+    def __init__(self, world: World, meta: MetaStore, ttl_s: float) -> None:
+        self._world = world
+        self._meta = meta
+        self._ttl_s = ttl_s
+        self._lease = 0
+        self._valid_until_s = 0.0
+        self._info: SessionInfo | None = None
+        self._renewals: asyncio.Task[None] | None = None
+        self.lost = asyncio.Event()
+
+    @property
+    def info(self) -> SessionInfo:
+        assert self._info is not None
+        return self._info
+
+    @property
+    def lease(self) -> int:
+        return self._lease
+
+    def is_valid(self) -> bool:
+        """Whether nobody can have been told yet that this node is lost."""
+        return not self.lost.is_set() and self._world.clock.monotonic_s() < self._valid_until_s
+
+    async def register(self, make_info: Callable[[int], SessionInfo]) -> SessionInfo:
+        """Get an id, put the session, begin to renew it. Raises Unavailable."""
+        info = make_info(await next_node_id(self._meta))
+        sent_s = self._world.clock.monotonic_s()
+        self._lease = await self._meta.grant_lease(self._ttl_s)
+        self._renewed(sent_s)
+        self._info = info
+        await self._put(info)
+        self._renewals = self._world.tasks.spawn(f"session {info.role}", self._renew())
+        return info
+
+    async def announce_stopping(self) -> None:
+        """From now on nothing new is given to this node."""
+        self._info = msgspec.structs.replace(self.info, stopping=True)
+        await self._put(self._info)
+
+    async def close(self) -> None:
+        """End the session at once, so that nobody waits for its lease to run out."""
+        if self._renewals is not None:
+            self._renewals.cancel()
+            await asyncio.wait([self._renewals])
+        if not self.lost.is_set():
+            self.lost.set()
+            try:
+                await self._meta.revoke_lease(self._lease)
+            except Unavailable as error:
+                log.info("session ends by its lease", reason=error.message)
+
+    async def _put(self, info: SessionInfo) -> None:
+        key = f"{PREFIX}{info.role}/{info.node_id}"
+        await self._meta.transact([Put(key, msgspec.json.encode(info), self._lease)])
+
+    async def _renew(self) -> None:
+        pause_s = self._ttl_s / RENEWALS_PER_TTL
+        while True:
+            await self._world.clock.sleep(pause_s)
+            sent_s = self._world.clock.monotonic_s()
+            try:
+                await self._meta.keep_alive(self._lease)
+            except LeaseEnded:
+                log.error("session lost", role=self.info.role, node_id=self.info.node_id)
+                self.lost.set()
+                return
+            except Unavailable as error:
+                log.warning("session not renewed", role=self.info.role, reason=error.message)
+                pause_s = RETRY_S
+            else:
+                self._renewed(sent_s)
+                pause_s = self._ttl_s / RENEWALS_PER_TTL
+
+    def _renewed(self, sent_s: float) -> None:
+        self._valid_until_s = sent_s + self._ttl_s * (1 - MARGIN)
+
+
+async def next_node_id(meta: MetaStore) -> int:
+    """A positive integer that no other registration ever gets. Raises Unavailable."""
+    for _ in range(_ID_ATTEMPTS):
+        pair = await meta.get(ID_KEY)
+        node_id = 1 + (int(pair.value) if pair else 0)
+        compare = Compare(ID_KEY, pair.modified_revision if pair else 0)
+        result = await meta.transact([Put(ID_KEY, str(node_id).encode())], [compare])
+        if result.succeeded:
+            return node_id
+    raise Unavailable("too many nodes register at the same time, try again")
+
+
+class Membership:
+    """The sessions of all nodes, kept up to date. Listeners get the role that changed."""
+
+    def __init__(self, world: World, meta: MetaStore) -> None:
+        self._follower = PrefixFollower(world, meta, PREFIX, self._changed)
+        self._sessions: dict[str, SessionInfo] = {}
+        self.listeners: list[Callable[[str], None]] = []
+
+    async def start(self) -> None:
+        await self._follower.start()
+
+    def nodes(self, role: str) -> list[SessionInfo]:
+        """By id; those that are stopping included."""
+        found = [info for info in self._sessions.values() if info.role == role]
+        return sorted(found, key=lambda info: info.node_id)
+
+    def node(self, role: str, node_id: int) -> SessionInfo | None:
+        return self._sessions.get(f"{role}/{node_id}")
+
+    def everyone(self) -> list[SessionInfo]:
+        return sorted(self._sessions.values(), key=lambda info: (info.role, info.node_id))
+
+    def _changed(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            del self._sessions[key]
+        else:
+            try:
+                self._sessions[key] = msgspec.json.decode(value, type=SessionInfo)
+            except msgspec.DecodeError as error:
+                raise CorruptData(f"metadata key {PREFIX}{key} can't be read: {error}") from error
+        role = key.partition("/")[0]
+        for listener in list(self.listeners):
+            listener(role)
