@@ -2,10 +2,12 @@
 
 An entry is dropped when the coordinator tells of a change, before the change is answered: a client
 that changed something never meets its own stale entry. Lookups of one name at the same time share
-one call, and a lookup that was under way during a change is not remembered.
+one call, and a lookup that was under way during a change is not remembered. Nothing is remembered
+while ``may_remember`` says no: then changes might not be told.
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -41,6 +43,7 @@ class MetaCache:
         self._entries: LruCache[_Key, CollectionMeta] = LruCache(MAX_ENTRIES)
         self._pending: dict[_Key, asyncio.Future[CollectionMeta]] = {}
         self._changes = 0
+        self.may_remember: Callable[[], bool] = lambda: True
         coordinator.on_change(self.invalidate)
 
     async def collection(self, database: str, name: str) -> CollectionInfo:
@@ -51,7 +54,7 @@ class MetaCache:
         """By name or alias, with its indexes. Raises CollectionNotFound, DatabaseNotFound."""
         key = (database, name)
         found = self._entries.get(key)
-        if found is not None:
+        if found is not None and self.may_remember():
             return found
         pending = self._pending.get(key)
         if pending is None:
@@ -87,7 +90,7 @@ class MetaCache:
                 pending.set_exception(error)
         else:
             meta = CollectionMeta(info, tuple(indexes))
-            if changes == self._changes:
+            if changes == self._changes and self.may_remember():
                 self._entries.put(key, meta)
             if not pending.done():
                 pending.set_result(meta)

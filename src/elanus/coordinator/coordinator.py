@@ -7,7 +7,7 @@ that is driven by requests and by the events of ``context.Events``.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
@@ -32,13 +32,15 @@ from elanus.coordinator.root.partitions import Partitions
 from elanus.coordinator.streaming.channels import Channels
 from elanus.coordinator.tso import Allocator
 from elanus.errors import ElanusError
-from elanus.model.catalog import CollectionInfo, SegmentInfo
+from elanus.model.catalog import CollectionInfo, SegmentInfo, pchannel_of
 from elanus.runtime.world import World
 from elanus.services.routing import Router
 from elanus.storage.meta.base import MetaStore
 from elanus.storage.objects.base import ObjectStore
 
 log = structlog.get_logger(__name__)
+
+_BALANCE_PAUSE_S = 1.0
 
 
 class _Parts:
@@ -101,6 +103,8 @@ class Coordinator:
             settings=settings,
         )
         self._context = context
+        self._balancing: asyncio.Task[None] | None = None
+        self._balance_again = False
         parts = self._parts = _Parts(context)
 
         self.allocate_timestamps = self._timestamps.allocate
@@ -167,8 +171,7 @@ class Coordinator:
         await self._ids.close()
 
     async def _open_logs(self) -> None:
-        states = (CollectionState.CREATING, CollectionState.CREATED)
-        vchannels = [v for info in self._catalog.collections(*states) for v in info.vchannels]
+        vchannels = self._vchannels()
         outcomes = await asyncio.gather(
             *map(self._parts.channels.ensure_open, vchannels), return_exceptions=True
         )
@@ -178,6 +181,10 @@ class Coordinator:
                 self._world.tasks.spawn(f"open the log of {vchannel}", self._open_later(vchannel))
             elif isinstance(outcome, BaseException):
                 raise outcome
+
+    def _vchannels(self) -> list[str]:
+        states = (CollectionState.CREATING, CollectionState.CREATED)
+        return [v for info in self._catalog.collections(*states) for v in info.vchannels]
 
     async def _open_later(self, vchannel: str) -> None:
         # All of it is repeated, the new term's commit too: that needs room for metadata.
@@ -196,10 +203,41 @@ class Coordinator:
             attempts=UNBOUNDED,
         )
 
-    def streaming_node_changed(self, pchannel: str) -> None:
-        """The owner of a pchannel is gone: open it at the next term, and push its views again."""
-        self._parts.channels.forget(pchannel)
-        self._parts.loads.nodes_changed()
+    def streaming_nodes_changed(self, alive: Collection[int], taking: Collection[int]) -> None:
+        """Streaming nodes came or went. ``taking``: those of ``alive`` that aren't stopping.
+
+        The logs of lost nodes are opened at the next term on others, and their views pushed again.
+        The logs of nodes that are stopping move, and so does what others have too much of.
+        """
+        lost = self._parts.channels.lose_nodes(alive)
+        if lost:
+            log.warning("owners lost, logs move", pchannels=lost)
+            self._parts.loads.nodes_changed()
+            self._open_in_background(lost)
+        if self._balancing is None or self._balancing.done():
+            self._balancing = self._world.tasks.spawn("balance logs", self._balance())
+        else:
+            self._balance_again = True
+
+    def _open_in_background(self, pchannels: Sequence[str]) -> None:
+        first = {pchannel_of(vchannel): vchannel for vchannel in self._vchannels()}
+        for pchannel in pchannels:
+            if pchannel in first:
+                self._world.tasks.spawn(f"open {pchannel}", self._open_later(first[pchannel]))
+
+    async def _balance(self) -> None:
+        while True:
+            self._balance_again = False
+            pchannel = self._parts.channels.misplaced(await self._context.router.streaming_nodes())
+            if pchannel is not None:
+                try:
+                    await self._parts.channels.move(pchannel)
+                except ElanusError as error:
+                    log.warning("log not moved", pchannel=pchannel, reason=error.message)
+                    await self._world.clock.sleep(_BALANCE_PAUSE_S)
+                self._parts.loads.nodes_changed()
+            elif not self._balance_again:
+                return
 
     def query_nodes_changed(self) -> None:
         """Query nodes came or went: load what is lost, push the views again."""

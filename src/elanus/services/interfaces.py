@@ -241,3 +241,15 @@ class DataNodeService(Protocol):
     async def compact(self, task: CompactionTask) -> TaskResult: ...
     async def compact_deltas(self, task: DeltaCompactionTask) -> TaskResult: ...
     async def build_index(self, task: IndexTask) -> TaskResult: ...
+
+
+class ProxyService(Protocol):
+    """A proxy, as the coordinator sees it."""
+
+    async def invalidate(self, leader_id: int, collection_ids: tuple[int, ...]) -> None:
+        """Forget what is remembered of these collections; -1 means of all.
+
+        A proxy may remember anything only from the first call of the present leader on: that
+        tells it that it will be told of changes.
+        """
+        ...

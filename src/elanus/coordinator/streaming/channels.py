@@ -8,7 +8,7 @@ find the owner by the same record.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import TypeVar
 
@@ -50,6 +50,7 @@ class Channels:
         self._context = context
         self._assigned: dict[str, PchannelRecord] = {}
         self._open: set[str] = set()
+        self._met: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
 
     def choose(self, shards: int) -> tuple[str, ...]:
@@ -61,14 +62,29 @@ class Channels:
         ]
         return choose_pchannels(in_use, self._context.settings.root_coord.dml_channel_num, shards)
 
-    def owned_by(self, node_id: int) -> list[str]:
-        """The pchannels that a node has been given in this run."""
-        return sorted(n for n, record in self._assigned.items() if record.node_id == node_id)
+    def lose_nodes(self, alive: Collection[int]) -> list[str]:
+        """Forget the pchannels whose node is gone; they will be opened at the next term."""
+        lost = [n for n, record in self._assigned.items() if record.node_id not in alive]
+        for pchannel in lost:
+            self._open.discard(pchannel)
+            del self._assigned[pchannel]
+        return sorted(lost)
 
-    def forget(self, pchannel: str) -> None:
-        """Its streaming node is gone: it will be opened again, at the next term."""
-        self._open.discard(pchannel)
-        self._assigned.pop(pchannel, None)
+    def misplaced(self, taking: Sequence[int]) -> str | None:
+        """A pchannel that should move: from a node that takes none any more, or from the node that
+        has the most to one that has at least two fewer. None if all is well."""
+        owned = {name: record.node_id for name, record in sorted(self._assigned.items())}
+        if not taking:
+            return None
+        for pchannel, node_id in owned.items():
+            if node_id not in taking:
+                return pchannel
+        load = Counter(dict.fromkeys(taking, 0))
+        load.update(owned.values())
+        (heaviest, most), (_, fewest) = load.most_common()[0], load.most_common()[-1]
+        if most - fewest < 2:
+            return None
+        return next(name for name, node_id in owned.items() if node_id == heaviest)
 
     async def ensure_open(self, vchannel: str, *, attempts: int = ATTEMPTS_OF_A_REQUEST) -> None:
         """The pchannel of ``vchannel`` is open on a node that is alive. Raises Unavailable."""
@@ -111,9 +127,11 @@ class Channels:
         if not alive:
             raise Unavailable("no streaming node is alive")
         known = self._context.catalog.tables.pchannels.get(pchannel)
-        if pchannel not in self._assigned and known is not None and known.node_id in alive:
+        if pchannel not in self._met and known is not None and known.node_id in alive:
+            self._met.add(pchannel)
             self._assigned[pchannel] = known
             return known
+        self._met.add(pchannel)
         owned = Counter(record.node_id for record in self._assigned.values())
         node_id = min(alive, key=lambda node: (owned[node], node))
 
@@ -134,13 +152,15 @@ class Channels:
             record = self._assigned.get(pchannel)
             if record is None:
                 return
+            alive = await self._context.router.streaming_nodes()
+            others = [node_id for node_id in alive if node_id != record.node_id]
+            if not others:
+                return
             self._open.discard(pchannel)
             with suppress(Unavailable):  # then the next owner fences it
                 node = await self._context.router.streaming_node_by_id(record.node_id)
                 await node.close_pchannel(pchannel, record.term)
-            alive = await self._context.router.streaming_nodes()
-            others = [node_id for node_id in alive if node_id != record.node_id]
-            await self._assign(pchannel, others or alive)
+            await self._assign(pchannel, others)
             await self._open_pchannel(pchannel, ATTEMPTS_OF_A_REQUEST)
 
     async def owner(self, vchannel: str) -> StreamingService:

@@ -1,0 +1,229 @@
+"""One role of a cluster in this process, from its start to its orderly end.
+
+Start: storage → who else is there → the role's service on its internal port → session. From then
+on others find it. An orderly end is the reverse, after what it owns was handed over: the session is
+marked as stopping, the coordinator moves logs and segments away, and only then is it closed.
+
+If the session is lost (the process was paused, or cut off from the metadata store for longer than
+its lease) the role ends and begins a new life, with a new id and nothing owned.
+"""
+
+import asyncio
+import os
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+
+import msgspec
+import structlog
+
+from elanus.config.settings import Settings
+from elanus.errors import InternalError, Unavailable
+from elanus.observability.health import Health, ManagementApp
+from elanus.observability.metrics import Metrics
+from elanus.roles.cluster.leader import LeaderClient
+from elanus.roles.cluster.peers import Peers
+from elanus.roles.cluster.router import ClusterRouter
+from elanus.roles.process import real_world
+from elanus.roles.readings import add_readings
+from elanus.roles.storage import Storage, open_storage
+from elanus.runtime.clock import SystemClock
+from elanus.runtime.world import World
+from elanus.services.cluster.sessions import Membership, Session, SessionInfo
+from elanus.services.rpc.client import MAX_MESSAGE_BYTES
+from elanus.services.rpc.server import RpcServices
+from elanus.storage.disk import LocalDisk
+from elanus.transport.base import TransportOptions, no_rest
+from elanus.transport.h2corn_server import H2cornServer
+from elanus.version import VERSION
+
+log = structlog.get_logger(__name__)
+
+STOP_GRACE_S = 10.0
+HANDOVER_CHECK_S = 0.1
+_IDENTITY_ATTEMPTS = 20
+_IDENTITY_PAUSE_S = 0.25
+
+
+class Role(ABC):
+    """What differs from role to role. Used once: a new life is a new Role."""
+
+    name: str
+
+    @abstractmethod
+    async def start(self, node: "Node", opened: AsyncExitStack) -> None:
+        """Build the service, add it to ``node.services``; ``opened`` closes what was opened."""
+
+    async def registered(self, node: "Node", opened: AsyncExitStack) -> None:  # noqa: B027
+        """The session is there: others can call."""
+
+    def owns_anything(self) -> bool:
+        """Whether something is still to be handed over."""
+        return False
+
+
+class Node:
+    """The parts of a process that every role uses."""
+
+    def __init__(
+        self, world: World, settings: Settings, storage: Storage, metrics: Metrics, health: Health
+    ) -> None:
+        self.world = world
+        self.settings = settings
+        self.storage = storage
+        self.metrics = metrics
+        self.health = health
+        self.peers = Peers()
+        self.membership = Membership(world, storage.meta)
+        self.session = Session(world, storage.meta, settings.common.session_ttl)
+        self.router = ClusterRouter(world, storage.meta, self.membership, self.peers)
+        self.leader = LeaderClient(world, storage.meta, self.peers)
+        self.services = RpcServices()
+
+    def require_session(self) -> None:
+        """Raises Unavailable if others may believe this node lost: then it must not answer."""
+        if not self.session.is_valid():
+            raise Unavailable(
+                f"node {self.session.info.node_id} has lost touch with the metadata store, "
+                "ask another one"
+            )
+
+
+class ClusterProcess:
+    """One life: ``await start()``, wait for ``ended`` or a signal, ``await stop()``."""
+
+    def __init__(self, settings: Settings, role: Role) -> None:
+        self._settings = settings
+        self._role = role
+        self._opened = AsyncExitStack()
+        self._health = Health(SystemClock().monotonic_s)
+        self._node: Node | None = None
+
+    @property
+    def node(self) -> Node:
+        assert self._node is not None
+        return self._node
+
+    async def start(self) -> None:
+        """Raises ElanusError or OSError; then ``stop`` frees what was opened."""
+        world = real_world(self._settings.memory, self._task_failed)
+        self._opened.callback(world.executor.close)
+        storage = await _open_shared_storage(world, self._settings)
+        self._opened.push_async_callback(storage.close)
+        metrics = Metrics()
+        node = self._node = Node(world, self._settings, storage, metrics, self._health)
+        self._opened.push_async_callback(node.peers.close)
+        self._opened.push_async_callback(world.tasks.close)
+        await node.membership.start()
+        await node.router.start()
+        await node.leader.start()
+        await self._role.start(node, self._opened)
+        address = await self._serve(node)
+        management = await self._serve_management(node)
+        await node.session.register(
+            lambda node_id: _session_info(
+                node_id, self._role.name, address, management, world, self._settings
+            )
+        )
+        self._opened.push_async_callback(node.session.close)
+        await self._role.registered(node, self._opened)
+        add_readings(metrics, world)
+        self._health.started()
+
+    async def hand_over(self, timeout_s: float) -> None:
+        """Give away what this node owns, for at most ``timeout_s``."""
+        node = self.node
+        clock = node.world.clock
+        if node.session.lost.is_set() or not self._role.owns_anything():
+            return
+        try:
+            await node.session.announce_stopping()
+        except Unavailable as error:
+            log.warning("nothing handed over", reason=error.message)
+            return
+        deadline_s = clock.monotonic_s() + timeout_s
+        while self._role.owns_anything() and clock.monotonic_s() < deadline_s:
+            await clock.sleep(HANDOVER_CHECK_S)
+        if self._role.owns_anything():
+            log.warning("not everything was handed over", timeout_s=timeout_s)
+
+    async def stop(self) -> None:
+        await self._opened.aclose()
+
+    async def _serve(self, node: Node) -> str:
+        cluster = self._settings.cluster
+        options = TransportOptions(
+            host=cluster.host,
+            port=cluster.port,
+            max_receive_bytes=MAX_MESSAGE_BYTES,
+            max_send_bytes=MAX_MESSAGE_BYTES,
+        )
+        server = H2cornServer(node.services.handle, no_rest, options, node.world.executor)
+        await server.start()
+        self._opened.push_async_callback(server.stop, STOP_GRACE_S)
+        host, port = server.address
+        return f"{cluster.advertise_host or host}:{port}"
+
+    async def _serve_management(self, node: Node) -> str:
+        metrics = self._settings.metrics
+        if not metrics.enabled:
+            return ""
+        options = TransportOptions(host=metrics.host, port=metrics.port)
+        app = ManagementApp(self._health, node.metrics)
+        server = H2cornServer(node.services.handle, app, options, node.world.executor)
+        await server.start()
+        self._opened.push_async_callback(server.stop, 1.0)
+        host, port = server.address
+        return f"{host}:{port}"
+
+    def _task_failed(self, name: str, error: BaseException) -> None:
+        self._health.failed(name, f"{type(error).__name__}: {error}")
+
+
+async def _open_shared_storage(world: World, settings: Settings) -> Storage:
+    """Processes of a new cluster start at the same time: one of them gives it its identity."""
+    for attempt in range(1, _IDENTITY_ATTEMPTS + 1):
+        try:
+            return await open_storage(world, LocalDisk(), settings)
+        except InternalError as error:
+            if attempt == _IDENTITY_ATTEMPTS:
+                raise
+            log.info("storage is being set up by another process", reason=error.message)
+        await world.clock.sleep(_IDENTITY_PAUSE_S * (0.5 + world.random.random()))
+    raise AssertionError
+
+
+def _session_info(
+    node_id: int, role: str, address: str, management: str, world: World, settings: Settings
+) -> SessionInfo:
+    return SessionInfo(
+        node_id=node_id,
+        role=role,
+        address=address,
+        version=VERSION,
+        started_ms=world.clock.now_ms(),
+        pid=os.getpid(),
+        host=socket.gethostname(),
+        cores=os.cpu_count() or 1,
+        memory_bytes=world.memory.limit_bytes,
+        management_address=management,
+    )
+
+
+def leader_bytes(info: SessionInfo) -> bytes:
+    """What the leader's key says of the session."""
+    return msgspec.json.encode({"node_id": info.node_id, "address": info.address})
+
+
+RoleFactory = Callable[[], Role]
+
+
+async def wait_for_end(process: ClusterProcess, stop: asyncio.Event) -> bool:
+    """True if it should live again: its session is lost; False if ``stop`` was set."""
+    lost = asyncio.create_task(process.node.session.lost.wait())
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({lost, stopped}, return_when=asyncio.FIRST_COMPLETED)
+    lost.cancel()
+    stopped.cancel()
+    return not stop.is_set()

@@ -1,0 +1,208 @@
+"""The five roles as processes of a cluster: what each builds, serves and owns."""
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from typing import Any
+
+import structlog
+
+from elanus.access.dispatch import Dispatcher
+from elanus.access.handlers import HANDLERS
+from elanus.access.proxy import Proxy
+from elanus.access.rest.app import RestApp
+from elanus.coordinator.coordinator import Coordinator
+from elanus.coordinator.election import FencedMetaStore, win_leadership
+from elanus.errors import ElanusError, Unavailable
+from elanus.observability.requests import RequestObserver
+from elanus.roles.cluster.leader import PROXY, AnnouncingCoordinator, ProxyNotifier
+from elanus.roles.cluster.process import STOP_GRACE_S, Node, Role, leader_bytes
+from elanus.roles.cluster.router import DATA, QUERY, STREAMING
+from elanus.roles.serving import public_server
+from elanus.roles.storage import empty_scratch
+from elanus.services.interfaces import (
+    CoordinatorService,
+    DataNodeService,
+    ProxyService,
+    QueryNodeService,
+    StreamingService,
+)
+from elanus.storage.disk import LocalDisk
+from elanus.workers.data.index_process import ProcessBuilder
+from elanus.workers.data.node import DataNode
+from elanus.workers.query.node import QueryNode
+from elanus.workers.streaming.node import StreamingNode
+
+log = structlog.get_logger(__name__)
+
+COORDINATOR = "coordinator"
+
+
+class StreamingRole(Role):
+    name = STREAMING
+
+    async def start(self, node: Node, opened: AsyncExitStack) -> None:
+        self._streaming = StreamingNode(
+            node.world,
+            node.settings,
+            wal=node.storage.wal,
+            objects=node.storage.objects,
+            coordinator=node.leader,  # type: ignore[arg-type]
+            router=node.router,
+        )
+        opened.push_async_callback(self._streaming.close)
+        node.services.add(StreamingService, self._streaming, guard=node.require_session)
+
+    def owns_anything(self) -> bool:
+        return bool(self._streaming.pchannel_names())
+
+
+class QueryRole(Role):
+    name = QUERY
+
+    async def start(self, node: Node, opened: AsyncExitStack) -> None:
+        self._query = QueryNode(
+            node.world,
+            node.settings.query_node,
+            node.storage.objects,
+            slots=os.cpu_count() or 1,
+        )
+        node.services.add(QueryNodeService, self._query)
+
+    def owns_anything(self) -> bool:
+        return bool(self._query.segment_ids())
+
+
+class DataRole(Role):
+    name = DATA
+
+    async def start(self, node: Node, opened: AsyncExitStack) -> None:
+        builder = ProcessBuilder()
+        opened.push_async_callback(builder.close)
+        scratch = await node.world.executor.run("io", empty_scratch, LocalDisk(), node.settings)
+        data = DataNode(
+            node.world,
+            node.settings,
+            objects=node.storage.objects,
+            oracle=node.leader,  # type: ignore[arg-type]
+            builder=builder,
+            scratch=scratch,
+        )
+        node.services.add(DataNodeService, data)
+
+
+class CoordinatorRole(Role):
+    """A standby until it wins the election; ends its life when it loses the leadership."""
+
+    name = COORDINATOR
+
+    async def start(self, node: Node, opened: AsyncExitStack) -> None:
+        self._active: AnnouncingCoordinator | None = None
+        node.services.add(CoordinatorService, _Gate(self))
+
+    async def registered(self, node: Node, opened: AsyncExitStack) -> None:
+        node.world.tasks.spawn("lead", self._lead(node, opened))
+
+    def active(self) -> AnnouncingCoordinator:
+        if self._active is None:
+            raise Unavailable("this coordinator is not the leader, or only becoming it")
+        return self._active
+
+    async def _lead(self, node: Node, opened: AsyncExitStack) -> None:
+        meta, session = node.storage.meta, node.session
+        leadership = await win_leadership(
+            node.world, meta, session.lease, leader_bytes(session.info)
+        )
+        log.info("leading", node_id=session.info.node_id, term=leadership.modified_revision)
+        coordinator = Coordinator(
+            node.world,
+            node.settings,
+            meta=FencedMetaStore(meta, leadership, session.lost.set),
+            objects=node.storage.objects,
+            router=node.router,
+        )
+        notifier = ProxyNotifier(node.world, session.info.node_id, node.membership, node.peers)
+        announcing = AnnouncingCoordinator(coordinator, notifier)
+        try:
+            # Workers that are called during the start call back.
+            self._active = announcing
+            await coordinator.start()
+        except ElanusError as error:
+            log.error("can't lead", reason=error.message)
+            self._active = None
+            session.lost.set()
+            return
+        notifier.start()
+        opened.push_async_callback(coordinator.close)
+
+        def members_changed(role: str) -> None:
+            if role == QUERY:
+                coordinator.query_nodes_changed()
+            elif role == STREAMING:
+                nodes = node.membership.nodes(STREAMING)
+                coordinator.streaming_nodes_changed(
+                    {info.node_id for info in nodes},
+                    {info.node_id for info in nodes if not info.stopping},
+                )
+
+        node.membership.listeners.append(members_changed)
+        members_changed(STREAMING)
+
+
+class _Gate:
+    """Lets calls through to the coordinator while it leads."""
+
+    def __init__(self, role: CoordinatorRole) -> None:
+        self._role = role
+
+    def __getattr__(self, name: str) -> Any:
+        async def call(*arguments: Any, **keywords: Any) -> Any:
+            return await getattr(self._role.active(), name)(*arguments, **keywords)
+
+        return call
+
+
+class ProxyRole(Role):
+    name = PROXY
+
+    async def start(self, node: Node, opened: AsyncExitStack) -> None:
+        self._node = node
+        self._known_to = 0
+        self._proxy = Proxy(node.world, node.settings, node.leader, node.router)  # type: ignore[arg-type]
+        self._proxy.meta.may_remember = self._may_remember
+        node.services.add(ProxyService, self)
+
+    async def registered(self, node: Node, opened: AsyncExitStack) -> None:
+        self._proxy.node_id = node.session.info.node_id
+        settings = node.settings
+        observer = RequestObserver(node.metrics, settings.proxy.slow_log_span_in_seconds)
+        dispatcher = Dispatcher(self._proxy, HANDLERS, observer)
+        rest = RestApp(self._proxy, dispatcher, settings.proxy.http)
+        server = public_server(node.world, settings.proxy, dispatcher, rest)
+        await server.start()
+        opened.push_async_callback(server.stop, STOP_GRACE_S)
+        log.info("serving", address=server.address)
+
+    async def invalidate(self, leader_id: int, collection_ids: tuple[int, ...]) -> None:
+        leader = self._node.leader.leader
+        for _ in range(100):
+            if leader is not None and leader.node_id == leader_id:
+                break
+            await asyncio.sleep(0.01)
+            leader = self._node.leader.leader
+        self._known_to = leader_id
+        for collection_id in collection_ids:
+            self._node.leader.changed(collection_id)
+
+    def _may_remember(self) -> bool:
+        leader = self._node.leader.leader
+        return (
+            leader is not None
+            and leader.node_id == self._known_to
+            and self._node.session.is_valid()
+        )
+
+
+ROLES: dict[str, type[Role]] = {
+    role.name: role for role in (ProxyRole, CoordinatorRole, StreamingRole, QueryRole, DataRole)
+}
