@@ -1,21 +1,11 @@
-"""All roles in one process, on one data directory.
+"""All roles in one process, on the storage that the settings name.
 
-::
-
-    <data directory>/
-      lock          held while a process serves this directory
-      metadata.db   SQLite
-      wal/          the write-ahead log
-      objects/      segments, deletes, indexes
-      scratch/      unfinished index builds; emptied at start
-
-Start: lock → storage, whose parts must belong together → coordinator, which recovers the logs and
-restores what was loaded → ports. Stop is the reverse; requests in flight get some time to finish.
+Start: storage (``roles/storage.py``) → coordinator, which recovers the logs and restores what was
+loaded → ports. Stop is the reverse; requests in flight get some time to finish.
 """
 
 import os
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import structlog
 
@@ -32,10 +22,12 @@ from elanus.observability.requests import RequestObserver
 from elanus.roles.direct import DirectRouter
 from elanus.roles.process import give_memory_back_early, real_world, take_turns_quickly
 from elanus.roles.readings import add_readings
+from elanus.roles.storage import empty_scratch, open_storage
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
 from elanus.services.cluster.sessions import next_node_id
 from elanus.storage.disk import LocalDisk
+<<<<<<< HEAD
 from elanus.storage.identity import DirectoryMark, MetaMark, ObjectsMark, ensure_identity
 from elanus.storage.meta.sqlite import SqliteMetaStore
 from elanus.storage.objects.local import LocalObjectStore
@@ -43,6 +35,8 @@ from elanus.storage.wal.local import LocalWal
 from elanus.transport.base import AsgiApp, TransportOptions, TransportServer
 from elanus.transport.grpcio_server import GrpcioServer
 from elanus.transport.h2corn_server import H2cornServer
+=======
+>>>>>>> migrate
 from elanus.workers.data.index_process import ProcessBuilder
 from elanus.workers.data.node import DataNode
 from elanus.workers.query.node import QueryNode
@@ -60,7 +54,6 @@ class Standalone:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._directory = Path(settings.local_storage.path).absolute()
         self._opened = AsyncExitStack()
         self._health = Health(SystemClock().monotonic_s)
         self._metrics = Metrics()
@@ -86,6 +79,7 @@ class Standalone:
     async def stop(self) -> None:
         await self._opened.aclose()
 
+<<<<<<< HEAD
     async def _open_roles(self, world: World) -> tuple[DirectRouter, Coordinator]:
         settings, directory, disk = self._settings, self._directory, LocalDisk()
         disk.make_directories(directory)
@@ -106,8 +100,24 @@ class Standalone:
         self._opened.push_async_callback(wal.close)
         router = DirectRouter(await next_node_id(meta))
         coordinator = Coordinator(world, settings, meta=meta, objects=objects, router=router)
+=======
+    async def _open_roles(self, world: World, router: DirectRouter) -> Coordinator:
+        settings, disk = self._settings, LocalDisk()
+        storage = await open_storage(world, disk, settings)
+        self._opened.push_async_callback(storage.close)
+        scratch = await world.executor.run("io", empty_scratch, disk, settings)
+        objects = storage.objects
+        coordinator = Coordinator(
+            world, settings, meta=storage.meta, objects=objects, router=router
+        )
+>>>>>>> migrate
         streaming = StreamingNode(
-            world, settings, wal=wal, objects=objects, coordinator=coordinator, router=router
+            world,
+            settings,
+            wal=storage.wal,
+            objects=objects,
+            coordinator=coordinator,
+            router=router,
         )
         query = QueryNode(world, settings.query_node, objects, slots=os.cpu_count() or 1)
         builder = ProcessBuilder()
@@ -118,7 +128,7 @@ class Standalone:
             objects=objects,
             oracle=coordinator,
             builder=builder,
-            scratch=directory / "scratch",
+            scratch=scratch,
         )
         router.bind(streaming, query, data)
         self._opened.push_async_callback(world.tasks.close)
