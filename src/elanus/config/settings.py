@@ -75,6 +75,13 @@ class ProxySettings(Section, frozen=True, kw_only=True):
     grpc: GrpcSettings = GrpcSettings()
 
 
+class SessionSettings(Section, frozen=True, kw_only=True):
+    ttl: Annotated[
+        Positive,
+        Meta(description="A node of a cluster that isn't heard of for this time is lost, s."),
+    ] = 10
+
+
 class CommonSettings(Section, frozen=True, kw_only=True):
     storage_type: Annotated[
         str,
@@ -87,6 +94,7 @@ class CommonSettings(Section, frozen=True, kw_only=True):
     graceful_time: Annotated[
         int, Meta(ge=0, description="Staleness that the level Bounded allows, ms.")
     ] = 5_000
+    session: SessionSettings = SessionSettings()
     json_max_length: Annotated[
         Positive, Meta(description="Longest JSON value and dynamic row, bytes.")
     ] = msgspec.field(default=65_536, name="JSONMaxLength")
@@ -207,6 +215,20 @@ class WalSettings(Section, frozen=True, kw_only=True):
     ] = 67_108_864
 
 
+class ClusterSettings(Section, frozen=True, kw_only=True):
+    host: Annotated[
+        str, Meta(description="Address that a role of a cluster listens on for other roles.")
+    ] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="Port for other roles; 0 = any free one.")] = 0
+    advertise_host: Annotated[
+        str, Meta(description="Host by which other roles reach this one; empty = host.")
+    ] = ""
+    drain_timeout: Annotated[
+        int,
+        Meta(ge=0, description="Time that a stopping role may take to hand over what it owns, s."),
+    ] = 60
+
+
 class LocalStorageSettings(Section, frozen=True, kw_only=True):
     path: Annotated[str, Meta(description="Data directory.")] = "./elanus-data"
     cache: LocalCacheSettings = LocalCacheSettings()
@@ -253,6 +275,7 @@ class Settings(Section, frozen=True, kw_only=True):
     woodpecker: WoodpeckerSettings = WoodpeckerSettings()
     kafka: KafkaSettings = KafkaSettings()
     pulsar: PulsarSettings = PulsarSettings()
+    cluster: ClusterSettings = ClusterSettings()
     local_storage: LocalStorageSettings = LocalStorageSettings()
     log: LogSettings = LogSettings()
     metrics: MetricsSettings = MetricsSettings()

@@ -105,6 +105,7 @@ class Coordinator:
         self._context = context
         self._balancing: asyncio.Task[None] | None = None
         self._balance_again = False
+        self._has_metadata = False
         parts = self._parts = _Parts(context)
 
         self.allocate_timestamps = self._timestamps.allocate
@@ -143,15 +144,22 @@ class Coordinator:
         self.compact = parts.compactor.compact
         self.compaction_plans = parts.compactor.plans
 
-    async def start(self) -> None:
-        """Recover. Returns when every log has been opened or is being retried in the background.
-
-        Raises Unavailable or CorruptData if the metadata can't be read.
-        """
+    async def load_metadata(self) -> None:
+        """The first part of the start, after which requests can be answered. Raises Unavailable or
+        CorruptData if the metadata can't be read."""
         await self._catalog.load()
         await self._timestamps.start()
         await self._ids.start()
         await self._parts.databases.ensure_default()
+        self._has_metadata = True
+
+    async def start(self) -> None:
+        """Recover. Returns when every log has been opened or is being retried in the background.
+
+        Raises what ``load_metadata`` raises, if that was not called before.
+        """
+        if not self._has_metadata:
+            await self.load_metadata()
         await self._open_logs()
         self._parts.loads.restore()
         for info in self._catalog.collections(CollectionState.CREATING):

@@ -16,27 +16,19 @@ from elanus.access.rest.app import RestApp
 from elanus.config.settings import Settings
 from elanus.coordinator.coordinator import Coordinator
 from elanus.model.types import LoadState
-from elanus.observability.health import Health, ManagementApp
+from elanus.observability.health import Health
 from elanus.observability.metrics import Metrics
 from elanus.observability.requests import RequestObserver
 from elanus.roles.direct import DirectRouter
 from elanus.roles.process import give_memory_back_early, real_world, take_turns_quickly
 from elanus.roles.readings import add_readings
+from elanus.roles.serving import management_server, public_server
 from elanus.roles.storage import empty_scratch, open_storage
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
 from elanus.services.cluster.sessions import next_node_id
 from elanus.storage.disk import LocalDisk
-<<<<<<< HEAD
-from elanus.storage.identity import DirectoryMark, MetaMark, ObjectsMark, ensure_identity
-from elanus.storage.meta.sqlite import SqliteMetaStore
-from elanus.storage.objects.local import LocalObjectStore
-from elanus.storage.wal.local import LocalWal
-from elanus.transport.base import AsgiApp, TransportOptions, TransportServer
-from elanus.transport.grpcio_server import GrpcioServer
-from elanus.transport.h2corn_server import H2cornServer
-=======
->>>>>>> migrate
+from elanus.transport.base import TransportServer
 from elanus.workers.data.index_process import ProcessBuilder
 from elanus.workers.data.node import DataNode
 from elanus.workers.query.node import QueryNode
@@ -79,38 +71,16 @@ class Standalone:
     async def stop(self) -> None:
         await self._opened.aclose()
 
-<<<<<<< HEAD
     async def _open_roles(self, world: World) -> tuple[DirectRouter, Coordinator]:
-        settings, directory, disk = self._settings, self._directory, LocalDisk()
-        disk.make_directories(directory)
-        self._opened.callback(disk.lock_file(directory / "lock").release)
-        for name in disk.list_directory(directory / "scratch"):
-            disk.remove(directory / "scratch" / name)
-        meta = await SqliteMetaStore.open(world, directory / "metadata.db")
-        self._opened.push_async_callback(meta.close)
-        objects = await LocalObjectStore.open(world, disk, directory / "objects")
-        self._opened.push_async_callback(objects.close)
-        cluster_id = await ensure_identity(
-            world,
-            MetaMark(meta),
-            DirectoryMark(world, disk, directory / "wal"),
-            ObjectsMark(objects, str(directory / "objects")),
-        )
-        wal = LocalWal(world, disk, directory / "wal", settings.wal, cluster_id)
-        self._opened.push_async_callback(wal.close)
-        router = DirectRouter(await next_node_id(meta))
-        coordinator = Coordinator(world, settings, meta=meta, objects=objects, router=router)
-=======
-    async def _open_roles(self, world: World, router: DirectRouter) -> Coordinator:
         settings, disk = self._settings, LocalDisk()
         storage = await open_storage(world, disk, settings)
         self._opened.push_async_callback(storage.close)
         scratch = await world.executor.run("io", empty_scratch, disk, settings)
         objects = storage.objects
+        router = DirectRouter(await next_node_id(storage.meta))
         coordinator = Coordinator(
             world, settings, meta=storage.meta, objects=objects, router=router
         )
->>>>>>> migrate
         streaming = StreamingNode(
             world,
             settings,
@@ -140,30 +110,15 @@ class Standalone:
         observer = RequestObserver(self._metrics, self._settings.proxy.slow_log_span_in_seconds)
         dispatcher = Dispatcher(proxy, HANDLERS, observer)
         rest = RestApp(proxy, dispatcher, self._settings.proxy.http)
-        self._server = self._make_server(world, dispatcher, rest)
+        self._server = public_server(world, self._settings.proxy, dispatcher, rest)
         await self._server.start()
         self._opened.push_async_callback(self._server.stop, STOP_GRACE_S)
         if self._settings.metrics.enabled:
-            options = TransportOptions(
-                host=self._settings.metrics.host, port=self._settings.metrics.port
+            management = management_server(
+                world, self._settings.metrics, dispatcher.handle, self._health, self._metrics
             )
-            app = ManagementApp(self._health, self._metrics)
-            management = H2cornServer(dispatcher.handle, app, options, world.executor)
             await management.start()
             self._opened.push_async_callback(management.stop, 1.0)
-
-    def _make_server(self, world: World, dispatcher: Dispatcher, rest: AsgiApp) -> TransportServer:
-        proxy = self._settings.proxy
-        options = TransportOptions(
-            host=proxy.host,
-            port=proxy.port,
-            rest_port=proxy.rest_port,
-            max_receive_bytes=proxy.grpc.server_max_recv_size,
-            max_send_bytes=proxy.grpc.server_max_send_size,
-        )
-        if proxy.transport == "grpcio":
-            return GrpcioServer(dispatcher.handle, rest, options)
-        return H2cornServer(dispatcher.handle, rest, options, world.executor)
 
     def _task_failed(self, name: str, error: BaseException) -> None:
         self._health.failed(name, f"{type(error).__name__}: {error}")

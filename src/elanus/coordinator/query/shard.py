@@ -230,10 +230,13 @@ class LoadedShard:
         by_node: dict[int, list[int]] = {}
         for segment_id in segment_ids:
             by_node.setdefault(self._copies[segment_id].node_id, []).append(segment_id)
-        alive = await self._context.router.query_nodes()
         for node_id, ids in sorted(by_node.items()):
-            if node_id in alive:
-                await (await self._context.router.query_node(node_id)).release_segments(tuple(ids))
+            try:
+                node = await self._context.router.query_node(node_id)
+            except Unavailable:
+                pass  # the node is gone, and its copies with it
+            else:
+                await node.release_segments(tuple(ids))
             for segment_id in ids:
                 self._copies.pop(segment_id, None)
 

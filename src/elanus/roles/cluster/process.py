@@ -12,7 +12,6 @@ import asyncio
 import os
 import socket
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import msgspec
@@ -20,13 +19,14 @@ import structlog
 
 from elanus.config.settings import Settings
 from elanus.errors import InternalError, Unavailable
-from elanus.observability.health import Health, ManagementApp
+from elanus.observability.health import Health
 from elanus.observability.metrics import Metrics
 from elanus.roles.cluster.leader import LeaderClient
 from elanus.roles.cluster.peers import Peers
 from elanus.roles.cluster.router import ClusterRouter
 from elanus.roles.process import real_world
 from elanus.roles.readings import add_readings
+from elanus.roles.serving import management_server
 from elanus.roles.storage import Storage, open_storage
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
@@ -76,7 +76,7 @@ class Node:
         self.health = health
         self.peers = Peers()
         self.membership = Membership(world, storage.meta)
-        self.session = Session(world, storage.meta, settings.common.session_ttl)
+        self.session = Session(world, storage.meta, settings.common.session.ttl)
         self.router = ClusterRouter(world, storage.meta, self.membership, self.peers)
         self.leader = LeaderClient(world, storage.meta, self.peers)
         self.services = RpcServices()
@@ -122,9 +122,7 @@ class ClusterProcess:
         address = await self._serve(node)
         management = await self._serve_management(node)
         await node.session.register(
-            lambda node_id: _session_info(
-                node_id, self._role.name, address, management, world, self._settings
-            )
+            lambda node_id: _session_info(node_id, self._role.name, address, management, world)
         )
         self._opened.push_async_callback(node.session.close)
         await self._role.registered(node, self._opened)
@@ -169,9 +167,9 @@ class ClusterProcess:
         metrics = self._settings.metrics
         if not metrics.enabled:
             return ""
-        options = TransportOptions(host=metrics.host, port=metrics.port)
-        app = ManagementApp(self._health, node.metrics)
-        server = H2cornServer(node.services.handle, app, options, node.world.executor)
+        server = management_server(
+            node.world, metrics, node.services.handle, self._health, node.metrics
+        )
         await server.start()
         self._opened.push_async_callback(server.stop, 1.0)
         host, port = server.address
@@ -195,7 +193,7 @@ async def _open_shared_storage(world: World, settings: Settings) -> Storage:
 
 
 def _session_info(
-    node_id: int, role: str, address: str, management: str, world: World, settings: Settings
+    node_id: int, role: str, address: str, management: str, world: World
 ) -> SessionInfo:
     return SessionInfo(
         node_id=node_id,
@@ -214,9 +212,6 @@ def _session_info(
 def leader_bytes(info: SessionInfo) -> bytes:
     """What the leader's key says of the session."""
     return msgspec.json.encode({"node_id": info.node_id, "address": info.address})
-
-
-RoleFactory = Callable[[], Role]
 
 
 async def wait_for_end(process: ClusterProcess, stop: asyncio.Event) -> bool:

@@ -1,6 +1,5 @@
 """The five roles as processes of a cluster: what each builds, serves and owns."""
 
-import asyncio
 import os
 from contextlib import AsyncExitStack
 from typing import Any
@@ -47,7 +46,7 @@ class StreamingRole(Role):
             node.settings,
             wal=node.storage.wal,
             objects=node.storage.objects,
-            coordinator=node.leader,  # type: ignore[arg-type]
+            coordinator=node.leader,
             router=node.router,
         )
         opened.push_async_callback(self._streaming.close)
@@ -84,7 +83,7 @@ class DataRole(Role):
             node.world,
             node.settings,
             objects=node.storage.objects,
-            oracle=node.leader,  # type: ignore[arg-type]
+            oracle=node.leader,
             builder=builder,
             scratch=scratch,
         )
@@ -124,7 +123,8 @@ class CoordinatorRole(Role):
         notifier = ProxyNotifier(node.world, session.info.node_id, node.membership, node.peers)
         announcing = AnnouncingCoordinator(coordinator, notifier)
         try:
-            # Workers that are called during the start call back.
+            await coordinator.load_metadata()
+            # Workers that are called during the rest of the start call back.
             self._active = announcing
             await coordinator.start()
         except ElanusError as error:
@@ -168,7 +168,7 @@ class ProxyRole(Role):
     async def start(self, node: Node, opened: AsyncExitStack) -> None:
         self._node = node
         self._known_to = 0
-        self._proxy = Proxy(node.world, node.settings, node.leader, node.router)  # type: ignore[arg-type]
+        self._proxy = Proxy(node.world, node.settings, node.leader, node.router)
         self._proxy.meta.may_remember = self._may_remember
         node.services.add(ProxyService, self)
 
@@ -184,12 +184,6 @@ class ProxyRole(Role):
         log.info("serving", address=server.address)
 
     async def invalidate(self, leader_id: int, collection_ids: tuple[int, ...]) -> None:
-        leader = self._node.leader.leader
-        for _ in range(100):
-            if leader is not None and leader.node_id == leader_id:
-                break
-            await asyncio.sleep(0.01)
-            leader = self._node.leader.leader
         self._known_to = leader_id
         for collection_id in collection_ids:
             self._node.leader.changed(collection_id)

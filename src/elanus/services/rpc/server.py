@@ -28,10 +28,16 @@ class RpcServices:
     def __init__(self) -> None:
         self._handlers: dict[str, _Handler] = {}
 
-    def add(self, interface: type, implementation: Any) -> None:
-        """Serve the methods of ``interface`` by those of ``implementation``."""
+    def add(
+        self, interface: type, implementation: Any, guard: Callable[[], None] = lambda: None
+    ) -> None:
+        """Serve the methods of ``interface`` by those of ``implementation``.
+
+        ``guard`` is called before and after each call; if it raises, the caller gets that for an
+        answer: what was computed may be about a state that others have left behind.
+        """
         for name, method in methods_of(interface).items():
-            self._handlers[method.path] = _handler(method, getattr(implementation, name))
+            self._handlers[method.path] = _handler(method, getattr(implementation, name), guard)
 
     async def handle(
         self, method: str, metadata: Mapping[str, str], body: bytes, deadline_s: float | None
@@ -42,11 +48,15 @@ class RpcServices:
         return await handler(body)
 
 
-def _handler(method: Method, function: Callable[..., Awaitable[Any]]) -> _Handler:
+def _handler(
+    method: Method, function: Callable[..., Awaitable[Any]], guard: Callable[[], None]
+) -> _Handler:
     async def handle(body: bytes) -> bytes:
         try:
             request = decode(body, method.request)
+            guard()
             answer = await function(**_arguments(request))
+            guard()
             return SUCCEEDED + encode(answer)
         except ElanusError as error:
             return FAILED + encode(failure_of(error))

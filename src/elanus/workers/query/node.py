@@ -80,6 +80,10 @@ class QueryNode:
                 if loaded is not None:
                     self._loader.release(loaded)
 
+    def segment_ids(self) -> list[int]:
+        """What this node holds now."""
+        return sorted(self._segments)
+
     async def apply_deletes(
         self, segment_ids: tuple[int, ...], deletes: tuple[PrimaryKeys, ...], timestamp: int
     ) -> None:
