@@ -33,13 +33,14 @@ SetOption = Annotated[
 ]
 UriOption = Annotated[str, typer.Option("--uri", help="Address of the server.")]
 DEFAULT_URI = "http://127.0.0.1:19530"
+DataDirOption = Annotated[
+    Path | None, typer.Option("--data-dir", help="Data directory [default: ./elanus-data].")
+]
 
 
 @run_app.command("standalone")
 def run_standalone(
-    data_dir: Annotated[
-        Path | None, typer.Option(help="Data directory [default: ./elanus-data].")
-    ] = None,
+    data_dir: DataDirOption = None,
     host: Annotated[str | None, typer.Option(help="Address [default: 127.0.0.1].")] = None,
     port: Annotated[int | None, typer.Option(help="gRPC and REST port [default: 19530].")] = None,
     config: ConfigOption = None,
@@ -60,7 +61,80 @@ def run_standalone(
     chosen = _load(config, flags)
     from elanus.cli.serve import serve_standalone
 
-    code = serve_standalone(chosen, sample=sample)
+    _exit(serve_standalone(chosen, sample=sample))
+
+
+@run_app.command("proxy")
+def run_proxy(
+    data_dir: DataDirOption = None,
+    host: Annotated[str | None, typer.Option(help="Address [default: 127.0.0.1].")] = None,
+    port: Annotated[int | None, typer.Option(help="gRPC and REST port [default: 19530].")] = None,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+) -> None:
+    """A proxy of a cluster: what clients talk to. Any number may run."""
+    flags: dict[str, Any] = _assignments(settings)
+    if host is not None:
+        flags["proxy.host"] = host
+    if port is not None:
+        flags["proxy.port"] = port
+    _run_role("proxy", data_dir, config, flags)
+
+
+@run_app.command("coordinator")
+def run_coordinator(
+    data_dir: DataDirOption = None, config: ConfigOption = None, settings: SetOption = None
+) -> None:
+    """A coordinator of a cluster. One leads, others stand by."""
+    _run_role("coordinator", data_dir, config, _assignments(settings))
+
+
+@run_app.command("streaming")
+def run_streaming(
+    data_dir: DataDirOption = None, config: ConfigOption = None, settings: SetOption = None
+) -> None:
+    """A streaming node of a cluster: owns logs and growing data."""
+    _run_role("streaming", data_dir, config, _assignments(settings))
+
+
+@run_app.command("query")
+def run_query(
+    data_dir: DataDirOption = None, config: ConfigOption = None, settings: SetOption = None
+) -> None:
+    """A query node of a cluster: holds and searches sealed segments."""
+    _run_role("query", data_dir, config, _assignments(settings))
+
+
+@run_app.command("data")
+def run_data(
+    data_dir: DataDirOption = None, config: ConfigOption = None, settings: SetOption = None
+) -> None:
+    """A data node of a cluster: compacts and builds indexes."""
+    _run_role("data", data_dir, config, _assignments(settings))
+
+
+def _run_role(name: str, data_dir: Path | None, config: Path | None, flags: dict[str, Any]) -> None:
+    if data_dir is not None:
+        flags["localStorage.path"] = str(data_dir)
+    chosen = _load(config, flags)
+    private = {
+        "metastore.type": chosen.metastore.type == "sqlite",
+        "common.storageType": chosen.common.storage_type == "local",
+        "mq.type": chosen.mq.type == "local",
+    }
+    if any(private.values()):
+        keys = ", ".join(key for key, is_private in private.items() if is_private)
+        _fail(
+            f"the roles of a cluster share their storage, but {keys} names a private one: choose "
+            "metastore.type=etcd, common.storageType=remote, and mq.type=woodpecker, kafka or "
+            "pulsar; or `elanus run standalone`"
+        )
+    from elanus.cli.serve import serve_role
+
+    _exit(serve_role(chosen, name))
+
+
+def _exit(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     # The object store's native threads can abort during interpreter shutdown; all is closed here.

@@ -13,7 +13,7 @@ import uvloop
 from elanus.config.settings import Settings
 from elanus.errors import ElanusError
 from elanus.observability.logs import configure_logs
-from elanus.roles.standalone import Standalone
+from elanus.roles.process import give_memory_back_early, take_turns_quickly
 
 log = structlog.get_logger(__name__)
 
@@ -21,22 +21,26 @@ log = structlog.get_logger(__name__)
 def serve_standalone(settings: Settings, *, sample: bool) -> int:
     """Returns the exit code."""
     configure_logs(settings.log.level, settings.log.format)
-    return uvloop.run(_serve(settings, sample))
+    return uvloop.run(_serve_standalone(settings, sample))
 
 
-async def _serve(settings: Settings, sample: bool) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+def serve_role(settings: Settings, name: str) -> int:
+    """One role of a cluster. Returns the exit code."""
+    configure_logs(settings.log.level, settings.log.format)
+    return uvloop.run(_serve_role(settings, name))
+
+
+async def _serve_standalone(settings: Settings, sample: bool) -> int:
+    from elanus.roles.standalone import Standalone
+
+    stop = _stop_on_signals()
     started_s = time.monotonic()
     server = Standalone(settings)
     try:
         await server.start()
     except (ElanusError, OSError) as error:
         await server.stop()
-        print(f"elanus: cannot start: {error}", file=sys.stderr)
-        return 1
+        return _cannot_start(error)
     address = f"http://{settings.proxy.host}:{server.port}"
     log.info("ready", address=address, start_s=round(time.monotonic() - started_s, 2))
     print(
@@ -58,3 +62,49 @@ async def _serve(settings: Settings, sample: bool) -> int:
     await server.stop()
     log.info("stopped", pid=os.getpid())
     return 0
+
+
+async def _serve_role(settings: Settings, name: str) -> int:
+    from elanus.roles.cluster.process import ClusterProcess, wait_for_end
+    from elanus.roles.cluster.roles import ROLES
+
+    give_memory_back_early()
+    take_turns_quickly()
+    stop = _stop_on_signals()
+    while True:
+        started_s = time.monotonic()
+        process = ClusterProcess(settings, ROLES[name]())
+        try:
+            await process.start()
+        except (ElanusError, OSError) as error:
+            await process.stop()
+            return _cannot_start(error)
+        info = process.node.session.info
+        log.info(
+            "ready",
+            role=name,
+            node_id=info.node_id,
+            address=info.address,
+            start_s=round(time.monotonic() - started_s, 2),
+        )
+        lives_again = await wait_for_end(process, stop)
+        if not lives_again:
+            log.info("stopping", role=name)
+            await process.hand_over(settings.cluster.drain_timeout)
+        await process.stop()
+        if not lives_again:
+            log.info("stopped", role=name, pid=os.getpid())
+            return 0
+        log.warning("session lost, beginning anew", role=name)
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
+def _cannot_start(error: BaseException) -> int:
+    print(f"elanus: cannot start: {error}", file=sys.stderr)
+    return 1
