@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +22,10 @@ app = typer.Typer(
 )
 run_app = typer.Typer(help="Run a server in this process.", no_args_is_help=True)
 app.add_typer(run_app, name="run")
+cluster_app = typer.Typer(
+    help="A cluster on this machine, for development and tests.", no_args_is_help=True
+)
+app.add_typer(cluster_app, name="cluster")
 
 ConfigOption = Annotated[
     Path | None,
@@ -139,6 +143,95 @@ def _exit(code: int) -> None:
     sys.stderr.flush()
     # The object store's native threads can abort during interpreter shutdown; all is closed here.
     os._exit(code)
+
+
+ClusterDirOption = Annotated[Path, typer.Option("--data-dir", help="Directory of the cluster.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable.")]
+DEFAULT_CLUSTER_DIR = Path("elanus-cluster")
+
+
+@cluster_app.command("up")
+def cluster_up(
+    proxies: Annotated[int, typer.Option(min=1, help="Number of proxies.")] = 1,
+    coordinators: Annotated[int, typer.Option(min=1, help="Number of coordinators.")] = 1,
+    streaming: Annotated[int, typer.Option(min=1, help="Number of streaming nodes.")] = 1,
+    query: Annotated[int, typer.Option(min=1, help="Number of query nodes.")] = 1,
+    data: Annotated[int, typer.Option(min=1, help="Number of data nodes.")] = 1,
+    etcd: Annotated[str, typer.Option(help="Addresses of etcd, host:port,…")] = "127.0.0.1:2379",
+    objects: Annotated[str, typer.Option(help="Address of the S3 store.")] = "127.0.0.1:9000",
+    wal: Annotated[
+        str,
+        typer.Option(help="woodpecker, kafka://host:port,… or pulsar://host:port."),
+    ] = "woodpecker",
+    data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR,
+    port: Annotated[int, typer.Option(help="Port that all proxies share.")] = 19530,
+    config: ConfigOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Start a cluster and keep its processes alive until Ctrl-C."""
+    from elanus.cli.cluster import cluster_settings, run_cluster
+
+    given = {
+        **cluster_settings(etcd=etcd, objects=objects, wal=wal, port=port),
+        **_assignments(settings),
+    }
+    counts = {
+        "proxy": proxies,
+        "coordinator": coordinators,
+        "streaming": streaming,
+        "query": query,
+        "data": data,
+    }
+    _exit(run_cluster(_load(config, dict(given)), given, data_dir, counts, config))
+
+
+@cluster_app.command("status")
+def cluster_status(
+    data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR, as_json: JsonOption = False
+) -> None:
+    """Each process with its role, pid, address, state, term and what it owns."""
+    from elanus.cli.cluster import show_cluster
+
+    _do(lambda: show_cluster(data_dir, as_json=as_json))
+
+
+@cluster_app.command("kill")
+def cluster_kill(name: str, data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR) -> None:
+    """kill -9 a process, for example streaming-1; it is started again."""
+    _command(data_dir, {"do": "kill", "name": name})
+
+
+@cluster_app.command("add")
+def cluster_add(role: str, data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR) -> None:
+    """Start one more process of a role: proxy, coordinator, streaming, query or data."""
+    _command(data_dir, {"do": "add", "role": role})
+
+
+@cluster_app.command("drain")
+def cluster_drain(name: str, data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR) -> None:
+    """Have a process hand over what it owns and end; returns when it has."""
+    _command(data_dir, {"do": "drain", "name": name})
+
+
+@cluster_app.command("down")
+def cluster_down(data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR) -> None:
+    """Stop the whole cluster."""
+    _command(data_dir, {"do": "stop"})
+
+
+def _command(data_dir: Path, request: dict[str, Any]) -> None:
+    from elanus.cli.cluster import command
+
+    _do(lambda: typer.echo(" ".join(f"{k}={v}" for k, v in command(data_dir, request).items())))
+
+
+def _do(step: Callable[[], None]) -> None:
+    from elanus.errors import ElanusError
+
+    try:
+        step()
+    except ElanusError as error:
+        _fail(error.message)
 
 
 @app.command()

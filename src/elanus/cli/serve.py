@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import structlog
 import uvloop
@@ -14,6 +15,9 @@ from elanus.config.settings import Settings
 from elanus.errors import ElanusError
 from elanus.observability.logs import configure_logs
 from elanus.roles.process import give_memory_back_early, take_turns_quickly
+
+if TYPE_CHECKING:
+    from elanus.roles.cluster.process import ClusterProcess
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +37,7 @@ def serve_role(settings: Settings, name: str) -> int:
 async def _serve_standalone(settings: Settings, sample: bool) -> int:
     from elanus.roles.standalone import Standalone
 
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     started_s = time.monotonic()
     server = Standalone(settings)
     try:
@@ -70,7 +74,14 @@ async def _serve_role(settings: Settings, name: str) -> int:
 
     give_memory_back_early()
     take_turns_quickly()
-    stop = _stop_on_signals()
+    stop, hurry = stop_on_signals(), asyncio.Event()
+    # SIGQUIT ends the role at once: there is nobody to hand over to.
+
+    def end_at_once() -> None:
+        hurry.set()
+        stop.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, end_at_once)
     while True:
         started_s = time.monotonic()
         process = ClusterProcess(settings, ROLES[name]())
@@ -90,7 +101,7 @@ async def _serve_role(settings: Settings, name: str) -> int:
         lives_again = await wait_for_end(process, stop)
         if not lives_again:
             log.info("stopping", role=name)
-            await process.hand_over(settings.cluster.drain_timeout)
+            await _hand_over(process, settings.cluster.drain_timeout, hurry)
         await process.stop()
         if not lives_again:
             log.info("stopped", role=name, pid=os.getpid())
@@ -98,7 +109,18 @@ async def _serve_role(settings: Settings, name: str) -> int:
         log.warning("session lost, beginning anew", role=name)
 
 
-def _stop_on_signals() -> asyncio.Event:
+async def _hand_over(process: "ClusterProcess", timeout_s: float, hurry: asyncio.Event) -> None:
+    """Until it is done, the time is over, or there is a hurry."""
+    handing_over = asyncio.create_task(process.hand_over(timeout_s))
+    hurried = asyncio.create_task(hurry.wait())
+    await asyncio.wait({handing_over, hurried}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (handing_over, hurried):
+        task.cancel()
+    await asyncio.gather(handing_over, hurried, return_exceptions=True)
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Set by SIGINT and SIGTERM from now on."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)

@@ -57,6 +57,10 @@ class ProxySettings(Section, frozen=True, kw_only=True):
     rest_port: Annotated[
         Port, Meta(description="Port of the RESTful API with the grpcio transport; 0 = port + 1.")
     ] = 0
+    reuse_port: Annotated[
+        bool,
+        Meta(description="Let several proxies of one machine share the port; the system spreads."),
+    ] = False
     max_name_length: Annotated[Positive, Meta(description="Longest name, bytes.")] = 255
     max_field_num: Annotated[Positive, Meta(description="Most fields of a collection.")] = 64
     max_vector_field_num: Annotated[Positive, Meta(description="Most vector fields.")] = 4

@@ -18,6 +18,7 @@ def public_server(
         host=settings.host,
         port=settings.port,
         rest_port=settings.rest_port,
+        reuse_port=settings.reuse_port,
         max_receive_bytes=settings.grpc.server_max_recv_size,
         max_send_bytes=settings.grpc.server_max_send_size,
     )

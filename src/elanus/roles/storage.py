@@ -131,7 +131,7 @@ async def open_backends(
 ) -> Backends:
     """The parts, to be closed by ``opened``. ``read_only``: nothing is made or changed; what does
     not exist is an error."""
-    meta = await _open_meta(world, settings, read_only)
+    meta = await open_meta(world, settings, read_only)
     opened.push_async_callback(meta.close)
     objects = await _open_objects(world, disk, settings, read_only)
     opened.push_async_callback(objects.close)
@@ -149,7 +149,8 @@ async def open_backends(
 # --- metadata -----------------------------------------------------------------------------------
 
 
-async def _open_meta(world: World, settings: Settings, read_only: bool) -> MetaStore:
+async def open_meta(world: World, settings: Settings, read_only: bool = False) -> MetaStore:
+    """The metadata store alone, for tools that only look at it or watch it."""
     if settings.metastore.type == "etcd":
         return await _open_etcd(world, settings)
     return await _open_sqlite(world, settings, read_only)

@@ -28,6 +28,7 @@ from elanus.services.messages import (
     GrowingInfo,
     IndexTask,
     LoadSegment,
+    NodeStatus,
     PrimaryKeys,
     QueryRequest,
     QueryResponse,
@@ -241,6 +242,12 @@ class DataNodeService(Protocol):
     async def compact(self, task: CompactionTask) -> TaskResult: ...
     async def compact_deltas(self, task: DeltaCompactionTask) -> TaskResult: ...
     async def build_index(self, task: IndexTask) -> TaskResult: ...
+
+
+class NodeService(Protocol):
+    """What every process of a cluster says of itself."""
+
+    async def describe(self) -> NodeStatus: ...
 
 
 class ProxyService(Protocol):

@@ -291,3 +291,16 @@ class GrowingInfo:
     vchannel: str
     row_count: int
     size_bytes: int
+
+
+# --- the cluster ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """A process of a cluster. ``state``: serving, standby, leading or stopping. ``owns``: pchannels
+    with their terms, ids of segments, or the public address of a proxy."""
+
+    state: str
+    owns: tuple[str, ...] = ()
+    term: int = 0

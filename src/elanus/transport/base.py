@@ -57,12 +57,14 @@ class TransportOptions:
     """Where to listen, and how much to accept. Port 0 lets the system choose one.
 
     ``rest_port`` is used only by a server that can't have both protocols on one port; 0 there
-    means ``port`` + 1 (or any port if ``port`` is 0 too).
+    means ``port`` + 1 (or any port if ``port`` is 0 too). With ``reuse_port`` several processes may
+    listen on one port, and the system spreads the connections over them.
     """
 
     host: str = "127.0.0.1"
     port: int = 19530
     rest_port: int = 0
+    reuse_port: bool = False
     max_receive_bytes: int = 64 << 20
     max_send_bytes: int = 256 << 20
 

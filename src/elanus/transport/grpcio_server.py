@@ -66,7 +66,7 @@ class GrpcioServer(TransportServer):
             raise OSError(f"cannot listen on {host}:{port}: {error}") from error
         rest_port = self._options.rest_port or (port + 1 if port else 0)
         try:
-            self._rest_socket = _listen(host, rest_port)
+            self._rest_socket = _listen(host, rest_port, self._options.reuse_port)
         except OSError:
             await self._grpc.stop(None)
             raise
@@ -142,14 +142,16 @@ def _channel_options(options: TransportOptions) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_ping_strikes", 0),  # clients may ping as often as they like
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(options.reuse_port)),
     ]
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, reuse_port: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
         listener.listen(BACKLOG)

@@ -69,6 +69,7 @@ class H2cornServer(TransportServer):
         config = h2corn.Config(
             bind=(bind,),
             grpc=True,
+            reuse_port=self._options.reuse_port,
             lifespan="off",
             access_log=False,
             server_header="off",

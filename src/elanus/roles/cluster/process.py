@@ -31,6 +31,8 @@ from elanus.roles.storage import Storage, open_storage
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
 from elanus.services.cluster.sessions import Membership, Session, SessionInfo
+from elanus.services.interfaces import NodeService
+from elanus.services.messages import NodeStatus
 from elanus.services.rpc.client import MAX_MESSAGE_BYTES
 from elanus.services.rpc.server import RpcServices
 from elanus.storage.disk import LocalDisk
@@ -58,9 +60,12 @@ class Role(ABC):
     async def registered(self, node: "Node", opened: AsyncExitStack) -> None:  # noqa: B027
         """The session is there: others can call."""
 
-    def owns_anything(self) -> bool:
-        """Whether something is still to be handed over."""
-        return False
+    def owns(self) -> list[str]:
+        """What others would have to take over."""
+        return []
+
+    def describe(self) -> NodeStatus:
+        return NodeStatus("serving", tuple(self.owns()))
 
 
 class Node:
@@ -118,6 +123,7 @@ class ClusterProcess:
         await node.membership.start()
         await node.router.start()
         await node.leader.start()
+        node.services.add(NodeService, self)
         await self._role.start(node, self._opened)
         address = await self._serve(node)
         management = await self._serve_management(node)
@@ -129,11 +135,17 @@ class ClusterProcess:
         add_readings(metrics, world)
         self._health.started()
 
+    async def describe(self) -> NodeStatus:
+        status = self._role.describe()
+        if self.node.session.info.stopping:
+            return NodeStatus("stopping", status.owns, status.term)
+        return status
+
     async def hand_over(self, timeout_s: float) -> None:
         """Give away what this node owns, for at most ``timeout_s``."""
         node = self.node
         clock = node.world.clock
-        if node.session.lost.is_set() or not self._role.owns_anything():
+        if node.session.lost.is_set() or not self._role.owns():
             return
         try:
             await node.session.announce_stopping()
@@ -141,9 +153,9 @@ class ClusterProcess:
             log.warning("nothing handed over", reason=error.message)
             return
         deadline_s = clock.monotonic_s() + timeout_s
-        while self._role.owns_anything() and clock.monotonic_s() < deadline_s:
+        while self._role.owns() and clock.monotonic_s() < deadline_s:
             await clock.sleep(HANDOVER_CHECK_S)
-        if self._role.owns_anything():
+        if self._role.owns():
             log.warning("not everything was handed over", timeout_s=timeout_s)
 
     async def stop(self) -> None:

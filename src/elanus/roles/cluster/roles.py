@@ -26,6 +26,7 @@ from elanus.services.interfaces import (
     QueryNodeService,
     StreamingService,
 )
+from elanus.services.messages import NodeStatus
 from elanus.storage.disk import LocalDisk
 from elanus.workers.data.index_process import ProcessBuilder
 from elanus.workers.data.node import DataNode
@@ -52,8 +53,8 @@ class StreamingRole(Role):
         opened.push_async_callback(self._streaming.close)
         node.services.add(StreamingService, self._streaming, guard=node.require_session)
 
-    def owns_anything(self) -> bool:
-        return bool(self._streaming.pchannel_names())
+    def owns(self) -> list[str]:
+        return [f"{name} at term {term}" for name, term in self._streaming.terms().items()]
 
 
 class QueryRole(Role):
@@ -68,8 +69,8 @@ class QueryRole(Role):
         )
         node.services.add(QueryNodeService, self._query)
 
-    def owns_anything(self) -> bool:
-        return bool(self._query.segment_ids())
+    def owns(self) -> list[str]:
+        return [str(segment_id) for segment_id in self._query.segment_ids()]
 
 
 class DataRole(Role):
@@ -97,10 +98,14 @@ class CoordinatorRole(Role):
 
     async def start(self, node: Node, opened: AsyncExitStack) -> None:
         self._active: AnnouncingCoordinator | None = None
+        self._term = 0
         node.services.add(CoordinatorService, _Gate(self))
 
     async def registered(self, node: Node, opened: AsyncExitStack) -> None:
         node.world.tasks.spawn("lead", self._lead(node, opened))
+
+    def describe(self) -> NodeStatus:
+        return NodeStatus("leading" if self._active else "standby", term=self._term)
 
     def active(self) -> AnnouncingCoordinator:
         if self._active is None:
@@ -112,7 +117,8 @@ class CoordinatorRole(Role):
         leadership = await win_leadership(
             node.world, meta, session.lease, leader_bytes(session.info)
         )
-        log.info("leading", node_id=session.info.node_id, term=leadership.modified_revision)
+        self._term = leadership.modified_revision
+        log.info("leading", node_id=session.info.node_id, term=self._term)
         coordinator = Coordinator(
             node.world,
             node.settings,
@@ -168,6 +174,7 @@ class ProxyRole(Role):
     async def start(self, node: Node, opened: AsyncExitStack) -> None:
         self._node = node
         self._known_to = 0
+        self._address = ""
         self._proxy = Proxy(node.world, node.settings, node.leader, node.router)
         self._proxy.meta.may_remember = self._may_remember
         node.services.add(ProxyService, self)
@@ -181,7 +188,11 @@ class ProxyRole(Role):
         server = public_server(node.world, settings.proxy, dispatcher, rest)
         await server.start()
         opened.push_async_callback(server.stop, STOP_GRACE_S)
-        log.info("serving", address=server.address)
+        self._address = "{}:{}".format(*server.address)
+        log.info("serving", address=self._address)
+
+    def describe(self) -> NodeStatus:
+        return NodeStatus("serving", (self._address,))
 
     async def invalidate(self, leader_id: int, collection_ids: tuple[int, ...]) -> None:
         self._known_to = leader_id

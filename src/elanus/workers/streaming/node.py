@@ -170,9 +170,9 @@ class StreamingNode:
                 await self._world.clock.sleep(pause_s)
                 pause_s = min(_LONGEST_REOPEN_PAUSE_S, pause_s * 2)
 
-    def pchannel_names(self) -> list[str]:
-        """What this node owns now."""
-        return sorted(self._pchannels)
+    def terms(self) -> dict[str, int]:
+        """The pchannels that this node owns now, with the terms at which it does."""
+        return {name: self._pchannels[name].term for name in sorted(self._pchannels)}
 
     async def close(self) -> None:
         """Finish the groups in flight and stop. What is growing comes back from the WAL."""
