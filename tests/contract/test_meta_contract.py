@@ -1,14 +1,20 @@
-"""What every metadata store must do. A new backend joins by another case of ``open_store``."""
+"""What every metadata store must do. A new backend joins by another case of ``backend``."""
 
 import asyncio
+import dataclasses
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from elanus.config.storage import EtcdSettings
 from elanus.errors import InternalError, ParameterTooLarge, Unavailable
+from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
 from elanus.storage.meta.base import (
     MAX_OPERATIONS,
@@ -21,31 +27,100 @@ from elanus.storage.meta.base import (
     Snapshot,
     WatchEvent,
 )
+from elanus.storage.meta.etcd import EtcdMetaStore
 from elanus.storage.meta.memory import MemoryMetaStore
 from elanus.storage.meta.sqlite import SqliteMetaStore
 from tests.contract.conftest import ManualClock
 
 OpenStore = Callable[[], Awaitable[MetaStore]]
+PATIENCE_S = 30
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def open_store(
-    request: pytest.FixtureRequest, world: World, tmp_path: Path
-) -> AsyncIterator[OpenStore]:
+class Leases(ABC):
+    """How the time of leases passes."""
+
+    ttl_s: float
+
+    @abstractmethod
+    async def outlive(self, store: MetaStore, lease: int) -> None:
+        """More than the lease's time passes, in parts after each of which it is kept alive."""
+
+    @abstractmethod
+    async def let_end(self) -> None:
+        """The lease's time passes; if that is real time, whoever waits for its end may begin."""
+
+
+class ManualLeases(Leases):
+    ttl_s = 10
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+
+    async def outlive(self, store: MetaStore, lease: int) -> None:
+        self._clock.advance(0.9 * self.ttl_s)
+        await store.keep_alive(lease)
+        self._clock.advance(0.9 * self.ttl_s)
+        await asyncio.sleep(0.01)
+
+    async def let_end(self) -> None:
+        self._clock.advance(0.15 * self.ttl_s)
+
+
+class RealLeases(Leases):
+    """Time can't be hurried, and a lease is long enough for a machine that is busy."""
+
+    ttl_s = 5
+
+    async def outlive(self, store: MetaStore, lease: int) -> None:
+        for _ in range(12):
+            await asyncio.sleep(0.1 * self.ttl_s)
+            await store.keep_alive(lease)
+
+    async def let_end(self) -> None:
+        return
+
+
+@dataclasses.dataclass(frozen=True)
+class Backend:
+    open_store: OpenStore
+    leases: Leases
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("etcd", marks=pytest.mark.services)])
+async def backend(
+    request: pytest.FixtureRequest, world: World, clock: ManualClock, tmp_path: Path
+) -> AsyncIterator[Backend]:
+    leases = ManualLeases(clock)
+    async with AsyncExitStack() as stores:
+
+        async def open_memory() -> MetaStore:
+            return MemoryMetaStore(world)
+
+        async def open_sqlite() -> MetaStore:
+            return await SqliteMetaStore.open(world, tmp_path / f"meta-{uuid4()}.db")
+
+        async def open_etcd() -> MetaStore:
+            settings = EtcdSettings(
+                endpoints=request.getfixturevalue("etcd").endpoint, root_path=f"contract-{uuid4()}"
+            )
+            return await EtcdMetaStore.open(
+                dataclasses.replace(world, clock=SystemClock()), settings
+            )
+
+        open_new = {"memory": open_memory, "sqlite": open_sqlite, "etcd": open_etcd}[request.param]
+
+        async def open_one() -> MetaStore:
+            store = await open_new()
+            stores.push_async_callback(store.close)
+            return store
+
+        yield Backend(open_one, RealLeases() if request.param == "etcd" else leases)
+
+
+@pytest.fixture
+def open_store(backend: Backend) -> OpenStore:
     """Opens a new, empty store each time."""
-    stores: list[MetaStore] = []
-
-    async def open_one() -> MetaStore:
-        if request.param == "memory":
-            stores.append(MemoryMetaStore(world))
-        else:
-            path = tmp_path / f"meta-{len(stores)}.db"
-            stores.append(await SqliteMetaStore.open(world, path))
-        return stores[-1]
-
-    yield open_one
-    for store in stores:
-        await store.close()
+    return backend.open_store
 
 
 @pytest.fixture
@@ -126,6 +201,19 @@ async def test_what_is_too_large_for_one_transaction_is_refused_whole(store: Met
     assert len(await store.range("")) == MAX_OPERATIONS + 1
 
 
+async def test_no_amount_of_data_is_too_large_to_read(store: MetaStore) -> None:
+    values = {
+        f"large/{number:02}": bytes([number]) * (MAX_VALUE_BYTES // 2) for number in range(40)
+    }
+    start = await store.revision() + 1
+    for key, value in values.items():
+        await store.put(key, value)
+    assert {pair.key: pair.value for pair in await store.range("large/")} == values
+    assert len((await store.snapshot("")).pairs) == len(values)
+    events = await take(store.watch("large/", start), len(values))
+    assert [(event.key, event.value) for event in events] == list(values.items())
+
+
 async def test_a_transaction_does_all_or_nothing(store: MetaStore) -> None:
     revision = await store.put("a", b"1")
     done = await store.transact(
@@ -153,7 +241,7 @@ async def test_a_transaction_names_a_key_once(store: MetaStore) -> None:
 
 
 async def take(events: AsyncIterator[WatchEvent], count: int) -> list[WatchEvent]:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         return [await anext(events) for _ in range(count)]
 
 
@@ -179,17 +267,14 @@ async def test_a_watch_ends_when_the_store_is_closed(store: MetaStore) -> None:
         await waiting
 
 
-async def test_a_lease_takes_its_keys_with_it(store: MetaStore, clock: ManualClock) -> None:
-    lease = await store.grant_lease(10)
+async def test_a_lease_takes_its_keys_with_it(backend: Backend, store: MetaStore) -> None:
+    lease = await store.grant_lease(backend.leases.ttl_s)
     await store.transact([Put("kept", b""), Put("leased", b"", lease)])
     events = store.watch("leased", await store.revision() + 1)
     await asyncio.sleep(0)
-    clock.advance(9)
-    await store.keep_alive(lease)
-    clock.advance(9)
-    await asyncio.sleep(0.01)
+    await backend.leases.outlive(store, lease)
     assert await store.get("leased") is not None
-    clock.advance(1.5)
+    await backend.leases.let_end()
     assert (await take(events, 1))[0].value is None
     assert [pair.key for pair in await store.range("")] == ["kept"]
     with pytest.raises(Unavailable):

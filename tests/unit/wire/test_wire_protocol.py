@@ -149,6 +149,7 @@ def test_the_build_script_reads_generated_modules_without_running_them(tmp_path)
         [
             sys.executable,
             str(root / "scripts" / "build_descriptors.py"),
+            "pymilvus",
             "--package-dir",
             str(tmp_path / "pymilvus"),
             "--output",
