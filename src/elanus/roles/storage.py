@@ -42,12 +42,12 @@ from elanus.storage.wal.base import Wal
 class WalBackend:
     """A log that is opened once it is known whose it is: ``open(cluster_id)``.
 
-    ``objects_root``: if the log lies in the object store, the prefix of its keys.
+    ``objects_prefixes``: if the log lies in the object store, the prefix of its keys.
     """
 
     mark: IdentityMark
     open: Callable[[str], Awaitable[Wal]]
-    objects_root: str = ""
+    objects_prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ async def open_backends(
     where = str(directory_of(settings) / "objects")
     if settings.common.storage_type == "remote":
         where = "/".join(filter(None, (settings.minio.bucket_name, settings.minio.root_path)))
-    mark = ObjectsMark(objects, where, other_root=wal.objects_root)
+    mark = ObjectsMark(objects, where, beside=wal.objects_prefixes)
     if use_cache and settings.common.storage_type == "remote":
         objects = await _open_cache(world, disk, settings, objects)
         opened.push_async_callback(objects.close)
@@ -164,7 +164,9 @@ async def _open_sqlite(world: World, settings: Settings, read_only: bool) -> Met
 
 
 async def _open_etcd(world: World, settings: Settings) -> MetaStore:
-    raise Unimplemented("metastore.type=etcd is not there yet")
+    from elanus.storage.meta.etcd import EtcdMetaStore
+
+    return await EtcdMetaStore.open(world, settings.etcd)
 
 
 # --- objects ------------------------------------------------------------------------------------
@@ -192,14 +194,20 @@ async def _open_local_objects(
 
 
 async def _open_remote_objects(world: World, settings: Settings) -> ObjectStore:
-    raise Unimplemented("common.storageType=remote is not there yet")
+    from elanus.storage.objects.remote import RemoteObjectStore
+
+    return await RemoteObjectStore.open(world, settings.minio)
 
 
 async def _open_cache(
     world: World, disk: Disk, settings: Settings, remote: ObjectStore
 ) -> ObjectStore:
     """``remote`` with local copies under ``<data directory>/cache``."""
-    raise Unimplemented("common.storageType=remote is not there yet")
+    from elanus.storage.objects.cached import CachedObjectStore
+
+    directory = directory_of(settings) / "cache"
+    max_bytes = settings.local_storage.cache.max_size << 20
+    return await CachedObjectStore.open(world, disk, remote, directory, max_bytes)
 
 
 # --- write-ahead log ----------------------------------------------------------------------------
@@ -230,7 +238,15 @@ def _local_wal(world: World, disk: Disk, settings: Settings) -> WalBackend:
 
 
 def _woodpecker(world: World, settings: Settings, objects: ObjectStore) -> WalBackend:
-    raise Unimplemented("mq.type=woodpecker is not there yet")
+    from elanus.storage.wal.woodpecker import WoodpeckerWal
+
+    prefix = f"{settings.woodpecker.root_path.strip('/')}/"
+
+    async def open_wal(cluster_id: str) -> Wal:
+        return WoodpeckerWal(world, objects, settings.woodpecker, cluster_id)
+
+    mark = ObjectsMark(objects, f"of the log, {prefix}", prefix=prefix)
+    return WalBackend(mark, open_wal, (prefix,))
 
 
 def _kafka(world: World, settings: Settings) -> WalBackend:
