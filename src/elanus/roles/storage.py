@@ -207,7 +207,7 @@ async def _open_cache(
 
     directory = directory_of(settings) / "cache"
     max_bytes = settings.local_storage.cache.max_size << 20
-    return await CachedObjectStore.open(world, disk, remote, directory, max_bytes)
+    return await CachedObjectStore.open(world, remote, directory, max_bytes)
 
 
 # --- write-ahead log ----------------------------------------------------------------------------
