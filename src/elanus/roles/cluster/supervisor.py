@@ -132,6 +132,7 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
+                env={**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0"},
             )
         code = await child.process.wait()
         child.process = None

@@ -29,6 +29,17 @@ class Method:
         del bound["self"]
         return self.request(**bound)
 
+    def arguments(self, request: msgspec.Struct) -> tuple[list[Any], dict[str, Any]]:
+        """Those of the call, by place as far as possible: implementations name them as they like."""
+        positional: list[Any] = []
+        keywords: dict[str, Any] = {}
+        for name, parameter in list(self.signature.parameters.items())[1:]:
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+                keywords[name] = getattr(request, name)
+            else:
+                positional.append(getattr(request, name))
+        return positional, keywords
+
 
 @cache
 def methods_of(interface: type) -> dict[str, Method]:

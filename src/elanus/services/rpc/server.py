@@ -55,7 +55,8 @@ def _handler(
         try:
             request = decode(body, method.request)
             guard()
-            answer = await function(**_arguments(request))
+            positional, keywords = method.arguments(request)
+            answer = await function(*positional, **keywords)
             guard()
             return SUCCEEDED + encode(answer)
         except ElanusError as error:
@@ -69,7 +70,3 @@ def _handler(
             return FAILED + encode(failure_of(failure))
 
     return handle
-
-
-def _arguments(request: msgspec.Struct) -> dict[str, Any]:
-    return {name: getattr(request, name) for name in request.__struct_fields__}
