@@ -52,7 +52,7 @@ class Node:
     async def fetch(self, request: FetchRows) -> pa.RecordBatch:
         return pa.record_batch({name: pa.array(request.offsets) for name in request.fields})
 
-    async def apply_deletes(self, **arguments: Any) -> None:
+    async def apply_deletes(self, *arguments: Any) -> None:
         raise CollectionNotFound("default", "books")
 
     async def load_segment(self, request: Any) -> None: ...

@@ -30,7 +30,7 @@ class Method:
         return self.request(**bound)
 
     def arguments(self, request: msgspec.Struct) -> tuple[list[Any], dict[str, Any]]:
-        """Those of the call, by place as far as possible: implementations name them as they like."""
+        """Those of the call, by place where they may be: implementations choose their names."""
         positional: list[Any] = []
         keywords: dict[str, Any] = {}
         for name, parameter in list(self.signature.parameters.items())[1:]:
