@@ -49,8 +49,13 @@ class Dispatcher:
     """
 
     def __init__(
-        self, proxy: Proxy, handlers: Mapping[str, HandlerFunction], observer: Observer
+        self,
+        proxy: Proxy,
+        handlers: Mapping[str, HandlerFunction],
+        observer: Observer,
+        guard: Callable[[], None] | None = None,
     ) -> None:
+        """``guard`` is called before and after each request; what it raises is the answer."""
         unknown = sorted(set(handlers) - set(methods()))
         if unknown:
             raise ValueError(f"handlers of methods that {SERVICE} does not have: {unknown}")
@@ -58,6 +63,7 @@ class Dispatcher:
         self._handlers = dict(handlers)
         self._observer = observer
         self._max_in_flight = proxy.settings.proxy.max_task_num
+        self._guard = guard
         self.in_flight = 0
 
     async def handle(
@@ -113,7 +119,11 @@ class Dispatcher:
                     f"{self._max_in_flight} requests are in flight already "
                     "(proxy.maxTaskNum): too many concurrent requests, queue is full"
                 )
+            if self._guard is not None:
+                self._guard()
             response = await self._handlers[known.name](self._proxy, request, context)
+            if self._guard is not None:
+                self._guard()
         except ElanusError as error:
             response = respond(known.response, error)
         except Exception as error:

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uvloop
@@ -38,38 +38,64 @@ async def _serve_standalone(settings: Settings, sample: bool) -> int:
     from elanus.roles.standalone import Standalone
 
     stop = stop_on_signals()
-    started_s = time.monotonic()
-    server = Standalone(settings)
-    try:
-        await server.start()
-    except (ElanusError, OSError) as error:
+    demonstration = None
+    while True:
+        started_s = time.monotonic()
+        server = Standalone(settings)
+        starting = asyncio.create_task(server.start())
+        try:
+            await unless(stop, starting)
+        except (ElanusError, OSError) as error:
+            await server.stop()
+            return _cannot_start(error)
+        if not stop.is_set():
+            address = f"http://{settings.proxy.host}:{server.port}"
+            log.info("ready", address=address, start_s=round(time.monotonic() - started_s, 2))
+            _say_ready(address)
+            if sample and demonstration is None:
+                demonstration = await _demonstrate(address)
+            await unless(stop, asyncio.create_task(server.lost.wait()))
+        if not stop.is_set():
+            log.warning("another process may have taken over, beginning anew")
+            await server.stop()
+            continue
+        log.info("stopping")
+        if demonstration is not None and demonstration.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                demonstration.terminate()
+            await demonstration.wait()
         await server.stop()
-        return _cannot_start(error)
-    address = f"http://{settings.proxy.host}:{server.port}"
-    log.info("ready", address=address, start_s=round(time.monotonic() - started_s, 2))
+        log.info("stopped", pid=os.getpid())
+        return 0
+
+
+async def unless(stop: asyncio.Event, task: asyncio.Task[Any]) -> None:
+    """Wait for ``task``, or cancel it when ``stop`` is set. Raises what the task raises."""
+    stopped = asyncio.create_task(stop.wait())
+    await asyncio.wait({stopped, task}, return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    if not task.done():
+        task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+def _say_ready(address: str) -> None:
     print(
         f"Elanus is ready at {address} (gRPC and REST); Ctrl-C stops it.\n"
         f'  from pymilvus import MilvusClient; client = MilvusClient(uri="{address}")',
         flush=True,
     )
-    demonstration = None
-    if sample:
-        demonstration = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "elanus.cli.main", "demo", "--if-empty", "--uri", address
-        )
-    await stop.wait()
-    log.info("stopping")
-    if demonstration is not None and demonstration.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            demonstration.terminate()
-        await demonstration.wait()
-    await server.stop()
-    log.info("stopped", pid=os.getpid())
-    return 0
+
+
+async def _demonstrate(address: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "elanus.cli.main", "demo", "--if-empty", "--uri", address
+    )
 
 
 async def _serve_role(settings: Settings, name: str) -> int:
-    from elanus.roles.cluster.process import ClusterProcess, wait_for_end
+    from elanus.roles.cluster.process import ClusterProcess
     from elanus.roles.cluster.roles import ROLES
 
     give_memory_back_early()
@@ -98,7 +124,8 @@ async def _serve_role(settings: Settings, name: str) -> int:
             address=info.address,
             start_s=round(time.monotonic() - started_s, 2),
         )
-        lives_again = await wait_for_end(process, stop)
+        await unless(stop, asyncio.create_task(process.node.session.lost.wait()))
+        lives_again = not stop.is_set()
         if not lives_again:
             log.info("stopping", role=name)
             await _hand_over(process, settings.cluster.drain_timeout, hurry)

@@ -9,10 +9,12 @@ fails. So a leader that was paused, or cut off, can't change anything, however l
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
+import msgspec
 import structlog
 
 from elanus.errors import InternalError, Unavailable
 from elanus.runtime.world import World
+from elanus.services.cluster.sessions import Session
 from elanus.storage.meta.base import (
     Compare,
     Delete,
@@ -31,22 +33,45 @@ LEADER_KEY = "leader/coordinator"
 RETRY_S = 0.5
 
 
-async def win_leadership(world: World, meta: MetaStore, lease: int, name: bytes) -> Compare:
+class LeaderInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the leader's key says. ``instance`` is of the data directory that its process has locked:
+    whoever has the lock now knows that the former process is dead."""
+
+    node_id: int
+    address: str
+    instance: str = ""
+
+
+async def win_leadership(
+    world: World, meta: MetaStore, session: Session, instance: str = ""
+) -> Compare:
     """Returns when this process is the leader: what all its transactions must compare.
 
-    ``lease``: that of this process's session; ``name``: what the key tells others. Raises
-    LeaseEnded if the session is lost meanwhile.
+    A former life of the same ``instance`` is not waited for. Raises LeaseEnded if the session is
+    lost meanwhile.
     """
+    info, lease = session.info, session.lease
+    mine = LeaderInfo(node_id=info.node_id, address=info.address, instance=instance)
+    claim = Put(LEADER_KEY, msgspec.json.encode(mine), lease)
+    replaced = 0
     while True:
         try:
-            won = await meta.transact([Put(LEADER_KEY, name, lease)], [Compare(LEADER_KEY, 0)])
+            won = await meta.transact([claim], [Compare(LEADER_KEY, replaced)])
             if won.succeeded:
+                log.info("leading", node_id=info.node_id, term=won.revision)
                 return Compare(LEADER_KEY, won.revision)
             pair = await meta.get(LEADER_KEY)
-            if pair is not None and pair.value == name and pair.lease == lease:
+            replaced = 0
+            if pair is None:
+                continue
+            if pair.value == claim.value and pair.lease == lease:
                 return Compare(LEADER_KEY, pair.modified_revision)  # the answer had been lost
-            if pair is not None:
-                await _until_gone(meta, won.revision)
+            leader = msgspec.json.decode(pair.value, type=LeaderInfo)
+            if instance and leader.instance == instance:
+                replaced = pair.modified_revision
+                continue
+            log.info("another process leads, standing by", leader=leader.address)
+            await _until_gone(meta, won.revision)
         except RevisionCompacted:
             continue
         except Unavailable as error:

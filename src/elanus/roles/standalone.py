@@ -2,8 +2,13 @@
 
 Start: storage (``roles/storage.py``) → coordinator, which recovers the logs and restores what was
 loaded → ports. Stop is the reverse; requests in flight get some time to finish.
+
+Metadata in etcd can be reached by several processes. Then this one first becomes the leader, as a
+cluster's coordinator does; another one on the same storage stands by until the leader is gone. A
+leader that has lost touch with etcd answers nothing, since another may have taken over.
 """
 
+import asyncio
 import os
 from contextlib import AsyncExitStack
 
@@ -15,6 +20,7 @@ from elanus.access.proxy import Proxy
 from elanus.access.rest.app import RestApp
 from elanus.config.settings import Settings
 from elanus.coordinator.coordinator import Coordinator
+from elanus.coordinator.election import FencedMetaStore, win_leadership
 from elanus.model.types import LoadState
 from elanus.observability.health import Health
 from elanus.observability.metrics import Metrics
@@ -23,11 +29,12 @@ from elanus.roles.direct import DirectRouter
 from elanus.roles.process import give_memory_back_early, real_world, take_turns_quickly
 from elanus.roles.readings import add_readings
 from elanus.roles.serving import management_server, public_server
-from elanus.roles.storage import empty_scratch, open_storage
+from elanus.roles.storage import empty_scratch, instance_of, open_storage
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
-from elanus.services.cluster.sessions import next_node_id
+from elanus.services.cluster.sessions import Session, next_node_id
 from elanus.storage.disk import LocalDisk
+from elanus.storage.meta.base import MetaStore
 from elanus.transport.base import TransportServer
 from elanus.workers.data.index_process import ProcessBuilder
 from elanus.workers.data.node import DataNode
@@ -36,6 +43,7 @@ from elanus.workers.streaming.node import StreamingNode
 
 log = structlog.get_logger(__name__)
 
+ROLE = "standalone"
 STOP_GRACE_S = 10.0
 RESTORE_WAIT_S = 10.0
 RESTORE_CHECK_S = 0.005
@@ -50,11 +58,17 @@ class Standalone:
         self._health = Health(SystemClock().monotonic_s)
         self._metrics = Metrics()
         self._server: TransportServer | None = None
+        self._session: Session | None = None
 
     @property
     def port(self) -> int:
         """The public port in use."""
         return self._settings.proxy.port if self._server is None else self._server.address[1]
+
+    @property
+    def lost(self) -> asyncio.Event:
+        """Set when another process may have taken over: stop, and begin anew."""
+        return asyncio.Event() if self._session is None else self._session.lost
 
     async def start(self) -> None:
         give_memory_back_early()
@@ -76,11 +90,11 @@ class Standalone:
         storage = await open_storage(world, disk, settings)
         self._opened.push_async_callback(storage.close)
         scratch = await world.executor.run("io", empty_scratch, disk, settings)
-        objects = storage.objects
-        router = DirectRouter(await next_node_id(storage.meta))
-        coordinator = Coordinator(
-            world, settings, meta=storage.meta, objects=objects, router=router
-        )
+        objects, meta = storage.objects, storage.meta
+        if settings.metastore.type == "etcd":
+            meta = await self._lead(world, meta)
+        router = DirectRouter(await next_node_id(meta))
+        coordinator = Coordinator(world, settings, meta=meta, objects=objects, router=router)
         streaming = StreamingNode(
             world,
             settings,
@@ -106,9 +120,19 @@ class Standalone:
         self._opened.push_async_callback(streaming.close)
         return router, coordinator
 
+    async def _lead(self, world: World, meta: MetaStore) -> MetaStore:
+        session = self._session = Session(world, meta, self._settings.common.session.ttl)
+        proxy = self._settings.proxy
+        await session.register(ROLE, f"{proxy.host}:{proxy.port}")
+        self._opened.push_async_callback(session.close)
+        instance = await world.executor.run("io", instance_of, LocalDisk(), self._settings)
+        leadership = await win_leadership(world, meta, session, instance)
+        return FencedMetaStore(meta, leadership, session.lost.set)
+
     async def _open_ports(self, world: World, proxy: Proxy) -> None:
         observer = RequestObserver(self._metrics, self._settings.proxy.slow_log_span_in_seconds)
-        dispatcher = Dispatcher(proxy, HANDLERS, observer)
+        guard = None if self._session is None else self._session.require_valid
+        dispatcher = Dispatcher(proxy, HANDLERS, observer, guard)
         rest = RestApp(proxy, dispatcher, self._settings.proxy.http)
         self._server = public_server(world, self._settings.proxy, dispatcher, rest)
         await self._server.start()

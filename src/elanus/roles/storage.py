@@ -12,6 +12,7 @@ the three interfaces and don't notice what is behind them.
       wal/          the write-ahead log             (mq.type=local)
       objects/      segments, deletes, indexes      (common.storageType=local)
       cache/        copies of remote objects        (common.storageType=remote)
+      instance      a name of this directory, if metadata is shared
       scratch/      what is not finished; emptied at start
 
 Order: lock → metadata → objects → identity, which the parts must share → log. Closed in reverse.
@@ -21,11 +22,12 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 from elanus.config.settings import Settings
 from elanus.errors import Unavailable, Unimplemented
 from elanus.runtime.world import World
-from elanus.storage.disk import Disk
+from elanus.storage.disk import Disk, FileMissing
 from elanus.storage.identity import (
     DirectoryMark,
     IdentityMark,
@@ -99,6 +101,17 @@ def empty_scratch(disk: Disk, settings: Settings) -> Path:
     for name in disk.list_directory(scratch):
         disk.remove(scratch / name)
     return scratch
+
+
+def instance_of(disk: Disk, settings: Settings) -> str:
+    """The name of the data directory, which must be locked: random, given once. Blocks."""
+    path = directory_of(settings) / "instance"
+    try:
+        return disk.read_file(path).decode()
+    except FileMissing:
+        name = uuid4().hex
+        disk.write_file_durably(path, [name.encode()])
+        return name
 
 
 def keeps_data_in_directory(settings: Settings) -> bool:

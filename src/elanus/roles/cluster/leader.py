@@ -18,7 +18,7 @@ import msgspec
 import structlog
 
 from elanus.coordinator.context import EVERYTHING
-from elanus.coordinator.election import LEADER_KEY
+from elanus.coordinator.election import LEADER_KEY, LeaderInfo
 from elanus.errors import ElanusError, Unavailable
 from elanus.roles.cluster.peers import Peers
 from elanus.runtime.world import World
@@ -42,13 +42,6 @@ REPEATABLE = frozenset(
     if name.startswith(("allocate_", "list_", "describe_", "is_", "load", "recovery"))
 ) | {"commit_flush", "compaction_plans"}
 """Methods that do no harm when a lost answer makes them happen twice."""
-
-
-class LeaderInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What the leader's key says."""
-
-    node_id: int
-    address: str
 
 
 class LeaderClient:

@@ -8,13 +8,9 @@ If the session is lost (the process was paused, or cut off from the metadata sto
 its lease) the role ends and begins a new life, with a new id and nothing owned.
 """
 
-import asyncio
-import os
-import socket
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
 
-import msgspec
 import structlog
 
 from elanus.config.settings import Settings
@@ -30,7 +26,7 @@ from elanus.roles.serving import management_server
 from elanus.roles.storage import Storage, open_storage
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
-from elanus.services.cluster.sessions import Membership, Session, SessionInfo
+from elanus.services.cluster.sessions import Membership, Session
 from elanus.services.interfaces import NodeService
 from elanus.services.messages import NodeStatus
 from elanus.services.rpc.client import MAX_MESSAGE_BYTES
@@ -38,7 +34,6 @@ from elanus.services.rpc.server import RpcServices
 from elanus.storage.disk import LocalDisk
 from elanus.transport.base import TransportOptions, no_rest
 from elanus.transport.h2corn_server import H2cornServer
-from elanus.version import VERSION
 
 log = structlog.get_logger(__name__)
 
@@ -86,14 +81,6 @@ class Node:
         self.leader = LeaderClient(world, storage.meta, self.peers)
         self.services = RpcServices()
 
-    def require_session(self) -> None:
-        """Raises Unavailable if others may believe this node lost: then it must not answer."""
-        if not self.session.is_valid():
-            raise Unavailable(
-                f"node {self.session.info.node_id} has lost touch with the metadata store, "
-                "ask another one"
-            )
-
 
 class ClusterProcess:
     """One life: ``await start()``, wait for ``ended`` or a signal, ``await stop()``."""
@@ -127,9 +114,7 @@ class ClusterProcess:
         await self._role.start(node, self._opened)
         address = await self._serve(node)
         management = await self._serve_management(node)
-        await node.session.register(
-            lambda node_id: _session_info(node_id, self._role.name, address, management, world)
-        )
+        await node.session.register(self._role.name, address, management)
         self._opened.push_async_callback(node.session.close)
         await self._role.registered(node, self._opened)
         add_readings(metrics, world)
@@ -202,35 +187,3 @@ async def _open_shared_storage(world: World, settings: Settings) -> Storage:
             log.info("storage is being set up by another process", reason=error.message)
         await world.clock.sleep(_IDENTITY_PAUSE_S * (0.5 + world.random.random()))
     raise AssertionError
-
-
-def _session_info(
-    node_id: int, role: str, address: str, management: str, world: World
-) -> SessionInfo:
-    return SessionInfo(
-        node_id=node_id,
-        role=role,
-        address=address,
-        version=VERSION,
-        started_ms=world.clock.now_ms(),
-        pid=os.getpid(),
-        host=socket.gethostname(),
-        cores=os.cpu_count() or 1,
-        memory_bytes=world.memory.limit_bytes,
-        management_address=management,
-    )
-
-
-def leader_bytes(info: SessionInfo) -> bytes:
-    """What the leader's key says of the session."""
-    return msgspec.json.encode({"node_id": info.node_id, "address": info.address})
-
-
-async def wait_for_end(process: ClusterProcess, stop: asyncio.Event) -> bool:
-    """True if it should live again: its session is lost; False if ``stop`` was set."""
-    lost = asyncio.create_task(process.node.session.lost.wait())
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({lost, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    lost.cancel()
-    stopped.cancel()
-    return not stop.is_set()

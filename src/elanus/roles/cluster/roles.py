@@ -15,10 +15,10 @@ from elanus.coordinator.election import FencedMetaStore, win_leadership
 from elanus.errors import ElanusError, Unavailable
 from elanus.observability.requests import RequestObserver
 from elanus.roles.cluster.leader import PROXY, AnnouncingCoordinator, ProxyNotifier
-from elanus.roles.cluster.process import STOP_GRACE_S, Node, Role, leader_bytes
+from elanus.roles.cluster.process import STOP_GRACE_S, Node, Role
 from elanus.roles.cluster.router import DATA, QUERY, STREAMING
 from elanus.roles.serving import public_server
-from elanus.roles.storage import empty_scratch
+from elanus.roles.storage import empty_scratch, instance_of
 from elanus.services.interfaces import (
     CoordinatorService,
     DataNodeService,
@@ -51,7 +51,7 @@ class StreamingRole(Role):
             router=node.router,
         )
         opened.push_async_callback(self._streaming.close)
-        node.services.add(StreamingService, self._streaming, guard=node.require_session)
+        node.services.add(StreamingService, self._streaming, guard=node.session.require_valid)
 
     def owns(self) -> list[str]:
         return [f"{name} at term {term}" for name, term in self._streaming.terms().items()]
@@ -114,11 +114,9 @@ class CoordinatorRole(Role):
 
     async def _lead(self, node: Node, opened: AsyncExitStack) -> None:
         meta, session = node.storage.meta, node.session
-        leadership = await win_leadership(
-            node.world, meta, session.lease, leader_bytes(session.info)
-        )
+        instance = await node.world.executor.run("io", instance_of, LocalDisk(), node.settings)
+        leadership = await win_leadership(node.world, meta, session, instance)
         self._term = leadership.modified_revision
-        log.info("leading", node_id=session.info.node_id, term=self._term)
         coordinator = Coordinator(
             node.world,
             node.settings,

@@ -8,6 +8,8 @@ was paused finds it false when it goes on.
 """
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable
 
 import msgspec
@@ -17,6 +19,7 @@ from elanus.errors import CorruptData, Unavailable
 from elanus.runtime.world import World
 from elanus.services.cluster.following import PrefixFollower
 from elanus.storage.meta.base import Compare, LeaseEnded, MetaStore, Put
+from elanus.version import VERSION
 
 log = structlog.get_logger(__name__)
 
@@ -72,9 +75,28 @@ class Session:
         """Whether nobody can have been told yet that this node is lost."""
         return not self.lost.is_set() and self._world.clock.monotonic_s() < self._valid_until_s
 
-    async def register(self, make_info: Callable[[int], SessionInfo]) -> SessionInfo:
+    def require_valid(self) -> None:
+        """Raises Unavailable if others may believe this node lost: then it must not answer."""
+        if not self.is_valid():
+            raise Unavailable(
+                f"node {self.info.node_id} has lost touch with the metadata store, another one may "
+                "have taken over: try again"
+            )
+
+    async def register(self, role: str, address: str, management_address: str = "") -> SessionInfo:
         """Get an id, put the session, begin to renew it. Raises Unavailable."""
-        info = make_info(await next_node_id(self._meta))
+        info = SessionInfo(
+            node_id=await next_node_id(self._meta),
+            role=role,
+            address=address,
+            version=VERSION,
+            started_ms=self._world.clock.now_ms(),
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            cores=os.cpu_count() or 1,
+            memory_bytes=self._world.memory.limit_bytes,
+            management_address=management_address,
+        )
         sent_s = self._world.clock.monotonic_s()
         self._lease = await self._meta.grant_lease(self._ttl_s)
         self._renewed(sent_s)
