@@ -145,7 +145,7 @@ class ChanNamePrefixSettings(Section, frozen=True, kw_only=True):
         str,
         Meta(
             pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
-            description="First part of the names of pchannels (logs, topics) of a new cluster.",
+            description="First part of the names of pchannels (logs, topics) of new collections.",
         ),
     ] = "by-dev"
 

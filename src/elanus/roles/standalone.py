@@ -1,21 +1,11 @@
-"""All roles in one process, on one data directory.
+"""All roles in one process, on the storage that the settings name.
 
-::
-
-    <data directory>/
-      lock          held while a process serves this directory
-      metadata.db   SQLite
-      wal/          the write-ahead log
-      objects/      segments, deletes, indexes
-      scratch/      unfinished index builds; emptied at start
-
-Start: lock → storage, whose parts must belong together → coordinator, which recovers the logs and
-restores what was loaded → ports. Stop is the reverse; requests in flight get some time to finish.
+Start: storage (``roles/storage.py``) → coordinator, which recovers the logs and restores what was
+loaded → ports. Stop is the reverse; requests in flight get some time to finish.
 """
 
 import os
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import structlog
 
@@ -35,13 +25,10 @@ from elanus.observability.requests import RequestObserver
 from elanus.roles.direct import DirectRouter
 from elanus.roles.process import give_memory_back_early, real_world, take_turns_quickly
 from elanus.roles.readings import add_readings
+from elanus.roles.storage import empty_scratch, open_storage
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
 from elanus.storage.disk import LocalDisk
-from elanus.storage.identity import DirectoryMark, MetaMark, ObjectsMark, ensure_identity
-from elanus.storage.meta.sqlite import SqliteMetaStore
-from elanus.storage.objects.local import LocalObjectStore
-from elanus.storage.wal.local import LocalWal
 from elanus.workers.data.index_process import ProcessBuilder
 from elanus.workers.data.node import DataNode
 from elanus.workers.query.node import QueryNode
@@ -59,7 +46,6 @@ class Standalone:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._directory = Path(settings.local_storage.path).absolute()
         self._opened = AsyncExitStack()
         self._health = Health(SystemClock().monotonic_s)
         self._metrics = Metrics()
@@ -87,26 +73,16 @@ class Standalone:
         await self._opened.aclose()
 
     async def _open_roles(self, world: World, router: DirectRouter) -> Coordinator:
-        settings, directory, disk = self._settings, self._directory, LocalDisk()
-        disk.make_directories(directory)
-        self._opened.callback(disk.lock_file(directory / "lock").release)
-        for name in disk.list_directory(directory / "scratch"):
-            disk.remove(directory / "scratch" / name)
-        meta = await SqliteMetaStore.open(world, directory / "metadata.db")
-        self._opened.push_async_callback(meta.close)
-        objects = await LocalObjectStore.open(world, disk, directory / "objects")
-        self._opened.push_async_callback(objects.close)
-        cluster_id = await ensure_identity(
-            world,
-            MetaMark(meta),
-            DirectoryMark(world, disk, directory / "wal"),
-            ObjectsMark(objects, str(directory / "objects")),
+        settings, disk = self._settings, LocalDisk()
+        storage = await open_storage(world, disk, settings)
+        self._opened.push_async_callback(storage.close)
+        scratch = await world.executor.run("io", empty_scratch, disk, settings)
+        objects = storage.objects
+        coordinator = Coordinator(
+            world, settings, meta=storage.meta, objects=objects, router=router
         )
-        wal = LocalWal(world, disk, directory / "wal", settings.wal, cluster_id)
-        self._opened.push_async_callback(wal.close)
-        coordinator = Coordinator(world, settings, meta=meta, objects=objects, router=router)
         streaming = StreamingNode(
-            world, settings, wal=wal, objects=objects, coordinator=coordinator, router=router
+            world, settings, wal=storage.wal, objects=objects, coordinator=coordinator, router=router
         )
         query = QueryNode(world, settings.query_node, objects, slots=os.cpu_count() or 1)
         builder = ProcessBuilder()
@@ -117,7 +93,7 @@ class Standalone:
             objects=objects,
             oracle=coordinator,
             builder=builder,
-            scratch=directory / "scratch",
+            scratch=scratch,
         )
         router.bind(streaming, query, data)
         self._opened.push_async_callback(world.tasks.close)

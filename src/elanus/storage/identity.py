@@ -3,7 +3,8 @@
 A first start gives all three the same new identity, in an order that a crash can't confuse:
 metadata first, marked unfinished; then WAL and objects; then metadata, marked finished. Later
 starts compare. A part that is another cluster's, or has lost its mark while others have theirs,
-refuses the start: starting afresh beside what is left would look like lost data.
+refuses the start: starting afresh beside what is left would look like lost data. So does metadata
+into which a migration is under way: it says so until everything is there.
 """
 
 from abc import ABC, abstractmethod
@@ -12,7 +13,7 @@ from uuid import UUID
 
 import msgspec
 
-from elanus.errors import CorruptData, InternalError
+from elanus.errors import CorruptData, InternalError, Unavailable
 from elanus.runtime.world import World
 from elanus.storage.disk import Disk, FileMissing
 from elanus.storage.meta.base import Compare, MetaStore, Put
@@ -24,9 +25,13 @@ MARK_NAME = "cluster.json"
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
+    """``complete`` is false while parts may lack their mark; ``migrating`` is true while another
+    storage's data is being copied here."""
+
     cluster_id: str
     format_version: int = FORMAT_VERSION
     complete: bool = True
+    migrating: bool = False
 
 
 class IdentityMark(ABC):
@@ -53,12 +58,12 @@ class MetaMark(IdentityMark):
 
     async def read(self) -> Identity | None:
         pair = await self._meta.get(META_KEY)
-        return None if pair is None else _decode(pair.value, self.name)
+        return None if pair is None else decode_identity(pair.value, self.name)
 
     async def write(self, identity: Identity) -> None:
         pair = await self._meta.get(META_KEY)
         compare = Compare(META_KEY, pair.modified_revision if pair else 0)
-        result = await self._meta.transact([Put(META_KEY, _encode(identity))], [compare])
+        result = await self._meta.transact([Put(META_KEY, encode_identity(identity))], [compare])
         if not result.succeeded:
             raise InternalError("another process is starting on the same metadata")
 
@@ -82,10 +87,10 @@ class DirectoryMark(IdentityMark):
             data = await self._world.executor.run("io", self._disk.read_file, path)
         except FileMissing:
             return None
-        return _decode(data, str(path))
+        return decode_identity(data, str(path))
 
     async def write(self, identity: Identity) -> None:
-        await self._world.executor.run("io", self._write, _encode(identity))
+        await self._world.executor.run("io", self._write, encode_identity(identity))
 
     def _write(self, data: bytes) -> None:
         self._disk.make_directories(self._directory)
@@ -98,28 +103,50 @@ class DirectoryMark(IdentityMark):
 
 
 class ObjectsMark(IdentityMark):
-    def __init__(self, objects: ObjectStore, where: str = "") -> None:
-        self.name = f"object storage {where}".rstrip()
+    """The mark of what lies in an object store.
+
+    A log that is kept there too has its own mark under ``root``; the objects' mark then leaves
+    out what is under ``other_root``.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        where: str = "",
+        *,
+        kind: str = "object storage",
+        root: str = "",
+        other_root: str = "",
+    ) -> None:
+        self.name = f"{kind} {where}".rstrip()
         self._objects = objects
+        self._root = f"{root}/" if root else ""
+        self._other_root = f"{other_root}/" if other_root else None
+        self._key = self._root + MARK_NAME
 
     async def read(self) -> Identity | None:
         try:
-            data = await self._objects.get(MARK_NAME)
+            data = await self._objects.get(self._key)
         except ObjectNotFound:
             return None
-        return _decode(data, f"{MARK_NAME} of {self.name}")
+        return decode_identity(data, f"{self._key} of {self.name}")
 
     async def write(self, identity: Identity) -> None:
-        await self._objects.put(MARK_NAME, [_encode(identity)])
+        await self._objects.put(self._key, [encode_identity(identity)])
 
     async def holds_data(self) -> bool:
-        return any(info.key != MARK_NAME for info in await self._objects.list(""))
+        found = await self._objects.list(self._root)
+        return any(info.key != self._key and not self._is_others(info.key) for info in found)
+
+    def _is_others(self, key: str) -> bool:
+        return self._other_root is not None and key.startswith(self._other_root)
 
 
 async def ensure_identity(world: World, meta: IdentityMark, *others: IdentityMark) -> str:
     """The cluster id that all parts carry; a first start creates it.
 
-    Raises CorruptData if the parts don't belong together, and says which one is wrong.
+    Raises CorruptData if the parts don't belong together, and says which one is wrong;
+    Unavailable if a migration into them is not finished.
     """
     known = await meta.read()
     if known is None:
@@ -132,11 +159,16 @@ async def ensure_identity(world: World, meta: IdentityMark, *others: IdentityMar
                 )
         known = Identity(cluster_id=str(_new_uuid(world)), complete=False)
         await meta.write(known)
-    _require_version(known, meta.name)
+    require_version(known, meta.name)
+    if known.migrating:
+        raise Unavailable(
+            f"{meta.name} holds an unfinished migration of cluster {known.cluster_id}: finish it "
+            f"with `elanus migrate`, or empty this storage; what it is copied from is whole"
+        )
     for mark in others:
         found = await mark.read()
         if found is not None:
-            _require_version(found, mark.name)
+            require_version(found, mark.name)
             if found.cluster_id != known.cluster_id:
                 raise CorruptData(
                     f"{mark.name} belongs to cluster {found.cluster_id}, "
@@ -160,7 +192,7 @@ def _new_uuid(world: World) -> UUID:
     return UUID(int=world.random.getrandbits(128), version=4)
 
 
-def _require_version(identity: Identity, where: str) -> None:
+def require_version(identity: Identity, where: str) -> None:
     if identity.format_version != FORMAT_VERSION:
         raise CorruptData(
             f"{where} has format version {identity.format_version}, "
@@ -168,11 +200,11 @@ def _require_version(identity: Identity, where: str) -> None:
         )
 
 
-def _encode(identity: Identity) -> bytes:
+def encode_identity(identity: Identity) -> bytes:
     return msgspec.json.encode(identity)
 
 
-def _decode(data: bytes, where: str) -> Identity:
+def decode_identity(data: bytes, where: str) -> Identity:
     try:
         return msgspec.json.decode(data, type=Identity)
     except msgspec.DecodeError as error:

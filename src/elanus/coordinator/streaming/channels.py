@@ -21,18 +21,19 @@ from elanus.services.messages import FlushTicket
 
 T = TypeVar("T")
 
-PCHANNEL_PREFIX = "by-dev-rootcoord-dml_"
 _FENCED_ATTEMPTS = 3
 
 
-def choose_pchannels(in_use: Iterable[str], number: int, shards: int) -> tuple[str, ...]:
+def choose_pchannels(
+    in_use: Iterable[str], cluster: str, number: int, shards: int
+) -> tuple[str, ...]:
     """The ``shards`` pchannels of ``number`` with the fewest vchannels; lower numbers first.
 
-    ``in_use`` has the pchannel of every existing vchannel. A collection has at most one shard on
+    Their names begin with ``cluster``. ``in_use`` has the pchannel of every existing vchannel. A collection has at most one shard on
     a pchannel, so ``shards`` must not be larger than ``number``.
     """
     load = Counter(in_use)
-    names = [f"{PCHANNEL_PREFIX}{n}" for n in range(number)]
+    names = [f"{cluster}-rootcoord-dml_{n}" for n in range(number)]
     order = sorted(range(number), key=lambda n: (load[names[n]], n))
     return tuple(names[n] for n in order[:shards])
 
@@ -57,7 +58,9 @@ class Channels:
             for info in self._context.catalog.collections(*CollectionState)
             for vchannel in info.vchannels
         ]
-        return choose_pchannels(in_use, self._context.settings.root_coord.dml_channel_num, shards)
+        settings = self._context.settings
+        cluster = settings.msg_channel.chan_name_prefix.cluster
+        return choose_pchannels(in_use, cluster, settings.root_coord.dml_channel_num, shards)
 
     def forget(self, pchannel: str) -> None:
         """Its streaming node is gone: it will be opened again, at the next term."""

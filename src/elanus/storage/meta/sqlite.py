@@ -69,14 +69,20 @@ class SqliteMetaStore(MetaStore):
         self._closed = False
 
     @classmethod
-    async def open(cls, world: World, path: Path) -> "SqliteMetaStore":
+    async def open(
+        cls, world: World, path: Path, *, read_only: bool = False
+    ) -> "SqliteMetaStore":
         """Open or create the file; its directory exists. Raises CorruptData, DiskFull or
-        Unavailable (for example: another process has it)."""
-        connection = await world.executor.run("io", _connect, path)
+        Unavailable (for example: another process has it).
+
+        ``read_only``: the file must exist and changes of it are refused; leases don't run out.
+        """
+        connection = await world.executor.run("io", _connect, path, read_only)
         store = cls(world, path, connection)
         store._revision, leases = await world.executor.run("io", store._read_state)
         store._events = EventLog(store._revision)
-        store._leases.start(leases)
+        if not read_only:
+            store._leases.start(leases)
         return store
 
     def _read_state(self) -> tuple[int, dict[int, float]]:
@@ -238,10 +244,16 @@ class SqliteMetaStore(MetaStore):
             raise
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+def _connect(path: Path, read_only: bool) -> sqlite3.Connection:
+    mode = "rw" if read_only else "rwc"  # a crash's journal is read only by who may write
     with _translate_errors(path):
         # Calls come from several threads of the pool, one at a time.
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,
+        )
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             connection.execute("PRAGMA busy_timeout = 0")
@@ -252,7 +264,9 @@ def _connect(path: Path) -> sqlite3.Connection:
                 raise CorruptData(
                     f"{path} has format version {version}, this program reads {FORMAT_VERSION}"
                 )
-            if version == 0:
+            if read_only:
+                connection.execute("PRAGMA query_only = ON")
+            elif version == 0:
                 connection.executescript(
                     f"BEGIN IMMEDIATE;{_SCHEMA};PRAGMA user_version = {FORMAT_VERSION};COMMIT;"
                 )
