@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,6 +101,54 @@ def status(
         _fail(str(error))
 
 
+@app.command()
+def migrate(
+    source: Annotated[
+        Path | None, typer.Option("--from", help="Settings file of the storage to copy.")
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Option("--to", help="Settings file of the storage to copy to.")
+    ] = None,
+    source_settings: Annotated[
+        list[str] | None,
+        typer.Option("--from-set", metavar="KEY=VALUE", help="A setting of the source."),
+    ] = None,
+    target_settings: Annotated[
+        list[str] | None,
+        typer.Option("--to-set", metavar="KEY=VALUE", help="A setting of the target."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="A standalone's directory: the source, or the target if --from is given."
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be copied, and change nothing.")
+    ] = False,
+    verify_only: Annotated[
+        bool, typer.Option("--verify-only", help="Compare a finished copy with its source.")
+    ] = False,
+) -> None:
+    """Copy all data from one storage to another, for example from a directory to a cluster."""
+    if dry_run and verify_only:
+        _fail("--dry-run and --verify-only exclude each other")
+    sides = [_assignments(source_settings, "--from-set"), _assignments(target_settings, "--to-set")]
+    if data_dir is not None:
+        sides[0 if source is None else 1]["localStorage.path"] = str(data_dir)
+    for flags, path, option in ((sides[0], source, "--from"), (sides[1], target, "--to")):
+        if path is None and not flags:
+            _fail(f"migrate needs {option}, {option}-set or --data-dir: which storage is it?")
+    # A variable of the environment could not say which of the two it means.
+    old, new = (_load(path, flags, {}) for path, flags in zip((source, target), sides, strict=True))
+    from elanus.cli.migrate import migrate as run_migration
+
+    code = run_migration(old, new, dry_run=dry_run, verify_only=verify_only)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # as in run standalone
+
+
 @app.command("config")
 def show_config(config: ConfigOption = None, settings: SetOption = None) -> None:
     """The settings in effect, with their documentation, as an elanus.yaml."""
@@ -112,19 +161,21 @@ def version() -> None:
     typer.echo(VERSION)
 
 
-def _assignments(texts: list[str] | None) -> dict[str, Any]:
+def _assignments(texts: list[str] | None, option: str = "--set") -> dict[str, Any]:
     flags: dict[str, Any] = {}
     for text in texts or []:
         key, separator, value = text.partition("=")
         if not separator:
-            _fail(f"--set {text}: expected KEY=VALUE, for example --set log.level=debug")
+            _fail(f"{option} {text}: expected KEY=VALUE, for example {option} log.level=debug")
         flags[key] = yaml.safe_load(value)
     return flags
 
 
-def _load(config: Path | None, flags: dict[str, Any]) -> Settings:
+def _load(
+    config: Path | None, flags: dict[str, Any], environment: Mapping[str, str] = os.environ
+) -> Settings:
     try:
-        return load_settings(config, os.environ, flags)
+        return load_settings(config, environment, flags)
     except ConfigError as error:
         _fail(str(error))
         raise AssertionError from error

@@ -82,7 +82,12 @@ class Standalone:
             world, settings, meta=storage.meta, objects=objects, router=router
         )
         streaming = StreamingNode(
-            world, settings, wal=storage.wal, objects=objects, coordinator=coordinator, router=router
+            world,
+            settings,
+            wal=storage.wal,
+            objects=objects,
+            coordinator=coordinator,
+            router=router,
         )
         query = QueryNode(world, settings.query_node, objects, slots=os.cpu_count() or 1)
         builder = ProcessBuilder()

@@ -159,33 +159,61 @@ async def ensure_identity(world: World, meta: IdentityMark, *others: IdentityMar
                 )
         known = Identity(cluster_id=str(_new_uuid(world)), complete=False)
         await meta.write(known)
-    require_version(known, meta.name)
-    if known.migrating:
-        raise Unavailable(
-            f"{meta.name} holds an unfinished migration of cluster {known.cluster_id}: finish it "
-            f"with `elanus migrate`, or empty this storage; what it is copied from is whole"
-        )
+    _require_finished(known, meta.name)
     for mark in others:
-        found = await mark.read()
-        if found is not None:
-            require_version(found, mark.name)
-            if found.cluster_id != known.cluster_id:
-                raise CorruptData(
-                    f"{mark.name} belongs to cluster {found.cluster_id}, "
-                    f"{meta.name} to cluster {known.cluster_id}"
-                )
-        elif known.complete:
-            raise CorruptData(
-                f"{mark.name} is empty or has lost its mark {MARK_NAME}, but {meta.name} "
-                f"belongs to cluster {known.cluster_id}, which has data there; put it back"
-            )
-        elif await mark.holds_data():
+        if await _is_marked(mark, known, meta.name):
+            continue
+        if await mark.holds_data():
             raise CorruptData(f"{mark.name} holds data of an unknown cluster")
-        else:
-            await mark.write(Identity(cluster_id=known.cluster_id))
+        await mark.write(Identity(cluster_id=known.cluster_id))
     if not known.complete:
         await meta.write(Identity(cluster_id=known.cluster_id))
     return known.cluster_id
+
+
+async def read_identity(meta: IdentityMark, *others: IdentityMark) -> str:
+    """The cluster id that all parts carry; nothing is changed.
+
+    Raises CorruptData if there is none or the parts don't belong together, Unavailable if a
+    first start or a migration is not finished.
+    """
+    known = await meta.read()
+    if known is None:
+        raise CorruptData(f"{meta.name} has no cluster id: there is no cluster here")
+    _require_finished(known, meta.name)
+    if not known.complete:
+        raise Unavailable(f"{meta.name} is that of a first start that was not finished: start it")
+    for mark in others:
+        await _is_marked(mark, known, meta.name)
+    return known.cluster_id
+
+
+async def _is_marked(mark: IdentityMark, known: Identity, where: str) -> bool:
+    """Whether ``mark`` is there, and then it is of ``known``, which ``where`` carries."""
+    found = await mark.read()
+    if found is not None:
+        require_version(found, mark.name)
+        if found.cluster_id != known.cluster_id:
+            raise CorruptData(
+                f"{mark.name} belongs to cluster {found.cluster_id}, "
+                f"{where} to cluster {known.cluster_id}"
+            )
+        return True
+    if known.complete:
+        raise CorruptData(
+            f"{mark.name} is empty or has lost its mark {MARK_NAME}, but {where} "
+            f"belongs to cluster {known.cluster_id}, which has data there; put it back"
+        )
+    return False
+
+
+def _require_finished(known: Identity, where: str) -> None:
+    require_version(known, where)
+    if known.migrating:
+        raise Unavailable(
+            f"{where} holds an unfinished migration of cluster {known.cluster_id}: finish it "
+            f"with `elanus migrate`, or empty this storage; what it is copied from is whole"
+        )
 
 
 def _new_uuid(world: World) -> UUID:

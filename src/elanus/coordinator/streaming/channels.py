@@ -29,8 +29,9 @@ def choose_pchannels(
 ) -> tuple[str, ...]:
     """The ``shards`` pchannels of ``number`` with the fewest vchannels; lower numbers first.
 
-    Their names begin with ``cluster``. ``in_use`` has the pchannel of every existing vchannel. A collection has at most one shard on
-    a pchannel, so ``shards`` must not be larger than ``number``.
+    Their names begin with ``cluster``. ``in_use`` has the pchannel of every existing vchannel. A
+    collection has at most one shard on a pchannel, so ``shards`` must not be larger than
+    ``number``.
     """
     load = Counter(in_use)
     names = [f"{cluster}-rootcoord-dml_{n}" for n in range(number)]

@@ -69,9 +69,7 @@ class SqliteMetaStore(MetaStore):
         self._closed = False
 
     @classmethod
-    async def open(
-        cls, world: World, path: Path, *, read_only: bool = False
-    ) -> "SqliteMetaStore":
+    async def open(cls, world: World, path: Path, *, read_only: bool = False) -> "SqliteMetaStore":
         """Open or create the file; its directory exists. Raises CorruptData, DiskFull or
         Unavailable (for example: another process has it).
 
