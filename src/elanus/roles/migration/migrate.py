@@ -109,6 +109,7 @@ class Migration:
         for plan in self.source.logs:
             await self._copy_log(target, journal, plan)
         await self._copy_metadata(target, journal)
+        await self.source.require_unchanged()
         require_same_objects(self.source.objects, await copied_objects(parts))
         await self._verify_logs(target, summary)
         await self._verify_metadata(target, summary)
