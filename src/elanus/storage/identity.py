@@ -8,6 +8,7 @@ into which a migration is under way: it says so until everything is there.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -103,26 +104,22 @@ class DirectoryMark(IdentityMark):
 
 
 class ObjectsMark(IdentityMark):
-    """The mark of what lies in an object store.
-
-    A log that is kept there too has its own mark under ``root``; the objects' mark then leaves
-    out what is under ``other_root``.
-    """
+    """The mark of what lies under ``prefix`` of an object store, which is empty or ends with a
+    slash. ``beside``: prefixes under it that have marks of their own, and are not looked into."""
 
     def __init__(
         self,
         objects: ObjectStore,
         where: str = "",
         *,
-        kind: str = "object storage",
-        root: str = "",
-        other_root: str = "",
+        prefix: str = "",
+        beside: Sequence[str] = (),
     ) -> None:
-        self.name = f"{kind} {where}".rstrip()
+        self.name = f"object storage {where}".rstrip()
         self._objects = objects
-        self._root = f"{root}/" if root else ""
-        self._other_root = f"{other_root}/" if other_root else None
-        self._key = self._root + MARK_NAME
+        self._prefix = prefix
+        self._key = f"{prefix}{MARK_NAME}"
+        self._beside = tuple(beside)
 
     async def read(self) -> Identity | None:
         try:
@@ -135,11 +132,10 @@ class ObjectsMark(IdentityMark):
         await self._objects.put(self._key, [encode_identity(identity)])
 
     async def holds_data(self) -> bool:
-        found = await self._objects.list(self._root)
-        return any(info.key != self._key and not self._is_others(info.key) for info in found)
-
-    def _is_others(self, key: str) -> bool:
-        return self._other_root is not None and key.startswith(self._other_root)
+        return any(
+            info.key != self._key and not info.key.startswith(self._beside)
+            for info in await self._objects.list(self._prefix)
+        )
 
 
 async def ensure_identity(world: World, meta: IdentityMark, *others: IdentityMark) -> str:

@@ -171,9 +171,9 @@ class Migration:
         self._progress.begin(phase, len(self.source.objects), size_bytes)
 
     async def _copy_objects(self, target: _Target, summary: Summary) -> None:
-        log_root = target.parts.wal.objects_root
+        log_prefix = target.parts.wal.objects_prefix
         for info in self.source.objects:
-            if log_root and info.key.startswith(f"{log_root}/"):
+            if log_prefix and info.key.startswith(log_prefix):
                 raise Rejected(
                     f"object {info.key} of the source lies where the target's log is to be: "
                     f"choose another woodpecker.rootPath"

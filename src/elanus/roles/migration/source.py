@@ -103,11 +103,11 @@ async def open_source(
 
 async def copied_objects(parts: Backends) -> list[ObjectInfo]:
     """All objects but the cluster's mark and a log that is kept beside them."""
-    log_root = f"{parts.wal.objects_root}/" if parts.wal.objects_root else None
+    log_prefix = parts.wal.objects_prefix
     return [
         info
         for info in await parts.objects.list("")
-        if info.key != MARK_NAME and not (log_root and info.key.startswith(log_root))
+        if info.key != MARK_NAME and not (log_prefix and info.key.startswith(log_prefix))
     ]
 
 
