@@ -227,12 +227,12 @@ async def test_metadata_that_is_opened_for_reading_refuses_changes(
     await meta.close()
 
 
-async def test_a_broker_must_have_the_prefix_that_the_logs_have(
+async def test_pulsar_must_have_the_prefix_that_the_logs_have(
     world: World, tmp_path: Path, storage: Storage
 ) -> None:
     await put_records(storage, *collection(1), PchannelRecord(name=LOG, term=1))
     await storage.close()
-    more = {"mq.type": "kafka", "msgChannel.chanNamePrefix.cluster": "other"}
+    more = {"mq.type": "pulsar", "msgChannel.chanNamePrefix.cluster": "other"}
     target = settings_on(tmp_path / "target", **more)
     async with Migration(
         world, DISK, settings_on(tmp_path / "source"), target, Silent()

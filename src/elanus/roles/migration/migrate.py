@@ -274,10 +274,10 @@ def _require_different(source: Settings, target: Settings) -> None:
 
 
 def _require_names(logs: list[LogPlan], target: Settings) -> None:
-    """A broker is shared: a cluster knows its topics by the prefix of their names."""
+    """Topics of Pulsar have their log's name, and a cluster knows its own by their prefix."""
     prefix = target.msg_channel.chan_name_prefix.cluster
     for plan in logs:
-        if target.mq.type in ("kafka", "pulsar") and not plan.pchannel.startswith(f"{prefix}-"):
+        if target.mq.type == "pulsar" and not plan.pchannel.startswith(f"{prefix}-"):
             found = plan.pchannel.partition("-rootcoord-dml_")[0]
             raise Rejected(
                 f"the log {plan.pchannel} keeps its name, but topics of the target begin with "
