@@ -16,7 +16,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
-from rich.table import Table
 
 from elanus.config.settings import Settings
 from elanus.errors import ElanusError
@@ -29,6 +28,7 @@ from elanus.storage.disk import LocalDisk
 
 UNTOUCHED = "the source is untouched"
 _LINES_OF_A_PHASE = 10
+_PARTS = ("metadata", "objects", "log")
 
 
 def migrate(source: Settings, target: Settings, *, dry_run: bool, verify_only: bool) -> int:
@@ -69,25 +69,20 @@ def _run(migration: Migration, verify_only: bool) -> Coroutine[Any, Any, Summary
     return migration.verify() if verify_only else migration.copy()
 
 
-def _plan(source: Source, source_settings: Settings, target_settings: Settings) -> Table:
-    table = Table(title=f"cluster {source.cluster_id}")
-    for header in ("part", "from", "to"):
-        table.add_column(header)
-    table.add_column("amount", justify="right")
-    backends = zip(_backends(source_settings), _backends(target_settings), strict=True)
+def _plan(source: Source, source_settings: Settings, target_settings: Settings) -> str:
     size_bytes = sum(info.size_bytes for info in source.objects)
     records = sum(content.records for content in source.contents.values())
     log_bytes = sum(content.size_bytes for content in source.contents.values())
     amounts = (
         f"{len(source.pairs):,} keys",
         f"{len(source.objects):,} objects, {decimal(size_bytes)}",
-        f"{records:,} records of {len(source.logs)} logs, {decimal(log_bytes)}",
+        f"{records:,} records of {len(source.logs):,} logs, {decimal(log_bytes)}",
     )
-    for part, (old, new), amount in zip(
-        ("metadata", "objects", "log"), backends, amounts, strict=True
-    ):
-        table.add_row(part, old, new, amount)
-    return table
+    backends = zip(_backends(source_settings), _backends(target_settings), strict=True)
+    lines = [f"cluster {source.cluster_id}"]
+    for part, (old, new), amount in zip(_PARTS, backends, amounts, strict=True):
+        lines.append(f"  {part:9} {amount}: {old} → {new}")
+    return "\n".join(lines)
 
 
 def _backends(settings: Settings) -> tuple[str, str, str]:

@@ -44,12 +44,12 @@ from elanus.storage.wal.base import Wal
 class WalBackend:
     """A log that is opened once it is known whose it is: ``open(cluster_id)``.
 
-    ``objects_prefixes``: if the log lies in the object store, the prefix of its keys.
+    ``objects_prefix``: if the log lies in the object store, what its keys begin with.
     """
 
     mark: IdentityMark
     open: Callable[[str], Awaitable[Wal]]
-    objects_prefixes: tuple[str, ...] = ()
+    objects_prefix: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,8 @@ async def open_backends(
     where = str(directory_of(settings) / "objects")
     if settings.common.storage_type == "remote":
         where = "/".join(filter(None, (settings.minio.bucket_name, settings.minio.root_path)))
-    mark = ObjectsMark(objects, where, beside=wal.objects_prefixes)
+    beside = (wal.objects_prefix,) if wal.objects_prefix else ()
+    mark = ObjectsMark(objects, where, beside=beside)
     if use_cache and settings.common.storage_type == "remote":
         objects = await _open_cache(world, disk, settings, objects)
         opened.push_async_callback(objects.close)
@@ -259,7 +260,7 @@ def _woodpecker(world: World, settings: Settings, objects: ObjectStore) -> WalBa
         return WoodpeckerWal(world, objects, settings.woodpecker, cluster_id)
 
     mark = ObjectsMark(objects, f"of the log, {prefix}", prefix=prefix)
-    return WalBackend(mark, open_wal, (prefix,))
+    return WalBackend(mark, open_wal, prefix)
 
 
 def _kafka(world: World, settings: Settings) -> WalBackend:

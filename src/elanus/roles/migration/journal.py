@@ -84,6 +84,11 @@ async def claim(world: World, parts: Backends, cluster_id: str) -> Journal:
         await _require_empty(parts.meta_mark, *others)
     else:
         require_version(known, parts.meta_mark.name)
+        if not known.migrating and known.cluster_id == cluster_id:
+            raise Rejected(
+                f"the target already is cluster {cluster_id}, complete; compare it with "
+                f"--verify-only, or choose an empty one"
+            )
         if not known.migrating:
             raise Rejected(
                 f"the target is not empty: its {parts.meta_mark.name} belongs to cluster "

@@ -109,6 +109,7 @@ class Migration:
         for plan in self.source.logs:
             await self._copy_log(target, journal, plan)
         await self._copy_metadata(target, journal)
+        await self.source.require_unchanged()
         require_same_objects(self.source.objects, await copied_objects(parts))
         await self._verify_logs(target, summary)
         await self._verify_metadata(target, summary)
@@ -170,8 +171,9 @@ class Migration:
         self._progress.begin(phase, len(self.source.objects), size_bytes)
 
     async def _copy_objects(self, target: _Target, summary: Summary) -> None:
+        log_prefix = target.parts.wal.objects_prefix
         for info in self.source.objects:
-            if info.key.startswith(target.parts.wal.objects_prefixes):
+            if log_prefix and info.key.startswith(log_prefix):
                 raise Rejected(
                     f"object {info.key} of the source lies where the target's log is to be: "
                     f"choose another woodpecker.rootPath"
@@ -272,10 +274,10 @@ def _require_different(source: Settings, target: Settings) -> None:
 
 
 def _require_names(logs: list[LogPlan], target: Settings) -> None:
-    """A broker is shared: a cluster knows its topics by the prefix of their names."""
+    """Topics of Pulsar have their log's name, and a cluster knows its own by their prefix."""
     prefix = target.msg_channel.chan_name_prefix.cluster
     for plan in logs:
-        if target.mq.type in ("kafka", "pulsar") and not plan.pchannel.startswith(f"{prefix}-"):
+        if target.mq.type == "pulsar" and not plan.pchannel.startswith(f"{prefix}-"):
             found = plan.pchannel.partition("-rootcoord-dml_")[0]
             raise Rejected(
                 f"the log {plan.pchannel} keeps its name, but topics of the target begin with "

@@ -11,8 +11,10 @@ from collections.abc import Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+import msgspec
+
 from elanus.config.settings import Settings
-from elanus.coordinator.records import PREFIX, CollectionRecord, PchannelRecord, decode
+from elanus.coordinator.records import PREFIX, CollectionRecord, PchannelRecord, Record, decode
 from elanus.errors import CorruptData, Rejected, Unavailable
 from elanus.model.catalog import ChannelCheckpoint, SegmentInfo, pchannel_of
 from elanus.model.types import SegmentState
@@ -86,7 +88,7 @@ async def open_source(
     if settings.metastore.type != "sqlite":
         _require_no_leases(pairs)
     pairs = [pair for pair in pairs if not pair.lease]
-    records = [decode(pair.key, pair.value) for pair in pairs if pair.key.startswith(PREFIX)]
+    records = [_decode(pair) for pair in pairs if pair.key.startswith(PREFIX)]
     objects = await copied_objects(parts)
     segments = [record for record in records if isinstance(record, SegmentInfo)]
     files = await _named_files(parts, segments, {info.key: info for info in objects})
@@ -101,10 +103,11 @@ async def open_source(
 
 async def copied_objects(parts: Backends) -> list[ObjectInfo]:
     """All objects but the cluster's mark and a log that is kept beside them."""
+    log_prefix = parts.wal.objects_prefix
     return [
         info
         for info in await parts.objects.list("")
-        if info.key != MARK_NAME and not info.key.startswith(parts.wal.objects_prefixes)
+        if info.key != MARK_NAME and not (log_prefix and info.key.startswith(log_prefix))
     ]
 
 
@@ -127,6 +130,13 @@ def plan_logs(records: Iterable[object]) -> list[LogPlan]:
 async def _pairs_of(meta: MetaStore) -> list[KeyValue]:
     pairs = (await meta.snapshot("")).pairs
     return [pair for pair in pairs if not pair.key.startswith(STORAGE_PREFIX)]
+
+
+def _decode(pair: KeyValue) -> Record | None:
+    try:
+        return decode(pair.key, pair.value)
+    except msgspec.DecodeError as error:
+        raise CorruptData(f"metadata key {pair.key} of the source is damaged: {error}") from error
 
 
 def _digest(pairs: Iterable[KeyValue]) -> str:

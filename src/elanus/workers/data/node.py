@@ -5,6 +5,7 @@ twice, in part, or on two nodes at once: only what the coordinator commits count
 debris. A file is durable before a record names it.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -241,7 +242,11 @@ class DataNode:
         return TaskResult(task.task_id, (changed,))
 
     async def _vectors(self, task: IndexTask, copy: Path) -> Path:
-        """A verified local ``.npy`` file of the field: the object itself where it is local."""
+        """A verified ``.npy`` file of the field: ``copy``, or the object itself where it is local.
+
+        A store that keeps copies of remote objects may remove one at any time, and the build opens
+        the file later, in another process: a second name keeps it.
+        """
         manifest = await read_manifest(self._objects, task.segment.manifest_key)
         column = manifest.column(task.index.field_name)
         if column is None:
@@ -249,8 +254,8 @@ class DataNode:
                 f"segment {task.segment.segment_id} has no field {task.index.field_name}"
             )
         path = await checked_path(self._world, self._objects, column)
-        if path is not None:
-            return path
+        if path is not None and await self._world.executor.run("io", _link, path, copy):
+            return copy
         files = SegmentFiles(self._world, self._objects, manifest)
         await files.load({task.index.field_name})
         parts = encode_numbers(files.vectors(task.index.field_name))
@@ -276,6 +281,16 @@ def _hitting(files: SegmentFiles, key_field: str, rows: Any, own: Any) -> tuple[
     mine = rows.filter(pc.is_in(rows["pk"], value_set=hit_keys))
     deleted = hit | (last_deletes(keys, own) > files.timestamps)
     return mine, int(deleted.sum())
+
+
+def _link(path: Path, name: Path) -> bool:
+    """Give the file a second name. False if it is gone, or its device is another or has no
+    links: then its content has to be had in another way."""
+    try:
+        os.link(path, name)
+    except OSError:
+        return False
+    return True
 
 
 def _remove(paths: Sequence[Path]) -> None:
