@@ -34,8 +34,8 @@ RETRY_S = 0.5
 
 
 class LeaderInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What the leader's key says. ``instance`` is of the data directory that its process has locked:
-    whoever has the lock now knows that the former process is dead."""
+    """What the leader's key says. ``instance`` names the data directory that its process has
+    locked: whoever has the lock now knows that the former process is dead."""
 
     node_id: int
     address: str
