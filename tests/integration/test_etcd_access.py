@@ -1,7 +1,7 @@
 """Metadata in an etcd that wants TLS, certificates, or a user and a password."""
 
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,10 @@ from tests.services.certificates import make_certificates
 from tests.services.etcd import Etcd
 
 from elanus.config.storage import EtcdAuthSettings, EtcdSettings, EtcdSslSettings
-from elanus.errors import InvalidParameter, Unavailable
+from elanus.errors import Unavailable
 from elanus.storage.meta.base import Compare, MetaStore, Put
 
-pytestmark = pytest.mark.services
+OwnService = Callable[..., Any]
 
 ROOT_PASSWORD = "root-secret"
 PASSWORD = "node-secret"
@@ -43,10 +43,9 @@ class GuardedEtcd(Etcd):
         self._has_users = True
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    with GuardedEtcd(tmp_path_factory.mktemp("etcd"), tls=True) as etcd:
-        yield etcd
+@pytest.fixture
+def server(own_service: OwnService) -> Etcd:
+    return own_service(GuardedEtcd, tls=True)
 
 
 def base64(text: str) -> str:
@@ -85,22 +84,22 @@ async def test_a_user_needs_no_more_than_the_prefix(server: Etcd) -> None:
         await use(store)
 
 
-async def test_a_certificate_is_shown_to_an_etcd_that_wants_one(tmp_path: Path) -> None:
-    with Etcd(tmp_path, mutual_tls=True) as server:
-        certificates = server.certificates
-        assert certificates is not None
-        nobody = EtcdAuthSettings()
-        without = msgspec.structs.replace(settings_for(server), auth=nobody, request_timeout=1_000)
-        with pytest.raises(Unavailable, match=f"{server.endpoint} can't be reached"):
-            async with open_store(without):
-                pass
-        settings = settings_for(
-            server,
-            tls_cert=str(certificates.client_certificate),
-            tls_key=str(certificates.client_key),
-        )
-        async with open_store(msgspec.structs.replace(settings, auth=nobody)) as store:
-            await use(store)
+async def test_a_certificate_is_shown_to_an_etcd_that_wants_one(own_service: OwnService) -> None:
+    server = own_service(Etcd, mutual_tls=True)
+    certificates = server.certificates
+    assert certificates is not None
+    nobody = EtcdAuthSettings()
+    without = msgspec.structs.replace(settings_for(server), auth=nobody, request_timeout=1_000)
+    with pytest.raises(Unavailable, match=f"{server.endpoint} can't be reached"):
+        async with open_store(without):
+            pass
+    settings = settings_for(
+        server,
+        tls_cert=str(certificates.client_certificate),
+        tls_key=str(certificates.client_key),
+    )
+    async with open_store(msgspec.structs.replace(settings, auth=nobody)) as store:
+        await use(store)
 
 
 async def test_a_user_is_logged_in_again_after_a_restart_of_etcd(server: Etcd) -> None:
@@ -131,21 +130,21 @@ async def test_a_wrong_password_is_told_at_once(server: Etcd, user: str) -> None
             pass
 
 
-async def test_without_a_user_it_is_said_that_one_is_wanted(tmp_path: Path) -> None:
-    with Etcd(tmp_path, root_password=ROOT_PASSWORD) as server:
-        settings = EtcdSettings(endpoints=server.endpoint, request_timeout=5_000)
-        with pytest.raises(Unavailable, match=r"set etcd\.auth\.enabled"):
-            async with open_store(settings):
-                pass
+async def test_without_a_user_it_is_said_that_one_is_wanted(own_service: OwnService) -> None:
+    server = own_service(Etcd, root_password=ROOT_PASSWORD)
+    settings = EtcdSettings(endpoints=server.endpoint, request_timeout=5_000)
+    with pytest.raises(Unavailable, match=r"set etcd\.auth\.enabled"):
+        async with open_store(settings):
+            pass
 
 
-async def test_a_user_whom_etcd_does_not_want_is_refused(tmp_path: Path) -> None:
-    with Etcd(tmp_path) as server:
-        auth = EtcdAuthSettings(enabled=True, user_name="node", password=PASSWORD)
-        settings = EtcdSettings(endpoints=server.endpoint, auth=auth)
-        with pytest.raises(Unavailable, match=r"no authentication.*etcd\.auth\.enabled"):
-            async with open_store(settings):
-                pass
+async def test_a_user_whom_etcd_does_not_want_is_refused(own_service: OwnService) -> None:
+    server = own_service(Etcd)
+    auth = EtcdAuthSettings(enabled=True, user_name="node", password=PASSWORD)
+    settings = EtcdSettings(endpoints=server.endpoint, auth=auth)
+    with pytest.raises(Unavailable, match=r"no authentication.*etcd\.auth\.enabled"):
+        async with open_store(settings):
+            pass
 
 
 async def test_an_authority_that_did_not_sign_is_not_trusted(server: Etcd, tmp_path: Path) -> None:
@@ -155,20 +154,4 @@ async def test_an_authority_that_did_not_sign_is_not_trusted(server: Etcd, tmp_p
     )
     with pytest.raises(Unavailable, match=r"(?i)certificate_verify_failed"):
         async with open_store(settings):
-            pass
-
-
-@pytest.mark.parametrize(
-    ("files", "error", "told"),
-    [
-        ({"tls_ca_cert": "/nowhere/ca.pem"}, Unavailable, r"tlsCACert /nowhere/ca\.pem"),
-        ({"tls_cert": "/nowhere/c.pem", "tls_key": "k"}, Unavailable, r"tlsCert /nowhere/c\.pem"),
-        ({"tls_cert": "/nowhere/c.pem"}, InvalidParameter, "belong together"),
-    ],
-)
-async def test_files_that_can_not_be_used_are_named(
-    server: Etcd, files: dict[str, str], error: type[Exception], told: str
-) -> None:
-    with pytest.raises(error, match=told):
-        async with open_store(settings_for(server, **files)):
             pass

@@ -6,7 +6,7 @@ anything again; nothing acknowledged is lost and nothing happens twice.
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,16 @@ from tests.integration.etcd_load import (
     watch_counter,
 )
 from tests.services.etcd import Etcd
+from tests.services.fixtures import require
 from tests.services.ports import free_port
+from tests.services.tcp_proxy import TcpProxy
 
 from elanus.config.storage import EtcdSettings
 from elanus.errors import DiskFull, Unavailable
 from elanus.storage.meta import etcd as etcd_module
 from elanus.storage.meta.base import MAX_VALUE_BYTES, MetaStore, Put, RevisionCompacted
 
-pytestmark = pytest.mark.services
+OwnService = Callable[..., Any]
 
 OUTAGE_S = float(os.environ.get("ELANUS_TEST_OUTAGE_S", "3"))
 SHORT_MS = 1_000
@@ -37,15 +39,22 @@ TASKS = 4
 INCREMENTS = 100
 
 
-def settings_for(*servers: Etcd, timeout_ms: int = LONG_MS) -> EtcdSettings:
-    endpoints = ",".join(server.endpoint for server in servers)
+def settings_for(*servers: Etcd | TcpProxy, timeout_ms: int = LONG_MS) -> EtcdSettings:
+    endpoints = ",".join(
+        server.address if isinstance(server, TcpProxy) else server.endpoint for server in servers
+    )
     return EtcdSettings(endpoints=endpoints, root_path="faults", request_timeout=timeout_ms)
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Etcd]:
-    with Etcd(tmp_path) as etcd:
-        yield etcd
+def server(own_service: OwnService) -> Etcd:
+    return own_service(Etcd)
+
+
+@pytest.fixture
+def proxy(server: Etcd) -> Iterator[TcpProxy]:
+    with TcpProxy(server.endpoint) as proxy:
+        yield proxy
 
 
 def compact(server: Etcd, revision: int) -> None:
@@ -75,6 +84,39 @@ async def test_kill_and_restart_lose_and_double_nothing(server: Etcd) -> None:
         assert progress.acknowledged + progress.settled == total
 
 
+async def test_cut_connections_lose_and_double_nothing(server: Etcd, proxy: TcpProxy) -> None:
+    progress = Progress()
+    total = TASKS * INCREMENTS
+    async with open_store(settings_for(proxy)) as store:
+        watching = asyncio.create_task(watch_counter(store, total))
+        counting = [
+            asyncio.create_task(count_up(store, f"task-{task}", INCREMENTS, progress))
+            for task in range(TASKS)
+        ]
+        for cut in range(1, 20):
+            await progress.reach(cut * total // 20)
+            await asyncio.to_thread(proxy.reset_connections)
+        async with asyncio.timeout(PATIENCE_S):
+            await asyncio.gather(*counting)
+            seen = await watching
+        assert await counted(store) == (total, list(range(1, total + 1)))
+        assert seen == list(range(1, total + 1))
+
+
+async def test_a_connection_that_is_dead_without_a_word_is_left(
+    server: Etcd, proxy: TcpProxy
+) -> None:
+    async with open_store(settings_for(proxy, server)) as store:
+        events = store.watch("", await store.put("key", b"1"))
+        assert (await anext(events)).value == b"1"
+        proxy.blackhole()
+        async with asyncio.timeout(PATIENCE_S):
+            pair = await store.get("key")
+            assert pair is not None
+            await store.put("key", b"2")
+            assert (await anext(events)).value == b"2"
+
+
 async def test_the_store_heals_by_itself_after_an_outage(server: Etcd) -> None:
     async with open_store(settings_for(server, timeout_ms=SHORT_MS)) as store:
         before = await store.put("before", b"1")
@@ -97,6 +139,22 @@ async def test_the_store_heals_by_itself_after_an_outage(server: Etcd) -> None:
             await store.transact([Put("after", b"2", lease)])
             assert (await waiting).key == "after"
         assert await store.get("during") is None
+
+
+async def test_closing_ends_what_still_waits(server: Etcd) -> None:
+    async with open_store(settings_for(server)) as store:
+        events = store.watch("", await store.put("key", b"1"))
+        assert (await anext(events)).key == "key"
+        server.pause()
+        watching = asyncio.ensure_future(anext(events, None))
+        reading = asyncio.create_task(store.get("key"))
+        await asyncio.sleep(0)
+        await store.close()
+        with pytest.raises(Unavailable, match="is closed"):
+            await reading
+        assert await watching is None
+        with pytest.raises(Unavailable, match="is closed"):
+            await store.put("key", b"2")
 
 
 async def test_opening_says_where_etcd_was_looked_for() -> None:
@@ -165,20 +223,22 @@ class SmallEtcd(Etcd):
         return [*super().command(), f"--quota-backend-bytes={4 << 20}"]
 
 
-async def test_a_full_etcd_refuses_writes_and_goes_on_when_there_is_room(tmp_path: Path) -> None:
-    with SmallEtcd(tmp_path) as server:
-        async with open_store(settings_for(server)) as store:
-            await store.put("kept", b"1")
-            with pytest.raises(DiskFull, match=server.endpoint):
-                await fill(store)
-            with pytest.raises(DiskFull):
-                await store.put("small", b"")
-            assert await store.get("kept") is not None
-            compact(server, await store.revision())
-            server.call("maintenance/defragment", {})
-            for alarm in server.call("maintenance/alarm", {})["alarms"]:
-                server.call("maintenance/alarm", {"action": "DEACTIVATE", **alarm})
+async def test_a_full_etcd_refuses_writes_and_goes_on_when_there_is_room(
+    own_service: OwnService,
+) -> None:
+    server = own_service(SmallEtcd)
+    async with open_store(settings_for(server)) as store:
+        await store.put("kept", b"1")
+        with pytest.raises(DiskFull, match=server.endpoint):
+            await fill(store)
+        with pytest.raises(DiskFull):
             await store.put("small", b"")
+        assert await store.get("kept") is not None
+        compact(server, await store.revision())
+        server.call("maintenance/defragment", {})
+        for alarm in server.call("maintenance/alarm", {})["alarms"]:
+            server.call("maintenance/alarm", {"action": "DEACTIVATE", **alarm})
+        await store.put("small", b"")
 
 
 class ClusteredEtcd(Etcd):
@@ -205,6 +265,7 @@ class ClusteredEtcd(Etcd):
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[list[ClusteredEtcd]]:
+    require(ClusteredEtcd)
     members = [ClusteredEtcd(tmp_path / str(number)) for number in range(3)]
     for member in members:
         member.members = members
@@ -222,6 +283,7 @@ def start_together(members: list[ClusteredEtcd]) -> None:
         list(pool.map(lambda member: member.start(), members))
 
 
+@pytest.mark.services
 async def test_a_change_of_leader_loses_and_doubles_nothing(cluster: list[ClusteredEtcd]) -> None:
     progress = Progress()
     total = TASKS * INCREMENTS
@@ -244,6 +306,7 @@ async def test_a_change_of_leader_loses_and_doubles_nothing(cluster: list[Cluste
         assert seen == list(range(1, total + 1))
 
 
+@pytest.mark.services
 async def test_a_frozen_member_is_left_for_another(cluster: list[ClusteredEtcd]) -> None:
     async with open_store(settings_for(*cluster)) as store:
         await store.put("key", b"1")

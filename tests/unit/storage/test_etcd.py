@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from elanus.errors import InvalidParameter
+from elanus.config.storage import EtcdSettings, EtcdSslSettings
+from elanus.errors import InvalidParameter, Unavailable
+from elanus.runtime.world import World
 from elanus.storage.meta import _etcd_protocol as protocol
 from elanus.storage.meta._etcd_members import parse_endpoints
 from elanus.storage.meta._etcd_watch import PairEvent, WatchCursor, WatchRefused
 from elanus.storage.meta.base import Compare, Delete, Put, RevisionCompacted
-from elanus.storage.meta.etcd import _happens_once_only
+from elanus.storage.meta.etcd import EtcdMetaStore, _happens_once_only
 
 
 def response_of(*revisions: int, fragment: bool = False, header: int = 1_000) -> Any:
@@ -117,6 +119,22 @@ def test_endpoints_are_addresses_with_or_without_a_scheme() -> None:
 def test_endpoints_that_are_no_addresses_are_refused(endpoints: str) -> None:
     with pytest.raises(InvalidParameter, match=r"etcd\.endpoints: .*expected=host:port"):
         parse_endpoints(endpoints)
+
+
+@pytest.mark.parametrize(
+    ("files", "error", "told"),
+    [
+        ({"tls_ca_cert": "/nowhere/ca.pem"}, Unavailable, r"tlsCACert /nowhere/ca\.pem"),
+        ({"tls_cert": "/nowhere/c.pem", "tls_key": "k"}, Unavailable, r"tlsCert /nowhere/c\.pem"),
+        ({"tls_cert": "/nowhere/c.pem"}, InvalidParameter, "belong together"),
+    ],
+)
+async def test_files_that_can_not_be_used_are_named(
+    world: World, files: dict[str, str], error: type[Exception], told: str
+) -> None:
+    settings = EtcdSettings(ssl=EtcdSslSettings(enabled=True, **files))
+    with pytest.raises(error, match=told):
+        await EtcdMetaStore.open(world, settings)
 
 
 def test_another_etcd_client_in_the_process_does_not_collide() -> None:

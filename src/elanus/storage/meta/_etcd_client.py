@@ -169,14 +169,21 @@ class EtcdClient:
         """What to send along with a call: the token, if the settings name a user."""
         if not self._auth.enabled:
             return ()
-        async with self._logging_in:
-            if self._token is None:
-                request = protocol.AuthenticateRequest(
-                    name=self._auth.user_name, password=self._auth.password
-                )
-                response = await self._send(member, protocol.AUTHENTICATE, request, (), limit_s)
-                self._token = str(response.token)
+        if self._token is None:
+            try:
+                async with asyncio.timeout(limit_s), self._logging_in:
+                    if self._token is None:
+                        self._token = await self._authenticate(member, limit_s)
+            except TimeoutError:
+                raise TryAgain("other calls wait for their log-in too") from None
         return (("token", self._token),)
+
+    async def _authenticate(self, member: Member, limit_s: float) -> str:
+        request = protocol.AuthenticateRequest(
+            name=self._auth.user_name, password=self._auth.password
+        )
+        response = await self._send(member, protocol.AUTHENTICATE, request, (), limit_s)
+        return str(response.token)
 
     def forget_token(self, metadata: Metadata) -> None:
         """Log in anew, unless another call has done so since ``metadata`` was made."""

@@ -23,9 +23,11 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_RESPONSE_BYTES),
     ("grpc.max_send_message_length", -1),
     ("grpc.enable_http_proxy", 0),
-    # A connection that is cut without a word is noticed while a call or a watch waits on it.
+    # A connection that is dead without a word is noticed while a call or a watch waits on it. A
+    # ping that measures bandwidth has a time limit of its own, and no other is sent meanwhile.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
     # A member that comes back is found soon, one that doesn't answer is given up soon.
     ("grpc.initial_reconnect_backoff_ms", 100),
