@@ -22,8 +22,16 @@ SMALL_FILES = WalSettings(segment_size=400)
 Reopen = Callable[[], Wal]
 
 
-@pytest.fixture(params=["memory", "local", "local in small files", "local without sync"])
+@pytest.fixture(params=["memory", "local", "local in small files", "local without sync", "pulsar"])
 def reopen(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Reopen:
+    if request.param == "pulsar":
+        import os, time, urllib.request
+        ns = f"t{time.time_ns()}"
+        urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:46651/admin/v2/namespaces/public/{ns}", method="PUT"))
+        from elanus.storage.wal.pulsar import PulsarWal
+        from elanus.config.storage import PulsarSettings
+        s = PulsarSettings(address="pulsar://127.0.0.1:46650", web_address="http://127.0.0.1:46651", namespace=ns, request_timeout=10000)
+        return lambda: PulsarWal(world, s, prefix="p", cluster_id=CLUSTER)
     if request.param == "memory":
         shared = MemoryWal()
         return lambda: shared

@@ -44,7 +44,10 @@ class PulsarAdmin:
         self._namespace = f"{quote(settings.tenant)}/{quote(settings.namespace)}"
         self._timeout_s = settings.request_timeout / 1_000
         self._headers = {"Content-Type": "application/json", **_authorization(settings)}
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirects()]
+        handlers: list[urllib.request.BaseHandler] = [
+            urllib.request.ProxyHandler({}),
+            _NoRedirects(),
+        ]
         if settings.web_address.startswith("https"):
             handlers.append(urllib.request.HTTPSHandler(context=_tls_context(settings)))
         self._opener = urllib.request.build_opener(*handlers)

@@ -256,7 +256,9 @@ class Producer:
 
 
 class _DebugLogger(logging.Logger):
-    """What the library logs becomes debug lines of ours, whatever it thinks of their weight."""
+    """What the library logs becomes debug lines of ours, but for its own debug lines, which come
+    several for each message."""
 
     def log(self, level: Any, msg: object, *args: Any, **kwargs: Any) -> None:
-        log.debug("pulsar client", line=str(msg), weight=str(level))
+        if level >= logging.INFO:
+            log.debug("pulsar client", line=str(msg))
