@@ -16,31 +16,51 @@ from elanus.storage.disk import LocalDisk
 from elanus.storage.wal.base import Wal, WalRecord
 from elanus.storage.wal.local import LocalWal
 from elanus.storage.wal.memory import MemoryWal
+from elanus.storage.wal.pulsar import PulsarWal
+from tests.integration.pulsar_log import in_new_namespace
+from tests.services.pulsar import Pulsar
 
 CLUSTER = "7a0e7c0c-3b8e-4a51-9b9d-2f6d1c6f5a10"
 SMALL_FILES = WalSettings(segment_size=400)
 Reopen = Callable[[], Wal]
 
 
-@pytest.fixture(params=["memory", "local", "local in small files", "local without sync", "pulsar"])
-def reopen(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Reopen:
+BACKENDS = [
+    "memory",
+    "local",
+    "local in small files",
+    "local without sync",
+    pytest.param("pulsar", marks=pytest.mark.services),
+]
+
+
+@pytest.fixture(params=BACKENDS)
+async def reopen(
+    request: pytest.FixtureRequest, world: World, tmp_path: Path
+) -> AsyncIterator[Reopen]:
     if request.param == "pulsar":
-        import os, time, urllib.request
-        ns = f"t{time.time_ns()}"
-        urllib.request.urlopen(urllib.request.Request(f"http://127.0.0.1:46651/admin/v2/namespaces/public/{ns}", method="PUT"))
-        from elanus.storage.wal.pulsar import PulsarWal
-        from elanus.config.storage import PulsarSettings
-        s = PulsarSettings(address="pulsar://127.0.0.1:46650", web_address="http://127.0.0.1:46651", namespace=ns, request_timeout=10000)
-        return lambda: PulsarWal(world, s, prefix="p", cluster_id=CLUSTER)
+        server: Pulsar = request.getfixturevalue("pulsar")
+        wals: list[Wal] = []
+
+        def reopen_pulsar() -> Wal:
+            wals.append(PulsarWal(world, pulsar_settings, "p", CLUSTER))
+            return wals[-1]
+
+        pulsar_settings = in_new_namespace(server)
+        yield reopen_pulsar
+        for wal in wals:
+            await wal.close()
+        return
     if request.param == "memory":
         shared = MemoryWal()
-        return lambda: shared
+        yield lambda: shared
+        return
     settings = {
         "local": WalSettings(),
         "local in small files": SMALL_FILES,
         "local without sync": WalSettings(sync=False, segment_size=400),
     }[request.param]
-    return lambda: LocalWal(world, LocalDisk(), tmp_path / "wal", settings, CLUSTER)
+    yield lambda: LocalWal(world, LocalDisk(), tmp_path / "wal", settings, CLUSTER)
 
 
 async def contents(wal: Wal, channel: str = "p", after: int = -1) -> list[tuple[int, bytes]]:

@@ -12,8 +12,10 @@ import sys
 import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 import structlog
+from tests.services.pulsar import Pulsar
 
 from elanus.config.storage import PulsarSettings
 from elanus.errors import FencedWriter, Unavailable
@@ -50,6 +52,17 @@ def make_namespace(web_address: str, name: str) -> None:
         pass
 
 
+def in_new_namespace(server: Pulsar) -> PulsarSettings:
+    namespace = f"n{uuid4().hex[:8]}"
+    make_namespace(server.http_address, namespace)
+    return PulsarSettings(
+        address=server.address,
+        web_address=server.http_address,
+        namespace=namespace,
+        request_timeout=5_000,
+    )
+
+
 def unload(settings: PulsarSettings, topic: str) -> None:
     """Have the broker let go of the topic: it begins a new ledger."""
     path = f"/admin/v2/persistent/public/{settings.namespace}/{topic}/unload"
@@ -68,7 +81,7 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 def open_log(world: World, settings: PulsarSettings) -> PulsarWal:
-    return PulsarWal(world, settings, prefix="p", cluster_id=CLUSTER)
+    return PulsarWal(world, settings, "p", CLUSTER)
 
 
 def payload(number: int) -> bytes:

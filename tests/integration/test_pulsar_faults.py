@@ -1,21 +1,22 @@
 """The log in Pulsar while brokers die, connections break and writers are frozen."""
 
 import asyncio
-import itertools
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.lossy_proxy import LossyProxy
 from tests.integration.pulsar_log import (
     CHANNEL,
     CLUSTER,
     PATIENCE_S,
     Load,
     contents,
+    in_new_namespace,
     make_namespace,
     make_world,
     number_of,
@@ -24,7 +25,6 @@ from tests.integration.pulsar_log import (
     unload,
     until,
 )
-from tests.integration.tcp_proxy import TcpProxy
 from tests.services.ports import free_port
 from tests.services.pulsar import Pulsar
 
@@ -37,7 +37,6 @@ from elanus.storage.wal.pulsar import PulsarWal
 from elanus.storage.wal.pulsar_mark import PulsarMark
 
 OTHER_CLUSTER = "00000000-0000-4000-8000-000000000001"
-namespaces = (f"n{number}" for number in itertools.count())
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pulsar]:
 
 @pytest.fixture
 def settings(server: Pulsar) -> PulsarSettings:
-    namespace = next(namespaces)
-    make_namespace(server.http_address, namespace)
-    return PulsarSettings(
-        address=server.address,
-        web_address=server.http_address,
-        namespace=namespace,
-        request_timeout=5_000,
-    )
+    return in_new_namespace(server)
 
 
 @pytest.fixture
@@ -244,7 +236,7 @@ async def test_a_broker_that_is_down_is_named_by_appends(
 async def test_the_mark_keeps_clusters_apart(
     world: World, wal: PulsarWal, settings: PulsarSettings
 ) -> None:
-    mark = PulsarMark(world, settings, prefix="p")
+    mark = PulsarMark(world, settings, "p")
     assert await mark.read() is None
     assert not await mark.holds_data()
     await mark.write(Identity(cluster_id=CLUSTER))
@@ -254,7 +246,7 @@ async def test_the_mark_keeps_clusters_apart(
     writer = await wal.open_writer(CHANNEL, 1)
     await writer.append([[payload(0)]])
     assert await mark.holds_data()
-    other = PulsarWal(world, settings, prefix="p", cluster_id=OTHER_CLUSTER)
+    other = PulsarWal(world, settings, "p", OTHER_CLUSTER)
     with pytest.raises(CorruptData, match="belongs to cluster"):
         await contents(other)
     await other.close()
@@ -274,10 +266,10 @@ class ProxiedPulsar(Pulsar):
 
 
 @pytest.fixture
-async def proxy(tmp_path: Path) -> AsyncIterator[tuple[TcpProxy, PulsarSettings]]:
+async def proxy(tmp_path: Path) -> AsyncIterator[tuple[LossyProxy, PulsarSettings]]:
     server = ProxiedPulsar(tmp_path / "pulsar")
     server.proxy_port = free_port()
-    proxy = TcpProxy(server.proxy_port, server.ports["broker"])
+    proxy = LossyProxy(server.proxy_port, server.ports["broker"])
     await proxy.start()
     try:
         await asyncio.to_thread(server.start)
@@ -297,25 +289,33 @@ async def proxy(tmp_path: Path) -> AsyncIterator[tuple[TcpProxy, PulsarSettings]
 
 
 async def test_connections_that_break_lose_and_double_nothing(
-    world: World, proxy: tuple[TcpProxy, PulsarSettings]
+    world: World, proxy: tuple[LossyProxy, PulsarSettings]
 ) -> None:
     wire, settings = proxy
     wal = open_log(world, settings)
     admin = PulsarAdmin(settings)
 
-    # The broker takes the record, its acknowledgement is lost, and the client sends it again.
+    async def lose_acknowledgements(send: Callable[[], None] = lambda: None) -> None:
+        """The broker takes what is sent, its answer is lost, and the client sends it again."""
+        before = await asyncio.to_thread(admin.last_message, CHANNEL)
+        wire.is_deaf = True
+        send()
+
+        async def has_landed() -> bool:
+            return await asyncio.to_thread(admin.last_message, CHANNEL) != before
+
+        await until(has_landed)
+        wire.is_deaf = False
+        wire.cut()
+
     writer = await wal.open_writer(CHANNEL, 1)
-    wire.is_deaf = True
-    before = admin.last_message(CHANNEL)
-    appending = asyncio.create_task(writer.append([[payload(0)], [payload(1)]]))
+    appending: list[asyncio.Task[list[int]]] = []
 
-    async def has_landed() -> bool:
-        return await asyncio.to_thread(admin.last_message, CHANNEL) != before
+    def send() -> None:
+        appending.append(asyncio.create_task(writer.append([[payload(0)], [payload(1)]])))
 
-    await until(has_landed)
-    wire.is_deaf = False
-    wire.cut()
-    positions = await appending
+    await lose_acknowledgements(send)
+    positions = await appending[0]
     assert await contents(wal) == list(zip(positions, [0, 1], strict=True))
     last = admin.last_message(CHANNEL)
     assert last is not None
@@ -325,14 +325,11 @@ async def test_connections_that_break_lose_and_double_nothing(
 
     load = Load(wal, term=2)
     running = asyncio.create_task(load.run())
-    for _ in range(5):
+    for _ in range(3):
         await load.reach(30)
         wire.cut()
-    wire.is_deaf = True
-    await asyncio.sleep(0)
-    await load.reach(0)
-    wire.is_deaf = False
-    wire.cut()
+        await load.reach(30)
+        await lose_acknowledgements()
     await load.reach(30)
     load.is_ending = True
     await running

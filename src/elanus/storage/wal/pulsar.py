@@ -17,11 +17,12 @@ How the promises of :mod:`elanus.storage.wal.base` are kept:
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from uuid import UUID
 
 from elanus.config.storage import PulsarSettings
-from elanus.errors import FencedWriter
+from elanus.errors import FencedWriter, InternalError
 from elanus.runtime.world import World
 from elanus.storage.wal._pulsar_admin import PulsarAdmin
 from elanus.storage.wal._pulsar_client import PulsarClient
@@ -36,6 +37,7 @@ from elanus.storage.wal._pulsar_replay import Message, Replay
 from elanus.storage.wal._pulsar_writer import PulsarWalWriter
 from elanus.storage.wal.base import BEFORE_FIRST, Wal, WalRecord, WalWriter
 
+_CHANNEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 MARK_SUFFIX = "-cluster"
 
 
@@ -43,7 +45,7 @@ class PulsarWal(Wal):
     """The topics of ``settings``' namespace whose names begin with ``prefix``."""
 
     def __init__(
-        self, world: World, settings: PulsarSettings, *, prefix: str, cluster_id: str
+        self, world: World, settings: PulsarSettings, prefix: str, cluster_id: str
     ) -> None:
         self._world = world
         self._settings = settings
@@ -55,6 +57,8 @@ class PulsarWal(Wal):
         self._released: dict[str, Entry] = {}
 
     async def open_writer(self, pchannel: str, term: int) -> WalWriter:
+        if not (_CHANNEL_NAME.fullmatch(pchannel) and pchannel.startswith(self._prefix)):
+            raise InternalError(f"{pchannel!r} can't name a log: names begin with {self._prefix}")
         previous = self._writers.get(pchannel)
         if previous is not None and previous.term <= term:
             del self._writers[pchannel]

@@ -12,7 +12,7 @@ _TERM = 1
 
 
 class PulsarMark(IdentityMark):
-    def __init__(self, world: World, settings: PulsarSettings, *, prefix: str) -> None:
+    def __init__(self, world: World, settings: PulsarSettings, prefix: str) -> None:
         self.name = f"WAL {settings.address} {settings.tenant}/{settings.namespace}/{prefix}*"
         self._world = world
         self._settings = settings
@@ -45,4 +45,4 @@ class PulsarMark(IdentityMark):
             await wal.close()
 
     def _wal(self) -> PulsarWal:
-        return PulsarWal(self._world, self._settings, prefix=self._prefix, cluster_id=_NO_CLUSTER)
+        return PulsarWal(self._world, self._settings, self._prefix, _NO_CLUSTER)

@@ -1,11 +1,14 @@
-"""A TCP proxy on loopback whose connections a test breaks."""
+"""A TCP proxy that loses answers: what a client sends arrives, and the client never hears of it.
+
+The window in which an append is on disk but not acknowledged is too short to hit by chance.
+"""
 
 import asyncio
 
 _CHUNK_BYTES = 1 << 16
 
 
-class TcpProxy:
+class LossyProxy:
     """``is_deaf``: what the server answers is lost."""
 
     def __init__(self, port: int, target_port: int) -> None:
