@@ -25,6 +25,7 @@ from tests.integration.pulsar_log import (
     unload,
     until,
 )
+from tests.services.fixtures import require, started
 from tests.services.ports import free_port
 from tests.services.pulsar import Pulsar
 
@@ -36,13 +37,14 @@ from elanus.storage.wal._pulsar_admin import PulsarAdmin
 from elanus.storage.wal.pulsar import PulsarWal
 from elanus.storage.wal.pulsar_mark import PulsarMark
 
+pytestmark = pytest.mark.services
+
 OTHER_CLUSTER = "00000000-0000-4000-8000-000000000001"
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pulsar]:
-    with Pulsar(tmp_path_factory.mktemp("pulsar")) as server:
-        yield server
+    yield from started(Pulsar, tmp_path_factory)
 
 
 @pytest.fixture
@@ -267,6 +269,7 @@ class ProxiedPulsar(Pulsar):
 
 @pytest.fixture
 async def proxy(tmp_path: Path) -> AsyncIterator[tuple[LossyProxy, PulsarSettings]]:
+    require(ProxiedPulsar)
     server = ProxiedPulsar(tmp_path / "pulsar")
     server.proxy_port = free_port()
     proxy = LossyProxy(server.proxy_port, server.ports["broker"])

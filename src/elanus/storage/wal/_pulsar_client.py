@@ -6,6 +6,7 @@ lines go to ours at debug. Credentials are handed to it and stand in no message.
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -25,7 +26,7 @@ from elanus.storage.wal.base import BEFORE_FIRST
 log = structlog.get_logger(__name__)
 
 # Messages that the library fetches ahead for a reader: at most so many of the largest size.
-FETCH_AHEAD_MESSAGES = 16
+FETCH_AHEAD_MESSAGES = 32
 MAX_CONNECT_MS = 10_000
 # The library gives up a little before we do, so that it leaves nothing behind at the broker.
 OWN_TIMEOUT_SHARE = 0.9
@@ -182,9 +183,16 @@ class PulsarClient:
                 tls_trust_certs_file_path=settings.tls_ca_cert or None,
                 tls_validate_hostname=True,
                 stats_interval_in_seconds=0,
-                logger=_DebugLogger("pulsar"),
+                logger=self._logger(),
             )
         return self._client
+
+    def _logger(self) -> Any:
+        """The first client of a process decides for all; lines that nobody wants cost as much as
+        the messages they are about, so they are left to the library to drop."""
+        if log.bind().is_enabled_for(logging.DEBUG):
+            return _DebugLogger("pulsar")
+        return self._library.FileLogger(self._library.LoggerLevel.Error, os.devnull)
 
     def _authentication(self) -> Any:
         given = credentials(self._settings)
