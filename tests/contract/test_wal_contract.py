@@ -1,16 +1,20 @@
-"""What every write-ahead log must do. A new backend joins by another case of ``log``.
+"""What every write-ahead log must do. A new backend joins by another case of ``reopen``.
 
-``log.reopen()`` gives a log over the same storage, as a new process would see it.
+``reopen()`` gives a log over the same storage, as a new process would see it.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from elanus.config.settings import WalSettings
 from elanus.config.storage import (
+    KafkaSettings,
     LogstoreSettings,
     SegmentRollingPolicySettings,
     SegmentSyncPolicySettings,
@@ -18,18 +22,28 @@ from elanus.config.storage import (
     WoodpeckerSettings,
 )
 from elanus.errors import FencedWriter
+from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
 from elanus.storage.disk import LocalDisk
 from elanus.storage.objects.base import ObjectStore
 from elanus.storage.objects.local import LocalObjectStore
 from elanus.storage.objects.memory import MemoryObjectStore
+from elanus.storage.objects.remote import RemoteObjectStore
 from elanus.storage.wal.base import Wal, WalRecord
+from elanus.storage.wal.kafka import KafkaWal
 from elanus.storage.wal.local import LocalWal
 from elanus.storage.wal.memory import MemoryWal
+from elanus.storage.wal.pulsar import PulsarWal
 from elanus.storage.wal.woodpecker import WoodpeckerWal
+from tests.integration.pulsar_log import in_new_namespace
+from tests.remote_objects import remote_settings
 
 CLUSTER = "7a0e7c0c-3b8e-4a51-9b9d-2f6d1c6f5a10"
-SMALL_FILES = WalSettings(segment_size=400)
+FILES = {
+    "local": WalSettings(),
+    "local in small files": WalSettings(segment_size=400),
+    "local without sync": WalSettings(sync=False, segment_size=400),
+}
 SMALL_FRAGMENTS = WoodpeckerSettings(
     client=WoodpeckerClientSettings(
         segment_rolling_policy=SegmentRollingPolicySettings(max_blocks=3)
@@ -38,38 +52,69 @@ SMALL_FRAGMENTS = WoodpeckerSettings(
         segment_sync_policy=SegmentSyncPolicySettings(max_flush_size=64, max_flush_threads=3)
     ),
 )
-Reopen = Callable[[], Wal]
-
-
-BACKENDS = [
+KINDS = [
     "memory",
-    "local",
-    "local in small files",
-    "local without sync",
+    *FILES,
     "woodpecker on memory",
     "woodpecker on memory in small fragments",
     "woodpecker on local",
+    "woodpecker on minio",
+    "woodpecker on azurite",
+    "kafka",
+    "pulsar",
 ]
+SERVERS = ("minio", "azurite", "kafka", "pulsar")
+Reopen = Callable[[], Wal]
 
 
-@pytest.fixture(params=BACKENDS)
-async def reopen(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Reopen:
-    if request.param == "memory":
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, kind: str) -> Any:
+    """The real server that a log of this kind needs, if any."""
+    name = kind.rpartition(" ")[2]
+    return request.getfixturevalue(name) if name in SERVERS else None
+
+
+@pytest.fixture
+async def reopen(kind: str, server: Any, world: World, tmp_path: Path) -> AsyncIterator[Reopen]:
+    opened: list[Wal] = []
+    make = await maker(kind, server, world, tmp_path)
+
+    def open_one() -> Wal:
+        opened.append(make())
+        return opened[-1]
+
+    yield open_one
+    for wal in opened:
+        await wal.close()
+
+
+async def maker(kind: str, server: Any, world: World, tmp_path: Path) -> Reopen:
+    if server is not None:  # time limits and retries of the clients take real time
+        world = replace(world, clock=SystemClock())
+    if kind == "memory":
         shared = MemoryWal()
         return lambda: shared
-    if request.param.startswith("woodpecker"):
-        small = request.param.endswith("in small fragments")
-        woodpecker = SMALL_FRAGMENTS if small else WoodpeckerSettings()
-        store: ObjectStore = MemoryObjectStore(world)
-        if request.param == "woodpecker on local":
-            store = await LocalObjectStore.open(world, LocalDisk(), tmp_path / "objects")
-        return lambda: WoodpeckerWal(world, store, woodpecker, CLUSTER)
-    settings = {
-        "local": WalSettings(),
-        "local in small files": SMALL_FILES,
-        "local without sync": WalSettings(sync=False, segment_size=400),
-    }[request.param]
-    return lambda: LocalWal(world, LocalDisk(), tmp_path / "wal", settings, CLUSTER)
+    if kind in FILES:
+        return lambda: LocalWal(world, LocalDisk(), tmp_path / "wal", FILES[kind], CLUSTER)
+    if kind == "kafka":
+        kafka = KafkaSettings(broker_list=server.address)
+        prefix = f"contract-{uuid4().hex[:8]}"
+        return lambda: KafkaWal(world, kafka, prefix, CLUSTER)
+    if kind == "pulsar":
+        pulsar = in_new_namespace(server)
+        return lambda: PulsarWal(world, pulsar, "p", CLUSTER)
+    store: ObjectStore = MemoryObjectStore(world)
+    if kind == "woodpecker on local":
+        store = await LocalObjectStore.open(world, LocalDisk(), tmp_path / "objects")
+    elif server is not None:
+        store = await RemoteObjectStore.open(world, remote_settings(server))
+    settings = SMALL_FRAGMENTS if "small" in kind else WoodpeckerSettings()
+    return lambda: WoodpeckerWal(world, store, settings, CLUSTER)
 
 
 async def contents(wal: Wal, channel: str = "p", after: int = -1) -> list[tuple[int, bytes]]:
