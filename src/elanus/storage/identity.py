@@ -53,12 +53,12 @@ class MetaMark(IdentityMark):
 
     async def read(self) -> Identity | None:
         pair = await self._meta.get(META_KEY)
-        return None if pair is None else _decode(pair.value, self.name)
+        return None if pair is None else decode_identity(pair.value, self.name)
 
     async def write(self, identity: Identity) -> None:
         pair = await self._meta.get(META_KEY)
         compare = Compare(META_KEY, pair.modified_revision if pair else 0)
-        result = await self._meta.transact([Put(META_KEY, _encode(identity))], [compare])
+        result = await self._meta.transact([Put(META_KEY, encode_identity(identity))], [compare])
         if not result.succeeded:
             raise InternalError("another process is starting on the same metadata")
 
@@ -82,10 +82,10 @@ class DirectoryMark(IdentityMark):
             data = await self._world.executor.run("io", self._disk.read_file, path)
         except FileMissing:
             return None
-        return _decode(data, str(path))
+        return decode_identity(data, str(path))
 
     async def write(self, identity: Identity) -> None:
-        await self._world.executor.run("io", self._write, _encode(identity))
+        await self._world.executor.run("io", self._write, encode_identity(identity))
 
     def _write(self, data: bytes) -> None:
         self._disk.make_directories(self._directory)
@@ -107,10 +107,10 @@ class ObjectsMark(IdentityMark):
             data = await self._objects.get(MARK_NAME)
         except ObjectNotFound:
             return None
-        return _decode(data, f"{MARK_NAME} of {self.name}")
+        return decode_identity(data, f"{MARK_NAME} of {self.name}")
 
     async def write(self, identity: Identity) -> None:
-        await self._objects.put(MARK_NAME, [_encode(identity)])
+        await self._objects.put(MARK_NAME, [encode_identity(identity)])
 
     async def holds_data(self) -> bool:
         return any(info.key != MARK_NAME for info in await self._objects.list(""))
@@ -168,11 +168,11 @@ def _require_version(identity: Identity, where: str) -> None:
         )
 
 
-def _encode(identity: Identity) -> bytes:
+def encode_identity(identity: Identity) -> bytes:
     return msgspec.json.encode(identity)
 
 
-def _decode(data: bytes, where: str) -> Identity:
+def decode_identity(data: bytes, where: str) -> Identity:
     try:
         return msgspec.json.decode(data, type=Identity)
     except msgspec.DecodeError as error:
