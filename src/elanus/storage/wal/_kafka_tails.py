@@ -22,8 +22,8 @@ log = structlog.get_logger(__name__)
 
 MAX_WAITING_BYTES = 16 << 20
 """Of one feed; beyond it lags."""
-POLL_S = 0.2
-"""An idle consumer is asked so often whether it is to end."""
+POLL_S = 0.1
+"""An idle consumer looks so often whether it is to end or to follow another topic."""
 LONG_FETCH_WAIT_MS = 250
 """The broker holds a fetch for so long if nothing comes; a topic that joins waits for it."""
 
@@ -77,16 +77,20 @@ class Feed:
 
 
 class KafkaTails:
-    """``join``, ``leave`` and ``close`` block: they belong in the io pool."""
+    """``join`` and ``close`` block: they belong in the io pool.
+
+    Only the thread calls the consumer: the others' calls would wait until it finds a message.
+    """
 
     def __init__(self, client: KafkaClient, reader: KafkaReader) -> None:
         self._client = client
         self._reader = reader
-        self._consumer: Consumer | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._feeds: dict[str, list[Feed]] = {}
         self._next_offset: dict[str, int] = {}
+        self._assigned: set[str] = set()
+        self._left: set[str] = set()
         self._is_closed = False
 
     def join(self, feed: Feed) -> None:
@@ -98,48 +102,57 @@ class KafkaTails:
             if self._is_closed:
                 feed.loop.call_soon_threadsafe(feed.end)
                 return
-            consumer = self._ensure_started()
+            if self._thread is None:
+                consumer = Consumer(self._client.consumer_config(LONG_FETCH_WAIT_MS))
+                # It waits for messages all the time; no pool can spare a thread for that.
+                self._thread = threading.Thread(
+                    target=self._follow, args=(consumer,), name="elanus-kafka-tails", daemon=True
+                )
+                self._thread.start()
             if topic not in self._feeds:
                 self._feeds[topic] = []
                 self._next_offset[topic] = bounds[1]
-                consumer.incremental_assign([TopicPartition(topic, PARTITION, bounds[1])])
             feed.start = self._next_offset[topic]
             self._feeds[topic].append(feed)
-
-    def _ensure_started(self) -> Consumer:
-        if self._consumer is None:
-            self._consumer = Consumer(self._client.consumer_config(LONG_FETCH_WAIT_MS))
-            # The client hands messages to a thread that waits for them all the time; no pool can
-            # spare one.
-            self._thread = threading.Thread(
-                target=self._follow, args=(self._consumer,), name="elanus-kafka-tails", daemon=True
-            )
-            self._thread.start()
-        return self._consumer
 
     def leave(self, feed: Feed) -> None:
         with self._lock:
             feeds = self._feeds.get(feed.topic, [])
-            if feed not in feeds:
-                return
-            feeds.remove(feed)
-            if not feeds and self._consumer is not None:
-                del self._feeds[feed.topic], self._next_offset[feed.topic]
-                self._consumer.incremental_unassign([TopicPartition(feed.topic, PARTITION)])
+            if feed in feeds:
+                feeds.remove(feed)
+                if not feeds:
+                    del self._feeds[feed.topic], self._next_offset[feed.topic]
+                    self._left.add(feed.topic)
 
     def _follow(self, consumer: Consumer) -> None:
         while not self._is_closed:
+            with self._lock:
+                self._change_assignment(consumer)
             first = consumer.poll(POLL_S)
             if first is not None:
                 found = [first, *consumer.consume(BATCH_MESSAGES, 0)]
                 with self._lock:
                     self._hand_out(found)
+        consumer.close()
+
+    def _change_assignment(self, consumer: Consumer) -> None:
+        """A topic that was left is given up first, even if somebody has joined it again: the
+        consumer may be ahead of where that one begins."""
+        if given_up := self._left & self._assigned:
+            consumer.incremental_unassign([TopicPartition(t, PARTITION) for t in given_up])
+        self._assigned -= self._left
+        self._left.clear()
+        if joined := self._feeds.keys() - self._assigned:
+            consumer.incremental_assign(
+                [TopicPartition(t, PARTITION, self._next_offset[t]) for t in joined]
+            )
+        self._assigned |= joined
 
     def _hand_out(self, found: list[ClientMessage]) -> None:
         by_topic: dict[str, list[Message]] = {}
         for item in found:
             topic = item.topic()
-            if topic not in self._feeds:
+            if topic is None or topic not in self._feeds or topic in self._left:
                 continue
             if (error := item.error()) is not None:
                 self._note_error(topic, error)
@@ -171,8 +184,6 @@ class KafkaTails:
             self._feeds.clear()
         if self._thread is not None:
             self._thread.join()
-        if self._consumer is not None:
-            self._consumer.close()
 
 
 def _size(messages: list[Message]) -> int:
