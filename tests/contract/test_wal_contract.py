@@ -6,14 +6,17 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from elanus.config.settings import WalSettings
+from elanus.config.storage import KafkaSettings
 from elanus.errors import FencedWriter
 from elanus.runtime.world import World
 from elanus.storage.disk import LocalDisk
 from elanus.storage.wal.base import Wal, WalRecord
+from elanus.storage.wal.kafka import KafkaWal
 from elanus.storage.wal.local import LocalWal
 from elanus.storage.wal.memory import MemoryWal
 
@@ -22,17 +25,29 @@ SMALL_FILES = WalSettings(segment_size=400)
 Reopen = Callable[[], Wal]
 
 
-@pytest.fixture(params=["memory", "local", "local in small files", "local without sync"])
+@pytest.fixture(
+    params=[
+        "memory",
+        "local",
+        "local in small files",
+        "local without sync",
+        pytest.param("kafka", marks=pytest.mark.services),
+    ]
+)
 def reopen(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Reopen:
     if request.param == "memory":
         shared = MemoryWal()
         return lambda: shared
-    settings = {
+    if request.param == "kafka":
+        settings = KafkaSettings(broker_list=request.getfixturevalue("kafka").address)
+        prefix = f"contract-{uuid4().hex[:8]}"
+        return lambda: KafkaWal(world, settings, prefix, CLUSTER)
+    files = {
         "local": WalSettings(),
         "local in small files": SMALL_FILES,
         "local without sync": WalSettings(sync=False, segment_size=400),
     }[request.param]
-    return lambda: LocalWal(world, LocalDisk(), tmp_path / "wal", settings, CLUSTER)
+    return lambda: LocalWal(world, LocalDisk(), tmp_path / "wal", files, CLUSTER)
 
 
 async def contents(wal: Wal, channel: str = "p", after: int = -1) -> list[tuple[int, bytes]]:

@@ -64,18 +64,23 @@ class KafkaTopics:
             found = self._get_admin().list_topics(timeout=self._client.timeout_s).topics
         return sorted(name for name in found if name.startswith(prefix))
 
-    def create(self, topic: str, config: dict[str, str]) -> None:
-        """With one partition, unless it exists already."""
+    def create(self, topic: str, config: dict[str, str], *, pretend: bool = False) -> bool:
+        """With one partition; False if it exists already, which the controller knows for sure.
+
+        ``pretend``: only tell whether it could be created.
+        """
         new = NewTopic(topic, 1, self._client.settings.replication_factor, config=config)
         timeout_s = self._client.timeout_s
         futures = self._get_admin().create_topics(
-            [new], operation_timeout=timeout_s, request_timeout=timeout_s
+            [new], operation_timeout=timeout_s, request_timeout=timeout_s, validate_only=pretend
         )
         try:
             futures[topic].result()
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise self._client.typed(error.args[0], f"creating {topic}") from error
+            if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
+                return False
+            raise self._client.typed(error.args[0], f"creating {topic}") from error
+        return True
 
     def check_log(self, topic: str) -> None:
         """Refuse a topic whose messages have no one order or could go away by themselves."""

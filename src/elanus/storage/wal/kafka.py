@@ -113,14 +113,15 @@ class KafkaWal(Wal):
             self._cluster.ensure()
             self._is_cluster_known = True
         self._cluster.refresh(is_known=True)
-        if self._topics.partitions(topic) is None:
-            if (term := self._cluster.newest_term(pchannel)) > 0:
-                raise CorruptData(
-                    f"the topic {topic} is lost: a writer was opened at term {term}, "
-                    f"but Kafka at {self._client.brokers} has no such topic"
-                )
-            self._topics.create(topic, LOG_CONFIG)
-        self._topics.check_log(topic)
+        is_missing = self._topics.partitions(topic) is None
+        term = self._cluster.newest_term(pchannel)
+        if is_missing and term > 0 and self._topics.create(topic, LOG_CONFIG, pretend=True):
+            raise CorruptData(
+                f"the topic {topic} is lost: a writer was opened at term {term}, "
+                f"but Kafka at {self._client.brokers} has no such topic"
+            )
+        if not is_missing or not self._topics.create(topic, LOG_CONFIG):
+            self._topics.check_log(topic)
 
     def _fence(
         self, pchannel: str, topic: str, term: int, producer: KafkaProducer
