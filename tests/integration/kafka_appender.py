@@ -10,10 +10,12 @@ from tests.kafka_worlds import real_world
 
 from elanus.config.storage import KafkaSettings
 from elanus.errors import ElanusError
+from elanus.observability.logs import configure_logs
 from elanus.storage.wal.kafka import KafkaWal
 
 
 async def main(brokers: str, prefix: str, cluster: str, term: str) -> None:
+    configure_logs("warning", "text")
     async with real_world() as world:
         wal = KafkaWal(world, KafkaSettings(broker_list=brokers), prefix, cluster)
         writer = await wal.open_writer("p", int(term))
