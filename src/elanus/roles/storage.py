@@ -264,8 +264,22 @@ def _woodpecker(world: World, settings: Settings, objects: ObjectStore) -> WalBa
 
 
 def _kafka(world: World, settings: Settings) -> WalBackend:
-    raise Unimplemented("mq.type=kafka is not there yet")
+    from elanus.storage.wal.kafka import KafkaMark, KafkaWal
+
+    prefix = settings.msg_channel.chan_name_prefix.cluster
+
+    async def open_wal(cluster_id: str) -> Wal:
+        return KafkaWal(world, settings.kafka, prefix, cluster_id)
+
+    return WalBackend(KafkaMark(world, settings.kafka, prefix), open_wal)
 
 
 def _pulsar(world: World, settings: Settings) -> WalBackend:
-    raise Unimplemented("mq.type=pulsar is not there yet")
+    from elanus.storage.wal.pulsar import PulsarMark, PulsarWal
+
+    prefix = settings.msg_channel.chan_name_prefix.cluster
+
+    async def open_wal(cluster_id: str) -> Wal:
+        return PulsarWal(world, settings.pulsar, prefix, cluster_id)
+
+    return WalBackend(PulsarMark(world, settings.pulsar, prefix), open_wal)
