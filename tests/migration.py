@@ -4,13 +4,10 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 import yaml
 
 from elanus.cli.rest_client import RestClient
@@ -156,82 +153,6 @@ def _stable(value: Any) -> Any:
     if isinstance(value, list):
         return [_stable(inner) for inner in value]
     return value
-
-
-# --- storage backends -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Combination:
-    """Where metadata, objects and log are kept."""
-
-    metastore: str
-    storage: str
-    mq: str
-
-    def __str__(self) -> str:
-        return f"{self.metastore}-{self.storage}-{self.mq}"
-
-
-COMBINATIONS = [
-    Combination("sqlite", "local", "local"),
-    Combination("etcd", "remote", "woodpecker"),
-    Combination("etcd", "remote", "kafka"),
-    Combination("etcd", "remote", "pulsar"),
-    Combination("sqlite", "local", "woodpecker"),
-]
-_MODULES = {
-    "etcd": "elanus.storage.meta.etcd",
-    "remote": "elanus.storage.objects.remote",
-    "woodpecker": "elanus.storage.wal.woodpecker",
-    "kafka": "elanus.storage.wal.kafka",
-    "pulsar": "elanus.storage.wal.pulsar",
-}
-
-
-def settings_of(
-    combination: Combination, request: pytest.FixtureRequest, directory: Path
-) -> dict[str, object]:
-    """Settings of an empty place on ``directory`` and on real servers, whose fixtures give them.
-    Skips the test if one of them isn't available."""
-    name = directory.name
-    settings: dict[str, object] = {
-        "localStorage.path": str(directory),
-        "metastore.type": combination.metastore,
-        "common.storageType": combination.storage,
-        "mq.type": combination.mq,
-        "msgChannel.chanNamePrefix.cluster": "here",
-    }
-    for backend in (combination.metastore, combination.storage, combination.mq):
-        if backend in _MODULES and find_spec(_MODULES[backend]) is None:
-            pytest.skip(f"the backend {backend} is not there yet")
-    if combination.metastore == "etcd":
-        etcd = _service(request, "etcd")
-        settings |= {"etcd.endpoints": etcd.endpoint, "etcd.rootPath": name}
-    if combination.storage == "remote":
-        minio = _service(request, "minio")
-        host, port = minio.endpoint.split(":")
-        settings |= {
-            "minio.address": host,
-            "minio.port": int(port),
-            "minio.accessKeyID": minio.access_key,
-            "minio.secretAccessKey": minio.secret_key,
-            "minio.bucketName": "migration",
-            "minio.rootPath": name,
-        }
-    if combination.mq == "kafka":
-        settings["kafka.brokerList"] = _service(request, "kafka").address
-    if combination.mq == "pulsar":
-        pulsar = _service(request, "pulsar")
-        settings |= {"pulsar.address": pulsar.address, "pulsar.webAddress": pulsar.http_address}
-    return settings
-
-
-def _service(request: pytest.FixtureRequest, name: str) -> Any:
-    try:
-        return request.getfixturevalue(name)
-    except pytest.FixtureLookupError:
-        pytest.skip(f"no fixture starts {name} here")
 
 
 # --- the command ----------------------------------------------------------------------------------

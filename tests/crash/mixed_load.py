@@ -24,7 +24,7 @@ NAME = "crash"
 DIM = 8
 WRITERS = 3
 KEYS_PER_WRITER = 3_000
-ONCE = {"retry_times": 0, "timeout": 20}
+ONCE = {"retry_times": 0, "timeout": 120}
 INDEX = {"index_type": "HNSW", "metric_type": "L2", "params": {"M": 8, "efConstruction": 40}}
 
 

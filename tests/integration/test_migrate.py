@@ -5,10 +5,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from tests import migration
-from tests.migration import Combination, migrate, migrate_directory, observe, settings_file
+from tests.backends import COMBINATIONS, Combination, servers_of, settings_of
+from tests.migration import migrate, migrate_directory, observe, settings_file
 from tests.server import RunningServer
 
 from elanus.cli.rest_client import RestClient
@@ -67,7 +69,7 @@ def content_of(directory: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("combination", migration.COMBINATIONS, ids=str)
+@pytest.mark.parametrize("combination", COMBINATIONS, ids=str)
 def test_a_cluster_moves_and_comes_back_as_it_was(
     combination: Combination,
     prepared: tuple[Path, dict[str, Any]],
@@ -75,7 +77,9 @@ def test_a_cluster_moves_and_comes_back_as_it_was(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    settings = migration.settings_of(combination, request, tmp_path / "there")
+    servers = servers_of(combination, request)
+    settings = settings_of(combination, servers, f"m{uuid4().hex[:8]}")
+    settings["localStorage.path"] = str(tmp_path / "there")
     file = settings_file(tmp_path / "there.yaml", settings)
     before = content_of(source)
     there = migrate("--data-dir", source, "--to", file)

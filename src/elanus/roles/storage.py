@@ -25,7 +25,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from elanus.config.settings import Settings
-from elanus.errors import Unavailable, Unimplemented
+from elanus.errors import Unavailable
 from elanus.runtime.world import World
 from elanus.storage.disk import Disk, FileMissing
 from elanus.storage.identity import (
@@ -275,7 +275,8 @@ def _kafka(world: World, settings: Settings) -> WalBackend:
 
 
 def _pulsar(world: World, settings: Settings) -> WalBackend:
-    from elanus.storage.wal.pulsar import PulsarMark, PulsarWal
+    from elanus.storage.wal.pulsar import PulsarWal
+    from elanus.storage.wal.pulsar_mark import PulsarMark
 
     prefix = settings.msg_channel.chan_name_prefix.cluster
 
