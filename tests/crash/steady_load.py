@@ -14,14 +14,13 @@ import threading
 import time
 import traceback
 
+import grpc
 from mixed_load import NAME, WRITERS, Writer, create, maintain, verify
 from pymilvus import MilvusClient, MilvusException
 
 PROGRESS_S = 0.5
 RETRY_S = 0.2
 READ_TIMEOUT_S = 20
-RETRIABLE = {1, 2, 3, 4, 8, 9, 103, 10001}
-"""Codes of errors that say: later, please. The client itself adds its own timeouts (code 1)."""
 
 
 def connect(uri):
@@ -77,7 +76,7 @@ class SteadyWriter(Writer):
                     retry_times=0,
                 )
                 return {row["id"]: row["version"] for row in rows}
-            except MilvusException as error:
+            except (MilvusException, grpc.RpcError) as error:
                 self.note(error)
                 if stop.is_set():
                     return None

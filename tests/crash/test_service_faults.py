@@ -76,9 +76,7 @@ def test_the_object_store_fails_and_comes_back(own_service: OwnService, tmp_path
             endure(load, "object store killed", minio.kill, minio.start)
             endure(load, "object store slow", lambda: faults.delay(2_000), faults.heal)
             endure(load, "503 to half of it", lambda: faults.refuse(0.5), faults.heal)
-            endure(
-                load, "half of the replies lost", lambda: faults.lose_replies(0.5), faults.heal
-            )
+            endure(load, "half of the replies lost", lambda: faults.lose_replies(0.5), faults.heal)
             endure(load, "network to the object store cut", cable.cut, cable.heal)
             endure(load, "network to the object store silent", cable.blackhole, cable.heal)
             print(load.finish())

@@ -12,7 +12,7 @@ import structlog
 import uvloop
 
 from elanus.config.settings import Settings
-from elanus.errors import ElanusError
+from elanus.errors import ElanusError, Unavailable
 from elanus.observability.logs import configure_logs
 from elanus.roles.process import give_memory_back_early, take_turns_quickly
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from elanus.roles.cluster.process import ClusterProcess
 
 log = structlog.get_logger(__name__)
+
+RETRY_S = 1.0
+"""Between two attempts to come back of a process that has served before."""
 
 
 def serve_standalone(settings: Settings, *, sample: bool) -> int:
@@ -39,6 +42,7 @@ async def _serve_standalone(settings: Settings, sample: bool) -> int:
 
     stop = stop_on_signals()
     demonstration = None
+    has_served = False
     while True:
         started_s = time.monotonic()
         server = Standalone(settings)
@@ -47,11 +51,16 @@ async def _serve_standalone(settings: Settings, sample: bool) -> int:
             await unless(stop, starting)
         except (ElanusError, OSError) as error:
             await server.stop()
-            return _cannot_start(error)
+            if not (has_served and isinstance(error, Unavailable)):
+                return _cannot_start(error)
+            log.warning("not back yet", reason=error.message)
+            await unless(stop, asyncio.create_task(asyncio.sleep(RETRY_S)))
+            continue
         if not stop.is_set():
             address = f"http://{settings.proxy.host}:{server.port}"
             log.info("ready", address=address, start_s=round(time.monotonic() - started_s, 2))
             _say_ready(address)
+            has_served = True
             if sample and demonstration is None:
                 demonstration = await _demonstrate(address)
             await unless(stop, asyncio.create_task(server.lost.wait()))
@@ -108,6 +117,7 @@ async def _serve_role(settings: Settings, name: str) -> int:
         stop.set()
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGQUIT, end_at_once)
+    has_served = False
     while True:
         started_s = time.monotonic()
         process = ClusterProcess(settings, ROLES[name]())
@@ -115,7 +125,12 @@ async def _serve_role(settings: Settings, name: str) -> int:
             await process.start()
         except (ElanusError, OSError) as error:
             await process.stop()
-            return _cannot_start(error)
+            if not (has_served and isinstance(error, Unavailable)) or stop.is_set():
+                return _cannot_start(error)
+            log.warning("not back yet", reason=error.message)
+            await unless(stop, asyncio.create_task(asyncio.sleep(RETRY_S)))
+            continue
+        has_served = True
         info = process.node.session.info
         log.info(
             "ready",

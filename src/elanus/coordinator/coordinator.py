@@ -31,7 +31,7 @@ from elanus.coordinator.root.names import require_database, resolve, resolve_id
 from elanus.coordinator.root.partitions import Partitions
 from elanus.coordinator.streaming.channels import Channels
 from elanus.coordinator.tso import Allocator
-from elanus.errors import ElanusError
+from elanus.errors import ElanusError, Unavailable
 from elanus.model.catalog import CollectionInfo, SegmentInfo, pchannel_of
 from elanus.runtime.world import World
 from elanus.services.routing import Router
@@ -175,8 +175,12 @@ class Coordinator:
 
     async def close(self) -> None:
         """Give back the unused timestamps. Ending ``world.tasks`` is the composition's business."""
-        await self._timestamps.close()
-        await self._ids.close()
+        try:
+            await self._timestamps.close()
+            await self._ids.close()
+        except Unavailable as error:
+            # The next run begins a few seconds ahead of the clock, which harms nobody.
+            log.info("unused timestamps not given back", reason=error.message)
 
     async def _open_logs(self) -> None:
         vchannels = self._vchannels()

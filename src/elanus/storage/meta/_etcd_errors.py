@@ -16,6 +16,7 @@ from elanus.errors import (
     ParameterTooLarge,
     Unavailable,
 )
+from elanus.storage.meta.base import LeaseEnded
 
 
 class Verdict(Enum):
@@ -31,10 +32,6 @@ class Verdict(Enum):
 
 class OutcomeUnknown(Unavailable):
     """A change was sent, and no answer came."""
-
-
-class LeaseEnded(Unavailable):
-    pass
 
 
 class HistoryCompacted(Unavailable):
@@ -84,7 +81,7 @@ def translate(error: grpc.aio.AioRpcError, where: str, user: str) -> ElanusError
             return DiskFull(where)
         return ResponseTooLarge(f"{where}: {details}")
     if "lease not found" in details:
-        return LeaseEnded("lease not found or ended")
+        return LeaseEnded()
     if "has been compacted" in details:
         return HistoryCompacted(f"{where}: {details}")
     if "request is too large" in details:

@@ -34,7 +34,7 @@ class LeaseTable:
     def require(self, lease: int) -> None:
         """Raises LeaseEnded if the lease has ended."""
         if lease not in self._ttl_s:
-            raise LeaseEnded(lease)
+            raise LeaseEnded
 
     def keep_alive(self, lease: int) -> None:
         self.require(lease)

@@ -32,8 +32,8 @@ class RevisionCompacted(Unavailable):
 class LeaseEnded(Unavailable):
     """A lease is over, by its time or because it was revoked; its keys are gone."""
 
-    def __init__(self, lease: int) -> None:
-        super().__init__(f"lease not found or ended[lease={lease}]")
+    def __init__(self) -> None:
+        super().__init__("lease not found or ended")
 
 
 @dataclass(frozen=True, slots=True)

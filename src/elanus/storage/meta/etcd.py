@@ -21,7 +21,6 @@ from elanus.storage.meta import _etcd_protocol as protocol
 from elanus.storage.meta._etcd_client import EtcdClient
 from elanus.storage.meta._etcd_errors import (
     HistoryCompacted,
-    LeaseEnded,
     OutcomeUnknown,
     ResponseTooLarge,
 )
@@ -30,6 +29,7 @@ from elanus.storage.meta.base import (
     Compare,
     Delete,
     KeyValue,
+    LeaseEnded,
     MetaStore,
     Put,
     Snapshot,
@@ -170,7 +170,7 @@ class EtcdMetaStore(MetaStore):
     async def keep_alive(self, lease: int) -> None:
         request = protocol.LeaseKeepAliveRequest(ID=lease)
         if (await self._client.call(protocol.LEASE_KEEP_ALIVE, request)).TTL <= 0:
-            raise Unavailable(f"lease not found or ended[lease={lease}]")
+            raise LeaseEnded
 
     async def revoke_lease(self, lease: int) -> None:
         try:
