@@ -10,23 +10,60 @@ from pathlib import Path
 import pytest
 
 from elanus.config.settings import WalSettings
+from elanus.config.storage import (
+    LogstoreSettings,
+    SegmentRollingPolicySettings,
+    SegmentSyncPolicySettings,
+    WoodpeckerClientSettings,
+    WoodpeckerSettings,
+)
 from elanus.errors import FencedWriter
 from elanus.runtime.world import World
 from elanus.storage.disk import LocalDisk
+from elanus.storage.objects.base import ObjectStore
+from elanus.storage.objects.local import LocalObjectStore
+from elanus.storage.objects.memory import MemoryObjectStore
 from elanus.storage.wal.base import Wal, WalRecord
 from elanus.storage.wal.local import LocalWal
 from elanus.storage.wal.memory import MemoryWal
+from elanus.storage.wal.woodpecker import WoodpeckerWal
 
 CLUSTER = "7a0e7c0c-3b8e-4a51-9b9d-2f6d1c6f5a10"
 SMALL_FILES = WalSettings(segment_size=400)
+SMALL_FRAGMENTS = WoodpeckerSettings(
+    client=WoodpeckerClientSettings(
+        segment_rolling_policy=SegmentRollingPolicySettings(max_blocks=3)
+    ),
+    logstore=LogstoreSettings(
+        segment_sync_policy=SegmentSyncPolicySettings(max_flush_size=64, max_flush_threads=3)
+    ),
+)
 Reopen = Callable[[], Wal]
 
 
-@pytest.fixture(params=["memory", "local", "local in small files", "local without sync"])
-def reopen(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Reopen:
+BACKENDS = [
+    "memory",
+    "local",
+    "local in small files",
+    "local without sync",
+    "woodpecker on memory",
+    "woodpecker on memory in small fragments",
+    "woodpecker on local",
+]
+
+
+@pytest.fixture(params=BACKENDS)
+async def reopen(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> Reopen:
     if request.param == "memory":
         shared = MemoryWal()
         return lambda: shared
+    if request.param.startswith("woodpecker"):
+        small = request.param.endswith("in small fragments")
+        woodpecker = SMALL_FRAGMENTS if small else WoodpeckerSettings()
+        store: ObjectStore = MemoryObjectStore(world)
+        if request.param == "woodpecker on local":
+            store = await LocalObjectStore.open(world, LocalDisk(), tmp_path / "objects")
+        return lambda: WoodpeckerWal(world, store, woodpecker, CLUSTER)
     settings = {
         "local": WalSettings(),
         "local in small files": SMALL_FILES,

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Literal
 
+from elanus.runtime.clock import Clock
 from elanus.storage.wal.base import WalRecord
 
 
@@ -13,6 +15,14 @@ class Growth:
         self._count = 0
         self._ended = False
         self._changed = asyncio.Event()
+
+    @property
+    def count(self) -> int:
+        return self._count
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
 
     def notify(self) -> None:
         self._count += 1
@@ -34,3 +44,22 @@ class Growth:
                 yield record
             while self._count == seen:
                 await self._changed.wait()
+
+    async def wait(self, seen: int, clock: Clock | None, patience_s: float) -> bool:
+        """Wait until ``count`` is not ``seen`` any more, with a clock for so long at most; whether
+        it has changed."""
+        if self._count == seen:
+            waits = [asyncio.ensure_future(self._changed.wait())]
+            if clock is not None:
+                waits.append(asyncio.ensure_future(_sleep(clock, patience_s)))
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for each in waits:
+                    each.cancel()
+        return self._count != seen
+
+
+async def _sleep(clock: Clock, seconds: float) -> Literal[True]:
+    await clock.sleep(seconds)
+    return True
