@@ -45,13 +45,13 @@ class Growth:
             while self._count == seen:
                 await self._changed.wait()
 
-    async def wait(self, seen: int, clock: Clock | None, patience_s: float) -> bool:
-        """Wait until ``count`` is not ``seen`` any more, with a clock for so long at most; whether
-        it has changed."""
+    async def wait(self, seen: int, clock: Clock, patience_s: float) -> bool:
+        """Wait until ``count`` is not ``seen`` any more, or for so long; whether it has changed."""
         if self._count == seen:
-            waits = [asyncio.ensure_future(self._changed.wait())]
-            if clock is not None:
-                waits.append(asyncio.ensure_future(_sleep(clock, patience_s)))
+            waits = [
+                asyncio.ensure_future(self._changed.wait()),
+                asyncio.ensure_future(_sleep(clock, patience_s)),
+            ]
             try:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             finally:

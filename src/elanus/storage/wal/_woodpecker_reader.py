@@ -25,6 +25,8 @@ _MAX_AHEAD_BYTES = 64 << 20
 _MAX_LISTINGS_WITHOUT_PROGRESS = 5
 _FIRST_POLL_S = 0.02
 _LAST_POLL_S = 2.0
+_POLL_BESIDE_WRITER_S = 30.0
+"""The writer of this process may have been fenced without knowing."""
 _POLLS_BETWEEN_LISTINGS = 16
 
 
@@ -179,7 +181,9 @@ async def follow(
             source = reader.read  # what had this name was merged meanwhile
             continue
         pause_s = min(_FIRST_POLL_S * 2 ** min(idle_polls, 16), _LAST_POLL_S)
-        clock = log.world.clock if durable is None else None
-        idle_polls = 0 if await growth.wait(seen, clock, pause_s) else idle_polls + 1
+        if durable is not None:
+            pause_s = _POLL_BESIDE_WRITER_S
+        grown = await growth.wait(seen, log.world.clock, pause_s)
+        idle_polls = 0 if grown else idle_polls + 1
         if idle_polls % _POLLS_BETWEEN_LISTINGS == _POLLS_BETWEEN_LISTINGS - 1:
             source = reader.read
