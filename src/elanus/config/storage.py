@@ -160,7 +160,8 @@ class SegmentSyncPolicySettings(Section, frozen=True, kw_only=True):
         Meta(
             ge=0,
             description="Time that an append may wait for others to share its object, ms: longer "
-            "costs latency and saves requests. 0 = only while uploads are in flight.",
+            "costs latency and saves requests. 0 = only while maxFlushThreads uploads are in "
+            "flight.",
         ),
     ] = 0
     max_flush_size: Annotated[
@@ -168,7 +169,8 @@ class SegmentSyncPolicySettings(Section, frozen=True, kw_only=True):
     ] = 2_097_152
     max_flush_threads: Annotated[Positive, Meta(description="Most uploads of a log in flight.")] = 8
     max_bytes: Annotated[
-        Positive, Meta(description="Most bytes of a log that wait for their upload.")
+        Positive,
+        Meta(description="Most bytes of a log that wait for their upload; more are refused."),
     ] = 268_435_456
 
 
@@ -186,7 +188,7 @@ class SegmentCompactionPolicySettings(Section, frozen=True, kw_only=True):
 
 class SegmentReadPolicySettings(Section, frozen=True, kw_only=True):
     max_fetch_threads: Annotated[
-        Positive, Meta(description="Most fragments that a reader fetches ahead.")
+        Positive, Meta(description="Most objects of a log that a reader fetches ahead.")
     ] = 32
 
 
@@ -200,7 +202,9 @@ class SegmentRollingPolicySettings(Section, frozen=True, kw_only=True):
     max_size: Annotated[Positive, Meta(description="A log segment ends at this size, bytes.")] = (
         268_435_456
     )
-    max_interval: Annotated[Positive, Meta(description="... at this age, s.")] = 600
+    max_interval: Annotated[
+        Positive, Meta(description="... at this age, s, with the next append.")
+    ] = 600
     max_blocks: Annotated[Positive, Meta(description="... at this number of fragments.")] = 1_000
 
 
@@ -210,7 +214,11 @@ class WoodpeckerClientSettings(Section, frozen=True, kw_only=True):
 
 class WoodpeckerSettings(Section, frozen=True, kw_only=True):
     root_path: Annotated[
-        str, Meta(min_length=1, description="Prefix of the log within the object store.")
+        str,
+        Meta(
+            pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$",
+            description="Prefix of the log within the object store.",
+        ),
     ] = "wp"
     client: WoodpeckerClientSettings = WoodpeckerClientSettings()
     logstore: LogstoreSettings = LogstoreSettings()

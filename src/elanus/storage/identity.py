@@ -7,6 +7,7 @@ refuses the start: starting afresh beside what is left would look like lost data
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -98,22 +99,38 @@ class DirectoryMark(IdentityMark):
 
 
 class ObjectsMark(IdentityMark):
-    def __init__(self, objects: ObjectStore, where: str = "") -> None:
+    """The mark of what lies under ``prefix`` of an object store, which is empty or ends with a
+    slash. ``beside``: prefixes under it that have marks of their own, and are not looked into."""
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        where: str = "",
+        *,
+        prefix: str = "",
+        beside: Sequence[str] = (),
+    ) -> None:
         self.name = f"object storage {where}".rstrip()
         self._objects = objects
+        self._prefix = prefix
+        self._key = f"{prefix}{MARK_NAME}"
+        self._beside = tuple(beside)
 
     async def read(self) -> Identity | None:
         try:
-            data = await self._objects.get(MARK_NAME)
+            data = await self._objects.get(self._key)
         except ObjectNotFound:
             return None
-        return _decode(data, f"{MARK_NAME} of {self.name}")
+        return _decode(data, f"{self._key} of {self.name}")
 
     async def write(self, identity: Identity) -> None:
-        await self._objects.put(MARK_NAME, [_encode(identity)])
+        await self._objects.put(self._key, [_encode(identity)])
 
     async def holds_data(self) -> bool:
-        return any(info.key != MARK_NAME for info in await self._objects.list(""))
+        return any(
+            info.key != self._key and not info.key.startswith(self._beside)
+            for info in await self._objects.list(self._prefix)
+        )
 
 
 async def ensure_identity(world: World, meta: IdentityMark, *others: IdentityMark) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from uuid import UUID
 
 import msgspec
 import numpy as np
@@ -11,6 +12,7 @@ from tests.unit.coordinator.support import Rig, make_commit, make_segment, runni
 from tests.unit.coordinator.test_coordinator_ddl import vector_index
 
 from elanus.config.settings import DataCoordSettings, Settings
+from elanus.config.storage import WoodpeckerSettings
 from elanus.coordinator.catalog import Change
 from elanus.coordinator.records import CollectionRecord, CollectionState
 from elanus.errors import CollectionNotFound, ElanusError, IndexNotFound, InternalError
@@ -21,6 +23,7 @@ from elanus.storage.formats.keys import SegmentPlace
 from elanus.storage.formats.segment_reader import open_segment
 from elanus.storage.formats.segment_writer import write_segment
 from elanus.storage.meta.base import MetaStore
+from elanus.storage.wal.woodpecker import WoodpeckerWal
 
 SMALL = Settings(data_coord=DataCoordSettings(min_segment_num_rows_to_enable_index=20))
 
@@ -265,6 +268,21 @@ async def test_garbage_spares_what_is_young_or_named(meta: MetaStore, tmp_path: 
         await open_segment(rig.world, rig.objects, one.manifest_key)
         with pytest.raises(ElanusError):
             await open_segment(rig.world, rig.objects, debris.manifest_key)
+
+
+async def test_garbage_collection_leaves_a_log_on_the_object_store_alone(meta: MetaStore) -> None:
+    async with running(meta) as rig:
+        for root in ("wp", "insert_log"):
+            settings = WoodpeckerSettings(root_path=root)
+            wal = WoodpeckerWal(rig.world, rig.objects, settings, str(UUID(int=1)))
+            for term in (1, 2):
+                writer = await wal.open_writer("7", term)
+                await writer.append([[b"%d" % term]])
+            await wal.close()
+        before = await rig.objects.list("")
+        rig.world.clock.step_ms = 10 * 366 * 86_400_000  # type: ignore[attr-defined]
+        await rig.coordinator.collect_garbage()
+        assert await rig.objects.list("") == before
 
 
 async def test_a_dropped_record_stays_as_long_as_the_log_has_its_rows(meta: MetaStore) -> None:

@@ -63,7 +63,8 @@ class Connection(ObjectStore):
     "lost" = no effect, "unanswered" = effect without an answer, "late" = the effect comes later.
     The caller hears Unavailable, or nothing any more if ``is_deadly``: then its process is dead.
 
-    ``hold()``: puts and deletes wait until ``release()``.
+    ``hold()``: puts and deletes wait until ``release()``. Every request takes some turns of the
+    loop before its effect and after it, so that they overtake each other.
     """
 
     def __init__(
@@ -72,7 +73,9 @@ class Connection(ObjectStore):
         late: LateEffects,
         before_request: Callable[[str], str] = lambda name: "",
         is_deadly: bool = False,
+        seed: int = 0,
     ) -> None:
+        self._turns = random.Random(seed)
         self._store = store
         self._late = late
         self.before_request = before_request
@@ -89,14 +92,22 @@ class Connection(ObjectStore):
         if gate is not None:
             gate.set()
 
+    async def _delay(self) -> None:
+        for _ in range(self._turns.randrange(5)):
+            await asyncio.sleep(0)
+
     async def _fate(self, name: str) -> str:
+        await self._delay()
         if self._gate is not None and not name.startswith(("get", "list")):
             await self._gate.wait()
         if self.died.is_set():
             await asyncio.Event().wait()
         return self.before_request(name)
 
-    async def _fail(self, name: str) -> None:
+    async def _end(self, name: str, fate: str) -> None:
+        await self._delay()
+        if not fate:
+            return
         if self.is_deadly:
             self.died.set()
             await asyncio.Event().wait()
@@ -109,8 +120,7 @@ class Connection(ObjectStore):
             self._late.put(key, data)
         elif fate != "lost":
             await self._store.put(key, [data], create_only=create_only)
-        if fate:
-            await self._fail(f"put {key}")
+        await self._end(f"put {key}", fate)
 
     async def delete(self, keys: Sequence[str]) -> None:
         for key in keys:
@@ -119,20 +129,17 @@ class Connection(ObjectStore):
                 self._late.delete(key)
             elif fate != "lost":
                 await self._store.delete([key])
-            if fate:
-                await self._fail(f"delete {key}")
+            await self._end(f"delete {key}", fate)
 
     async def get(self, key: str) -> bytes:
-        if await self._fate(f"get {key}"):
-            await self._fail(f"get {key}")
+        await self._end(f"get {key}", await self._fate(f"get {key}"))
         return await self._store.get(key)
 
     async def get_range(self, key: str, start: int, length: int) -> bytes:
         return (await self.get(key))[start : start + length]
 
     async def list(self, prefix: str) -> list[ObjectInfo]:
-        if await self._fate(f"list {prefix}"):
-            await self._fail(f"list {prefix}")
+        await self._end(f"list {prefix}", await self._fate(f"list {prefix}"))
         return await self._store.list(prefix)
 
     async def put_file(self, key: str, path: Path) -> None:

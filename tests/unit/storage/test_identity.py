@@ -48,6 +48,37 @@ async def test_the_first_start_names_the_cluster_and_later_ones_find_the_name(
     assert await storage.start() == cluster
 
 
+@pytest.mark.parametrize("wal_first", [True, False])
+async def test_a_log_on_the_same_object_store_has_a_mark_of_its_own(
+    world: World, wal_first: bool
+) -> None:
+    meta, objects = MemoryMetaStore(world), MemoryObjectStore(world)
+    wal = ObjectsMark(objects, "wp", prefix="wp/")
+    data = ObjectsMark(objects, beside=["wp/"])
+    others = [wal, data] if wal_first else [data, wal]
+    cluster = await ensure(world, MetaMark(meta), *others)
+    assert [info.key for info in await objects.list("")] == ["cluster.json", "wp/cluster.json"]
+    assert not await wal.holds_data()
+    assert not await data.holds_data()
+    await objects.put("wp/p/0000000000000000/0000000000000000", [b"fence"])
+    assert await wal.holds_data()
+    assert not await data.holds_data()
+    await objects.put("wpx/1", [b"not the log's"])
+    assert await data.holds_data()
+    assert await ensure(world, MetaMark(meta), *others) == cluster
+    await objects.delete(["wp/cluster.json"])
+    with pytest.raises(CorruptData, match="wp is empty or has lost its mark"):
+        await ensure(world, MetaMark(meta), *others)
+
+
+async def test_a_log_whose_metadata_is_lost_refuses_the_start(world: World) -> None:
+    objects = MemoryObjectStore(world)
+    await objects.put("wp/p/0000000000000000/0000000000000000", [b"fence"])
+    marks = ObjectsMark(objects, "wp", prefix="wp/"), ObjectsMark(objects, beside=["wp/"])
+    with pytest.raises(CorruptData, match="object storage wp holds data"):
+        await ensure(world, MetaMark(MemoryMetaStore(world)), *marks)
+
+
 async def test_a_first_start_that_died_anywhere_is_finished(storage: Storage) -> None:
     for survivors in range(1, 4):
         crashed = Storage(storage.world, storage.wal.with_name(f"wal-{survivors}"))

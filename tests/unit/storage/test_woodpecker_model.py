@@ -32,7 +32,7 @@ from elanus.storage.wal.woodpecker import WoodpeckerWal
 T = TypeVar("T")
 PROCESSES = 3
 PROCESS = st.integers(0, PROCESSES - 1)
-SETTLING_TURNS = 60
+SETTLING_TURNS = 150
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Woodpecker(RuleBasedStateMachine):
             changes = name.startswith(("put", "delete"))
             return fates.pop(0) if changes and fates else ""
 
-        connection = Connection(self.store, self.late, before_request)
+        connection = Connection(self.store, self.late, before_request, seed=self.seed)
         wal = WoodpeckerWal(process_world(self.seed), connection, SETTINGS, CLUSTER)
         return Process(connection, wal, fates)
 
