@@ -1,12 +1,14 @@
 """Metadata and objects behind a network: slow, failing, losing replies."""
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from elanus.errors import Unavailable
 from elanus.storage.meta.base import Compare, Delete, MetaStore, Put, Snapshot, TransactionResult
-from elanus.storage.objects.base import Buffer, ObjectInfo, ObjectStore
+from elanus.storage.objects.base import Buffer, ObjectExists, ObjectInfo, ObjectStore
 from tests.simulation.faults import Faults, Sleep
 
 
@@ -65,7 +67,8 @@ class FaultyMeta(MetaStore):
 
 
 class FaultyObjects(ObjectStore):
-    """Objects that are whole or absent; a put may fail before or after it took effect.
+    """Objects that are whole or absent; a put may fail before or after it took effect, or take
+    effect some time after it failed.
 
     Index files are on the local disk too (in ``directory``), where the library can map them.
     """
@@ -75,15 +78,30 @@ class FaultyObjects(ObjectStore):
         self._directory = directory
         self._faults = faults
         self._sleep = sleep
+        self._late_puts: set[asyncio.Task[None]] = set()
 
     async def put(self, key: str, parts: Sequence[Buffer], *, create_only: bool = False) -> None:
         await self._faults.delay(self._sleep)
         self._faults.step("object put")
+        if create_only and self._faults.loses_reply("object put, which comes late"):
+            self._put_later(key, b"".join(parts))
+            raise Unavailable("simulated delay of a put")
         await self._inner.put(key, parts, create_only=create_only)
         await self._faults.delay(self._sleep)
         self._faults.glitch("answer of an object put")
         if self._faults.loses_reply("object put"):
             raise Unavailable("simulated loss of a reply")
+
+    def _put_later(self, key: str, data: bytes) -> None:
+        async def put() -> None:
+            await self._sleep(self._faults.rng.random() * 3)
+            with suppress(ObjectExists, Unavailable):
+                self._faults.glitch("late object put")
+                await self._inner.put(key, [data], create_only=True)
+
+        task = asyncio.ensure_future(put())
+        self._late_puts.add(task)
+        task.add_done_callback(self._late_puts.discard)
 
     async def put_file(self, key: str, path: Path) -> None:
         data = path.read_bytes()  # noqa: ASYNC240 - small, and nothing else runs

@@ -91,7 +91,11 @@ class Universe:
         try:
             base = self._base_world()
             self._storage = Storage(
-                DiskImage(self._rng("disk")), MemoryMetaStore(base), MemoryObjectStore(base), files
+                DiskImage(self._rng("disk")),
+                MemoryMetaStore(base),
+                MemoryObjectStore(base),
+                files,
+                wal=self._rng("wal").choice(["local", "woodpecker"]),
             )
             for life in range(self.lives):
                 self._live(life, self._trouble)

@@ -17,6 +17,14 @@ from elanus.config.settings import (
     Settings,
     WalSettings,
 )
+from elanus.config.storage import (
+    LogstoreSettings,
+    SegmentCompactionPolicySettings,
+    SegmentRollingPolicySettings,
+    SegmentSyncPolicySettings,
+    WoodpeckerClientSettings,
+    WoodpeckerSettings,
+)
 from elanus.coordinator.coordinator import Coordinator
 from elanus.roles.direct import DirectRouter
 from elanus.runtime.failpoints import Failpoints
@@ -27,7 +35,9 @@ from elanus.services.cluster.sessions import next_node_id
 from elanus.storage.identity import DirectoryMark, MetaMark, ObjectsMark, ensure_identity
 from elanus.storage.meta.base import MetaStore
 from elanus.storage.objects.base import ObjectStore
+from elanus.storage.wal.base import Wal
 from elanus.storage.wal.local import LocalWal
+from elanus.storage.wal.woodpecker import WoodpeckerWal
 from elanus.workers.data.builder import InProcessBuilder
 from elanus.workers.data.node import DataNode
 from elanus.workers.query.node import QueryNode
@@ -58,17 +68,28 @@ SETTINGS = Settings(
     ),
     data_node=DataNodeSettings(index_build_threads=1),
     wal=WalSettings(segment_size=4096),
+    woodpecker=WoodpeckerSettings(
+        client=WoodpeckerClientSettings(
+            segment_rolling_policy=SegmentRollingPolicySettings(max_blocks=5)
+        ),
+        logstore=LogstoreSettings(
+            segment_sync_policy=SegmentSyncPolicySettings(max_flush_size=1_000),
+            segment_compaction_policy=SegmentCompactionPolicySettings(max_size=4_000),
+        ),
+    ),
 )
 
 
 @dataclass
 class Storage:
-    """What outlives the processes. ``files``: a real directory for index files."""
+    """What outlives the processes. ``files``: a real directory for index files. ``wal``: the
+    backend of the log, as ``mq.type`` names it."""
 
     disk: DiskImage
     meta: MetaStore
     objects: ObjectStore
     files: Path
+    wal: str = "local"
 
 
 class FaultyRouter:
@@ -129,12 +150,23 @@ class Server:
         disk = SimulatedDisk(self.storage.disk, self.clock.now_ms, faults.step)
         meta = FaultyMeta(self.storage.meta, faults, sleep)
         objects = FaultyObjects(self.storage.objects, self.storage.files, faults, sleep)
-        cluster_id = await ensure_identity(
-            world, MetaMark(meta), DirectoryMark(world, disk, WAL_ROOT), ObjectsMark(objects)
-        )
+        self.wal: Wal
+        if self.storage.wal == "woodpecker":
+            root = f"{SETTINGS.woodpecker.root_path}/"
+            cluster_id = await ensure_identity(
+                world,
+                MetaMark(meta),
+                ObjectsMark(objects, "wp", prefix=root),
+                ObjectsMark(objects, beside=[root]),
+            )
+            self.wal = WoodpeckerWal(world, objects, SETTINGS.woodpecker, cluster_id)
+        else:
+            cluster_id = await ensure_identity(
+                world, MetaMark(meta), DirectoryMark(world, disk, WAL_ROOT), ObjectsMark(objects)
+            )
+            self.wal = LocalWal(world, disk, WAL_ROOT, SETTINGS.wal, cluster_id)
         direct = DirectRouter(await next_node_id(meta))
         self.router = FaultyRouter(direct, faults)
-        self.wal = LocalWal(world, disk, WAL_ROOT, SETTINGS.wal, cluster_id)
         self.own_coordinator = Coordinator(
             world, SETTINGS, meta=meta, objects=objects, router=self.router
         )
