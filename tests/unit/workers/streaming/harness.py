@@ -191,6 +191,12 @@ class Server:
         tickets = await self.coordinator.flush(info.collection_id)
         flush_ts = max(ticket.flush_ts for ticket in tickets)
         await eventually(lambda: self.coordinator.is_flushed(info.collection_id, flush_ts))
+        await eventually(self.is_quiet)
+
+    async def is_quiet(self) -> bool:
+        """Whether the node has drawn the consequences of every flush too."""
+        shards = self.streaming._shards_by_pchannel()
+        return all(shard.flush_task is None for _, shard in shards)
 
     async def write(
         self,
