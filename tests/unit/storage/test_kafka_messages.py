@@ -13,7 +13,9 @@ from elanus.storage.wal._kafka_messages import (
     Kind,
     LogDecoder,
     Message,
-    split_payload,
+    offset_of,
+    pack,
+    position_at,
 )
 
 CLUSTER = b"c" * 16
@@ -63,10 +65,11 @@ class Writer:
 
     def send(self, payload: bytes) -> None:
         """The messages land; whether they are acknowledged is asked later."""
-        chunks = [payload[:2], payload[2:]] if len(payload) > 2 else [payload]
-        for number, chunk in enumerate(chunks):
-            header = Header(Kind.RECORD, self.term, self.fence, 0, CLUSTER, number, len(chunks))
-            self.pending.append((payload, self.topic.put(header, chunk)))
+        for part in pack([[payload]], limit=6):
+            header = Header(
+                Kind.RECORD, self.term, self.fence, 0, CLUSTER, 1, part.chunk, part.chunks
+            )
+            self.pending.append((payload, self.topic.put(header, part.value)))
 
     def acknowledge(self) -> tuple[int, bytes] | None:
         payload, last = self.pending[-1]
@@ -81,7 +84,7 @@ class Writer:
                 return None
             self.next_offset = offset + 1
         self.pending.clear()
-        return last, payload
+        return position_at(last, 0), payload
 
 
 STEPS = st.lists(
@@ -101,7 +104,7 @@ def test_whatever_writers_do_what_is_acknowledged_is_seen_from_everywhere(
     for number, (index, step) in enumerate(steps):
         writer = writers[index]
         if step == "truncate":
-            topic.low = max([position for position in acknowledged if index] or [topic.low])
+            topic.low = max([offset_of(p) for p in acknowledged if index] or [topic.low])
         elif not writer.is_open and not writer.pending:
             if max(topic.terms, default=0) <= writer.term or opening[index]:
                 [writer.register, writer.put_fence, writer.finish_opening][opening[index]]()
@@ -113,7 +116,11 @@ def test_whatever_writers_do_what_is_acknowledged_is_seen_from_everywhere(
             answer = writer.acknowledge()
             if answer is not None:
                 acknowledged[answer[0]] = answer[1]
-    kept = {position: payload for position, payload in acknowledged.items() if position > topic.low}
+    kept = {
+        position: payload
+        for position, payload in acknowledged.items()
+        if offset_of(position) > topic.low
+    }
     everything = topic.read()
     assert kept.items() <= dict(everything).items()
     for position in kept:
@@ -141,17 +148,31 @@ def test_a_record_whose_chunks_are_not_all_there_is_not_seen() -> None:
     topic = Topic()
     first = Writer(topic, 1)
     first.put_fence()
-    topic.put(Header(Kind.RECORD, 1, first.fence, 0, CLUSTER, 0, 2), b"half")
+    topic.put(Header(Kind.RECORD, 1, first.fence, 0, CLUSTER, 1, 0, 2), b"half")
     second = Writer(topic, 1)
     second.put_fence()
-    topic.put(Header(Kind.RECORD, 1, first.fence, 0, CLUSTER, 1, 2), b"late")
+    topic.put(Header(Kind.RECORD, 1, first.fence, 0, CLUSTER, 1, 1, 2), b"late")
     second.send(b"whole")
     assert [payload for _, payload in topic.read()] == [b"whole"]
 
 
-def test_payloads_are_cut_and_come_back_whole() -> None:
-    assert split_payload([b"ab", b"", b"cde"], limit=2) == [b"ab", b"cd", b"e"]
-    assert split_payload([], limit=2) == [b""]
+@given(st.lists(st.lists(st.binary(max_size=20), max_size=3), max_size=12), st.integers(5, 40))
+def test_records_come_back_whole_from_messages_that_keep_the_limit(
+    records: list[list[bytes]], limit: int
+) -> None:
+    topic = Topic()
+    writer = Writer(topic, 1)
+    writer.put_fence()
+    for part in pack(records, limit):
+        assert len(part.value) <= limit
+        header = Header(
+            Kind.RECORD, 1, writer.fence, 0, CLUSTER, part.records, part.chunk, part.chunks
+        )
+        topic.put(header, part.value)
+    everything = topic.read()
+    assert [payload for _, payload in everything] == [b"".join(parts) for parts in records]
+    for number, (position, _) in enumerate(everything):
+        assert topic.read(position) == everything[number + 1 :]
 
 
 @pytest.mark.parametrize(
@@ -174,7 +195,7 @@ def test_a_topic_that_lost_what_was_acknowledged_is_refused() -> None:
     writer.put_fence()
     writer.send(b"a")
     with pytest.raises(CorruptData, match="acknowledged"):
-        topic.read(after=7)
+        topic.read(after=position_at(7, 0))
     del topic.messages[0]
     with pytest.raises(CorruptData, match="some are lost"):
         topic.read()

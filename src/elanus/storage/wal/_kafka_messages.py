@@ -2,38 +2,43 @@
 
 A message's key is its header, its value a payload or a part of one::
 
-    magic 4s · kind u8 · zeros 3 · chunk u32 · chunks u32 · term u64 · fence i64
-    · bytes before u64 · cluster id 16s                                            (56 bytes)
+    magic 4s · kind u8 · zeros 3 · records u32 · chunk u32 · chunks u32 · zeros 4 · term u64
+    · fence i64 · bytes before u64 · cluster id 16s                                (64 bytes)
 
-A writer begins with a **fence**: a message with its term and no payload. The offset of that message
-names the writer: everything it appends carries it. A payload larger than a message is cut into
-chunks; the record has the offset of the last one. *Bytes before* counts what was ever written in
-front of the message, so that the size of a log is a difference of two messages.
+A writer begins with a **fence**: a message with its term and no value. The offset of that message
+names the writer: everything it appends carries it. A message holds the *records* of a group that
+fit into it: their lengths, u32 each, then their payloads. A record that is too large for a message
+is cut into chunks. A record's position is ``offset << 16 | number within the message``, and that
+of its last chunk if it is cut. *Bytes before* counts what was ever written in front of the
+message, so that the size of a log is a difference of two messages.
 
 Whether a message counts follows from those in front of it, so every reader comes to the same end:
 
 - A fence counts if no fence that counts has a larger term. It ends all writers before it.
-- A record counts if its chunks carry the last fence that counts, in a row from the first to the
-  last.
+- Records count if their message carries the last fence that counts; if they are cut, all chunks
+  must, in a row from the first to the last.
 
 Hence a reader must know the last fence that counts where it begins. It begins at offset 0, or at
 a record that is known to count, whose header has the fence.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
 from elanus.errors import CorruptData
 from elanus.storage.objects.base import Buffer
-from elanus.storage.wal.base import WalRecord
+from elanus.storage.wal.base import BEFORE_FIRST, WalRecord
 
-CHUNK_BYTES = 960 << 10
+MAX_VALUE_BYTES = 960 << 10
+INDEX_BITS = 16
+MAX_RECORDS = 1 << INDEX_BITS
 NO_FENCE = -1
 
 _MAGIC = b"EWK1"
-_HEADER = struct.Struct("<4sB3xIIQqQ16s")
+_HEADER = struct.Struct("<4sB3xIII4xQqQ16s")
+_LENGTH_BYTES = 4
 HEADER_BYTES = _HEADER.size
 
 
@@ -49,6 +54,7 @@ class Header:
     fence: int
     bytes_before: int
     cluster_id: bytes
+    records: int = 0
     chunk: int = 0
     chunks: int = 1
 
@@ -60,6 +66,7 @@ class Header:
         return _HEADER.pack(
             _MAGIC,
             self.kind,
+            self.records,
             self.chunk,
             self.chunks,
             self.term,
@@ -73,19 +80,74 @@ def decode_header(key: bytes | None, where: str) -> Header:
     """Raises CorruptData if the key is no header."""
     if key is None or len(key) != _HEADER.size or not key.startswith(_MAGIC):
         raise CorruptData(f"{where} is no message of a log: its key is {key!r:.80}")
-    _, kind, chunk, chunks, term, fence, bytes_before, cluster_id = _HEADER.unpack(key)
+    _, kind, records, chunk, chunks, term, fence, bytes_before, cluster_id = _HEADER.unpack(key)
     if kind not in (Kind.FENCE, Kind.RECORD) or chunk >= chunks:
         raise CorruptData(f"{where} has kind {kind}, chunk {chunk} of {chunks}")
-    return Header(Kind(kind), term, fence, bytes_before, cluster_id, chunk, chunks)
+    return Header(Kind(kind), term, fence, bytes_before, cluster_id, records, chunk, chunks)
 
 
-def split_payload(parts: Sequence[Buffer], limit: int = CHUNK_BYTES) -> list[bytes]:
-    """The payload in chunks of at most ``limit`` bytes; at least one."""
-    payload = b"".join(parts)
-    if len(payload) <= limit:
-        return [payload]
+def position_at(offset: int, index: int) -> int:
+    return offset << INDEX_BITS | index
+
+
+def offset_of(position: int) -> int:
+    return position >> INDEX_BITS
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The value of a message, and what its header says of it."""
+
+    value: bytes
+    records: int
+    chunk: int = 0
+    chunks: int = 1
+
+
+def pack(records: Sequence[Sequence[Buffer]], limit: int = MAX_VALUE_BYTES) -> Iterator[Packed]:
+    """Messages for a group of records, each given in parts."""
+    parts: list[Buffer] = []
+    lengths: list[int] = []
+    size = 0
+    for record in records:
+        length = sum(memoryview(part).nbytes for part in record)
+        needed = length + _LENGTH_BYTES
+        if lengths and (size + needed > limit or len(lengths) == MAX_RECORDS):
+            yield _pack_whole(lengths, parts)
+            parts, lengths, size = [], [], 0
+        if needed > limit:
+            yield from _pack_chunks(b"".join(record), limit)
+        else:
+            parts += record
+            lengths.append(length)
+            size += needed
+    if lengths:
+        yield _pack_whole(lengths, parts)
+
+
+def _pack_whole(lengths: list[int], parts: list[Buffer]) -> Packed:
+    table = struct.pack(f"<{len(lengths)}I", *lengths)
+    return Packed(b"".join([table, *parts]), len(lengths))
+
+
+def _pack_chunks(payload: bytes, limit: int) -> Iterator[Packed]:
     view = memoryview(payload)
-    return [bytes(view[start : start + limit]) for start in range(0, len(view), limit)]
+    starts = range(0, len(view), limit)
+    # One chunk only would be read as a whole message.
+    chunks = max(2, len(starts))
+    for chunk in range(chunks):
+        yield Packed(bytes(view[chunk * limit : (chunk + 1) * limit]), 1, chunk, chunks)
+
+
+def _unpack(value: bytes, records: int, where: str) -> Iterator[memoryview]:
+    start = records * _LENGTH_BYTES
+    lengths = struct.unpack_from(f"<{records}I", value) if len(value) >= start else ()
+    if not lengths or start + sum(lengths) != len(value):
+        raise CorruptData(f"{where} has {len(value)} bytes, not those of {records} records")
+    view = memoryview(value)
+    for length in lengths:
+        yield view[start : start + length]
+        start += length
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,19 +185,20 @@ class LogDecoder:
         Truncation keeps the record that it is told, so the message at ``low`` counts unless it is
         the topic's first; a position that was given out is a record that counts.
         """
-        if after >= high:
+        if offset_of(after) >= high:
             raise CorruptData(
-                f"the topic {topic} ends before offset {high}, but a record at {after} was "
-                f"acknowledged: the topic was emptied, or replaced by another one"
+                f"the topic {topic} ends before offset {high}, but a record at "
+                f"{offset_of(after)} was acknowledged: the topic was emptied, or replaced by "
+                f"another one"
             )
-        return cls(topic, cluster_id, next_offset=max(after, low), after=after)
+        return cls(topic, cluster_id, next_offset=max(offset_of(after), low), after=after)
 
     @classmethod
     def within(
         cls, topic: str, cluster_id: bytes, *, next_offset: int, term: int, fence: int
     ) -> "LogDecoder":
         """For messages from ``next_offset`` on, where the last fence that counts is known."""
-        decoder = cls(topic, cluster_id, next_offset=next_offset, after=next_offset - 1)
+        decoder = cls(topic, cluster_id, next_offset=next_offset, after=BEFORE_FIRST)
         decoder.term, decoder.fence, decoder._is_known = term, fence, True
         return decoder
 
@@ -143,11 +206,12 @@ class LogDecoder:
         """What counts of further messages; those before ``next_offset`` are skipped."""
         for message in messages:
             if message.offset >= self.next_offset:
-                record = self._take(message)
-                if record is not None:
-                    yield record
+                for index, payload in enumerate(self._take(message)):
+                    position = position_at(message.offset, index)
+                    if position > self._after:
+                        yield WalRecord(position, payload)
 
-    def _take(self, message: Message) -> WalRecord | None:
+    def _take(self, message: Message) -> Iterable[memoryview]:
         where = f"the message at offset {message.offset} of the topic {self._topic}"
         if message.offset != self.next_offset:
             raise CorruptData(f"{where} follows the one at {self.next_offset - 1}: some are lost")
@@ -161,26 +225,27 @@ class LogDecoder:
             if header.term >= self.term:
                 self.term, self.fence = header.term, message.offset
                 self._chunks = []
-            return None
+            return ()
         if header.fence != self.fence:
-            return None
-        if header.chunk != len(self._chunks):
+            return ()
+        value = message.value or b""
+        if header.chunks == 1:
+            return _unpack(value, header.records, where)
+        if header.chunk == 0:
             self._chunks = []
-            if header.chunk != 0:
-                return None
-        self._chunks.append(message.value or b"")
+        elif header.chunk != len(self._chunks):
+            return ()
+        self._chunks.append(value)
         if not header.is_last:
-            return None
-        payload, self._chunks = self._chunks, []
-        if message.offset <= self._after:
-            return None
-        return WalRecord(
-            message.offset, memoryview(payload[0] if len(payload) == 1 else b"".join(payload))
-        )
+            return ()
+        chunks, self._chunks = self._chunks, []
+        return (memoryview(b"".join(chunks)),)
 
     def _know(self, header: Header, offset: int, where: str) -> None:
         self._is_known = True
-        if offset == self._after and (header.kind is not Kind.RECORD or not header.is_last):
+        if offset == offset_of(self._after) and (
+            header.kind is not Kind.RECORD or not header.is_last
+        ):
             raise CorruptData(f"{where} is not the record that was acknowledged there")
         if header.kind is Kind.RECORD:
             self.term, self.fence = header.term, header.fence

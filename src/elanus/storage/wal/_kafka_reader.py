@@ -25,6 +25,7 @@ class KafkaReader:
         self._client = client
         self._consumer = Consumer(client.consumer_config(SHORT_FETCH_WAIT_MS))
         self._turn = threading.Lock()
+        self._is_closed = False
 
     def bounds(self, topic: str, *, is_known: bool) -> tuple[int, int] | None:
         """Offsets of the first message and behind the last one; None if there is no such topic.
@@ -34,7 +35,7 @@ class KafkaReader:
         doing = f"reading the ends of {topic}"
         partition = TopicPartition(topic, PARTITION)
         timeout_s = self._client.timeout_s
-        with self._turn, self._client.errors(doing):
+        with self._taking_turn(doing):
             for _ in range(max(1, int(timeout_s / UNKNOWN_POLL_S))):
                 try:
                     low, high = self._consumer.get_watermark_offsets(
@@ -51,7 +52,7 @@ class KafkaReader:
         raise Unavailable(f"{doing}: Kafka at {self._client.brokers} does not know the topic")
 
     def read_all(self, topic: str, start: int, stop: int) -> list[Message]:
-        with self._turn, self._assigned(topic, start):
+        with self._taking_turn(f"reading {topic}"), self._assigned(topic, start):
             batches: list[Message] = []
             while batch := self._read(topic, start, stop):
                 batches += batch
@@ -60,13 +61,13 @@ class KafkaReader:
 
     def begin(self, topic: str, start: int) -> None:
         """Make ready for ``read``."""
-        with self._turn:
+        with self._taking_turn(f"reading {topic}"):
             self._consumer.assign([TopicPartition(topic, PARTITION, start)])
 
     def read(self, topic: str, start: int, stop: int) -> list[Message]:
         """Some of the messages from ``start``, where the last call ended, to before ``stop``;
         none at the end."""
-        with self._turn:
+        with self._taking_turn(f"reading {topic}"):
             return self._read(topic, start, stop)
 
     def _read(self, topic: str, start: int, stop: int) -> list[Message]:
@@ -88,6 +89,13 @@ class KafkaReader:
         return messages
 
     @contextmanager
+    def _taking_turn(self, doing: str) -> Iterator[None]:
+        with self._turn, self._client.errors(doing):
+            if self._is_closed:
+                raise Unavailable(f"{doing}: the log is closed")
+            yield
+
+    @contextmanager
     def _assigned(self, topic: str, start: int) -> Iterator[None]:
         self._consumer.assign([TopicPartition(topic, PARTITION, start)])
         try:
@@ -97,7 +105,9 @@ class KafkaReader:
 
     def close(self) -> None:
         with self._turn:
-            self._consumer.close()
+            if not self._is_closed:
+                self._is_closed = True
+                self._consumer.close()
 
 
 def as_message(item: ClientMessage) -> Message:

@@ -120,3 +120,7 @@ class KafkaTopics:
         for future in futures.values():
             with self._client.errors(f"truncating {topic}"):
                 future.result()
+
+    def close(self) -> None:
+        """Disconnect; what comes later connects again."""
+        self._admin = None

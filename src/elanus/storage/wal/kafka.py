@@ -1,7 +1,8 @@
 """A write-ahead log in Kafka: a topic with one partition for each pchannel.
 
-A position is an offset. How the promises of :mod:`elanus.storage.wal.base` are kept, without a
-transaction for each append (docs/decisions/0009-kafka.md has the reasons and the figures):
+A position is an offset and a number within the message there. How the promises of
+:mod:`elanus.storage.wal.base` are kept, without a transaction for each append
+(docs/decisions/0009-kafka.md has the reasons and the figures):
 
 - A writer opens by appending a *fence* with its term. The broker gives the topic one order, and
   everybody reads it alike: what an older writer appends behind the fence does not count
@@ -16,27 +17,24 @@ transaction for each append (docs/decisions/0009-kafka.md has the reasons and th
 - After an error nobody can tell what is still on its way to the topic. The writer refuses all
   further appends. The fence of the next one decides: a record in front of it is there, one behind
   it is not.
-- Truncation keeps the record at the position that it is told, from which a reader learns the fence.
+- Truncation keeps the message at the position that it is told, from which a reader learns the
+  fence.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from uuid import UUID
 
 from elanus.config.storage import KafkaSettings
 from elanus.errors import (
     CorruptData,
-    ElanusError,
     FencedWriter,
     InternalError,
-    ParameterTooLarge,
     Unavailable,
 )
 from elanus.runtime.world import World
-from elanus.storage.objects.base import Buffer
 from elanus.storage.uncancelled import run_to_end
-from elanus.storage.wal._frames import MAX_PAYLOAD_BYTES
 from elanus.storage.wal._kafka_client import KafkaClient
 from elanus.storage.wal._kafka_cluster import KafkaCluster, KafkaMark, cluster_topic
 from elanus.storage.wal._kafka_messages import (
@@ -46,18 +44,18 @@ from elanus.storage.wal._kafka_messages import (
     Kind,
     LogDecoder,
     decode_header,
-    split_payload,
+    offset_of,
 )
-from elanus.storage.wal._kafka_producer import Delivery, KafkaProducer
+from elanus.storage.wal._kafka_producer import KafkaProducer
 from elanus.storage.wal._kafka_reader import KafkaReader
 from elanus.storage.wal._kafka_tails import Feed, KafkaTails
 from elanus.storage.wal._kafka_topics import LOG_CONFIG, KafkaTopics
+from elanus.storage.wal._kafka_writer import KafkaWalWriter
 from elanus.storage.wal.base import BEFORE_FIRST, Wal, WalRecord, WalWriter
 
 __all__ = ["KafkaMark", "KafkaWal"]
 
 _CHANNEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_SEND_ON_LOOP_BYTES = 256 << 10
 
 
 class KafkaWal(Wal):
@@ -209,18 +207,19 @@ class KafkaWal(Wal):
     # --- the rest -------------------------------------------------------------------------------
 
     async def truncate(self, pchannel: str, upto: int) -> None:
-        """The record at ``upto`` stays: it tells the fence to whoever reads on from there."""
+        """The message of ``upto`` stays: it tells the fence to whoever reads on from there."""
         if upto >= 0:
             await self._world.executor.run("io", self._truncate, self._topic(pchannel), upto)
 
     def _truncate(self, topic: str, upto: int) -> None:
         bounds = self._scout.bounds(topic, is_known=False)
-        if bounds is None or upto <= bounds[0]:
+        offset = offset_of(upto)
+        if bounds is None or offset <= bounds[0]:
             return
         low, high = bounds
-        if upto >= high:
-            raise InternalError(f"can't truncate {topic} at {upto}: it has {low} to {high}")
-        self._topics.truncate(topic, upto)
+        if offset >= high:
+            raise InternalError(f"can't truncate {topic} at {offset}: it has {low} to {high}")
+        self._topics.truncate(topic, offset)
 
     async def list_channels(self) -> list[str]:
         return await self._world.executor.run("io", self._list_channels)
@@ -265,6 +264,8 @@ class KafkaWal(Wal):
         producer, self._producer = self._producer, None
         if producer is not None:
             await run("io", producer.close)
+        await run("io", self._scout.close)
+        self._topics.close()
 
     def _topic(self, pchannel: str) -> str:
         if not _CHANNEL_NAME.fullmatch(pchannel):
@@ -274,120 +275,3 @@ class KafkaWal(Wal):
         if topic == cluster_topic(self._prefix):
             raise InternalError(f"{pchannel!r} can't name a log: {topic} is the cluster's topic")
         return topic
-
-
-class KafkaWalWriter(WalWriter):
-    """The one writer of a pchannel. ``first``: header of its next record."""
-
-    def __init__(
-        self, world: World, topic: str, first: Header, producer: KafkaProducer, scout: KafkaReader
-    ) -> None:
-        self.term = first.term
-        self._world = world
-        self._topic = topic
-        self._fence = first.fence
-        self._cluster_id = first.cluster_id
-        self._bytes_before = first.bytes_before
-        self._next_offset = first.fence + 1
-        self._producer = producer
-        self._scout = scout
-        self._refusal: ElanusError | None = None
-        self._one_at_a_time = asyncio.Lock()
-
-    async def append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
-        return await run_to_end(self._append(records))
-
-    async def _append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
-        async with self._one_at_a_time:
-            if self._refusal is not None:
-                raise self._refusal
-            if not records:
-                return []
-            size = _check_sizes(records)
-            hit = self._world.failpoints.hit
-            hit("wal.append.before_write")
-            self._refusal = Unavailable(f"the log {self._topic} must be opened again")
-            if size <= _SEND_ON_LOOP_BYTES:
-                delivery, last = self._send(records)
-            else:
-                delivery, last = await self._world.executor.run("io", self._send, records)
-            offsets = await asyncio.wrap_future(delivery.offsets)
-            hit("wal.append.after_sync")
-            await self._ensure_not_replaced(offsets)
-            self._next_offset = offsets[-1] + 1
-            self._refusal = None
-            return [offsets[index] for index in last]
-
-    def _send(self, records: Sequence[Sequence[Buffer]]) -> tuple[Delivery, list[int]]:
-        """Also the index of each record's last message."""
-        messages: list[tuple[bytes, bytes | None]] = []
-        last: list[int] = []
-        for parts in records:
-            chunks = split_payload(parts)
-            for number, chunk in enumerate(chunks):
-                key = Header(
-                    Kind.RECORD,
-                    self.term,
-                    self._fence,
-                    self._bytes_before,
-                    self._cluster_id,
-                    number,
-                    len(chunks),
-                ).encode()
-                messages.append((key, chunk))
-                self._bytes_before += len(key) + len(chunk)
-            last.append(len(messages) - 1)
-        return self._producer.send(self._topic, messages), last
-
-    async def _ensure_not_replaced(self, offsets: list[int]) -> None:
-        """Raises FencedWriter if there is a fence that counts in front of one of the offsets."""
-        expected = self._next_offset
-        gaps = []
-        for offset in offsets:
-            if offset < expected:
-                raise CorruptData(
-                    f"the topic {self._topic} gave offset {offset} after {expected - 1}: it was "
-                    f"replaced by another one, or has lost messages"
-                )
-            if offset > expected:
-                gaps.append((expected, offset))
-            expected = offset + 1
-        if gaps:
-            await self._world.executor.run("io", self._look_into, gaps)
-
-    def _look_into(self, gaps: list[tuple[int, int]]) -> None:
-        for start, stop in gaps:
-            decoder = LogDecoder.within(
-                self._topic, self._cluster_id, next_offset=start, term=self.term, fence=self._fence
-            )
-            for _ in decoder.records(self._scout.read_all(self._topic, start, stop)):
-                pass
-            if decoder.next_offset != stop:
-                raise Unavailable(f"reading {self._topic}: {start} to {stop} can't be read")
-            if decoder.fence != self._fence:
-                self._refusal = FencedWriter(
-                    f"the log {self._topic} was taken over at term {decoder.term}, "
-                    f"this writer has term {self.term}"
-                )
-                raise self._refusal
-
-    async def close(self) -> None:
-        """Appends are refused from now on."""
-        await run_to_end(self._close())
-
-    async def _close(self) -> None:
-        async with self._one_at_a_time:
-            self._refusal = FencedWriter(f"this writer of the log {self._topic} is closed")
-
-
-def _check_sizes(records: Sequence[Sequence[Buffer]]) -> int:
-    """The bytes of all records. Raises ParameterTooLarge."""
-    total = 0
-    for parts in records:
-        size = sum(memoryview(part).nbytes for part in parts)
-        if size > MAX_PAYLOAD_BYTES:
-            raise ParameterTooLarge(
-                f"a write of {size} bytes exceeds the log's limit of {MAX_PAYLOAD_BYTES}"
-            )
-        total += size
-    return total

@@ -1,0 +1,136 @@
+"""Appends to a pchannel's topic, and knows when it was replaced; see
+:mod:`elanus.storage.wal.kafka` for why that is safe."""
+
+import asyncio
+from collections.abc import Sequence
+
+from elanus.errors import CorruptData, ElanusError, FencedWriter, ParameterTooLarge, Unavailable
+from elanus.runtime.world import World
+from elanus.storage.objects.base import Buffer
+from elanus.storage.uncancelled import run_to_end
+from elanus.storage.wal._frames import MAX_PAYLOAD_BYTES
+from elanus.storage.wal._kafka_messages import Header, Kind, LogDecoder, Packed, pack, position_at
+from elanus.storage.wal._kafka_producer import Delivery, KafkaProducer
+from elanus.storage.wal._kafka_reader import KafkaReader
+from elanus.storage.wal.base import WalWriter
+
+_SEND_ON_LOOP_BYTES = 256 << 10
+
+
+class KafkaWalWriter(WalWriter):
+    """The one writer of a pchannel. ``first``: header of its next record."""
+
+    def __init__(
+        self, world: World, topic: str, first: Header, producer: KafkaProducer, scout: KafkaReader
+    ) -> None:
+        self.term = first.term
+        self._world = world
+        self._topic = topic
+        self._fence = first.fence
+        self._cluster_id = first.cluster_id
+        self._bytes_before = first.bytes_before
+        self._next_offset = first.fence + 1
+        self._producer = producer
+        self._scout = scout
+        self._refusal: ElanusError | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    async def append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
+        return await run_to_end(self._append(records))
+
+    async def _append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
+        async with self._one_at_a_time:
+            if self._refusal is not None:
+                raise self._refusal
+            if not records:
+                return []
+            size = _check_sizes(records)
+            hit = self._world.failpoints.hit
+            hit("wal.append.before_write")
+            self._refusal = Unavailable(f"the log {self._topic} must be opened again")
+            if size <= _SEND_ON_LOOP_BYTES:
+                delivery, packed = self._send(records)
+            else:
+                delivery, packed = await self._world.executor.run("io", self._send, records)
+            offsets = await asyncio.wrap_future(delivery.offsets)
+            hit("wal.append.after_sync")
+            await self._ensure_not_replaced(offsets)
+            self._next_offset = offsets[-1] + 1
+            self._refusal = None
+            return [
+                position_at(offset, index)
+                for offset, part in zip(offsets, packed, strict=True)
+                if part.chunk == part.chunks - 1
+                for index in range(part.records)
+            ]
+
+    def _send(self, records: Sequence[Sequence[Buffer]]) -> tuple[Delivery, list[Packed]]:
+        packed = list(pack(records))
+        messages: list[tuple[bytes, bytes | None]] = []
+        for part in packed:
+            key = Header(
+                Kind.RECORD,
+                self.term,
+                self._fence,
+                self._bytes_before,
+                self._cluster_id,
+                part.records,
+                part.chunk,
+                part.chunks,
+            ).encode()
+            messages.append((key, part.value))
+            self._bytes_before += len(key) + len(part.value)
+        return self._producer.send(self._topic, messages), packed
+
+    async def _ensure_not_replaced(self, offsets: list[int]) -> None:
+        """Raises FencedWriter if there is a fence that counts in front of one of the offsets."""
+        expected = self._next_offset
+        gaps = []
+        for offset in offsets:
+            if offset < expected:
+                raise CorruptData(
+                    f"the topic {self._topic} gave offset {offset} after {expected - 1}: it was "
+                    f"replaced by another one, or has lost messages"
+                )
+            if offset > expected:
+                gaps.append((expected, offset))
+            expected = offset + 1
+        if gaps:
+            await self._world.executor.run("io", self._look_into, gaps)
+
+    def _look_into(self, gaps: list[tuple[int, int]]) -> None:
+        for start, stop in gaps:
+            decoder = LogDecoder.within(
+                self._topic, self._cluster_id, next_offset=start, term=self.term, fence=self._fence
+            )
+            for _ in decoder.records(self._scout.read_all(self._topic, start, stop)):
+                pass
+            if decoder.next_offset != stop:
+                raise Unavailable(f"reading {self._topic}: {start} to {stop} can't be read")
+            if decoder.fence != self._fence:
+                self._refusal = FencedWriter(
+                    f"the log {self._topic} was taken over at term {decoder.term}, "
+                    f"this writer has term {self.term}"
+                )
+                raise self._refusal
+
+    async def close(self) -> None:
+        """Appends are refused from now on."""
+        await run_to_end(self._close())
+
+    async def _close(self) -> None:
+        async with self._one_at_a_time:
+            self._refusal = FencedWriter(f"this writer of the log {self._topic} is closed")
+
+
+def _check_sizes(records: Sequence[Sequence[Buffer]]) -> int:
+    """The bytes of all records. Raises ParameterTooLarge."""
+    total = 0
+    for parts in records:
+        size = sum(memoryview(part).nbytes for part in parts)
+        if size > MAX_PAYLOAD_BYTES:
+            raise ParameterTooLarge(
+                f"a write of {size} bytes exceeds the log's limit of {MAX_PAYLOAD_BYTES}"
+            )
+        total += size
+    return total
