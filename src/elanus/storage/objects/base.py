@@ -1,7 +1,8 @@
 """Object storage: immutable named blobs. A put is durable when it returns and never half seen."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -14,6 +15,14 @@ class ObjectInfo:
     key: str
     size_bytes: int
     modified_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectStream:
+    """An object in pieces, in their order; only a few of them are in memory at a time."""
+
+    size_bytes: int
+    chunks: AsyncIterator[Buffer]
 
 
 class ObjectExists(Exception):
@@ -52,6 +61,16 @@ class ObjectStore(ABC):
         """Several ``(start, length)`` of one object, in the order given; near ones are read
         together where a request costs more than the bytes in between."""
         return [await self.get_range(key, start, length) for start, length in ranges]
+
+    @asynccontextmanager
+    async def stream(self, key: str) -> AsyncIterator[ObjectStream]:
+        """The object piece by piece, for what is too large to hold. Raises in the middle too."""
+        data = await self.get(key)
+
+        async def chunks() -> AsyncIterator[Buffer]:
+            yield data
+
+        yield ObjectStream(len(data), chunks())
 
     @abstractmethod
     async def list(self, prefix: str) -> list[ObjectInfo]:
