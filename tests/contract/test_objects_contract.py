@@ -1,9 +1,11 @@
 """What every object store must do. A new backend joins by another case of ``store``."""
 
 import asyncio
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.remote_objects import Servers
 
 from elanus.errors import InternalError
 from elanus.runtime.world import World
@@ -11,13 +13,45 @@ from elanus.storage.disk import LocalDisk
 from elanus.storage.objects.base import ObjectExists, ObjectNotFound, ObjectStore
 from elanus.storage.objects.local import LocalObjectStore
 from elanus.storage.objects.memory import MemoryObjectStore
+from elanus.storage.objects.remote import RemoteObjectStore
+
+CACHE_BYTES = 64 << 20
+KINDS = [
+    "memory",
+    "local",
+    "minio",
+    "seaweedfs",
+    "moto",
+    "azurite",
+    "cached memory",
+    "cached minio",
+]
 
 
-@pytest.fixture(params=["memory", "local"])
-async def store(request: pytest.FixtureRequest, world: World, tmp_path: Path) -> ObjectStore:
-    if request.param == "memory":
-        return MemoryObjectStore(world)
-    return await LocalObjectStore.open(world, LocalDisk(), tmp_path / "objects")
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    running = Servers(tmp_path_factory.mktemp("object-servers"))
+    yield running
+    running.close()
+
+
+@pytest.fixture(params=KINDS)
+async def store(
+    request: pytest.FixtureRequest, world: World, tmp_path: Path, servers: Servers
+) -> AsyncIterator[ObjectStore]:
+    kind: str = request.param
+    opened: ObjectStore
+    match kind.removeprefix("cached "):
+        case "memory":
+            opened = MemoryObjectStore(world)
+        case "local":
+            opened = await LocalObjectStore.open(world, LocalDisk(), tmp_path / "objects")
+        case server:
+            opened = await RemoteObjectStore.open(world, servers.settings(server))
+    if kind.startswith("cached"):
+        opened = await CachedObjectStore.open(world, opened, tmp_path / "cache", CACHE_BYTES)
+    yield opened
+    await opened.close()
 
 
 async def test_an_object_is_the_concatenation_of_its_parts(store: ObjectStore) -> None:

@@ -16,16 +16,16 @@ from datetime import timedelta
 from email.utils import formatdate
 from urllib.parse import urlsplit
 
+import msgspec
 from obstore import sign
-from obstore.store import S3Store
 
 from elanus.config.storage import MinioSettings
 from elanus.errors import Unavailable
 from elanus.storage.objects.backends import (
     DEFAULT_REGION,
-    RemoteBackend,
     azure_endpoint,
     certificate_of,
+    make_backends,
 )
 
 _VALID_FOR = timedelta(minutes=5)
@@ -35,10 +35,10 @@ _MAX_ANSWER_BYTES = 4_096
 _OURS_ALREADY = ("BucketAlreadyOwnedByYou", "ContainerAlreadyExists")
 
 
-def create_bucket(settings: MinioSettings, backend: RemoteBackend) -> None:
+def create_bucket(settings: MinioSettings) -> None:
     """Make it; that it exists by now is fine. Raises Unavailable with what to do. Blocks."""
-    if isinstance(backend, S3Store):
-        request = _s3_request(settings, backend)
+    if settings.cloud_provider == "aws":
+        request = _s3_request(settings)
     elif settings.cloud_provider == "azure" and not settings.use_iam:
         request = _azure_request(settings, formatdate(usegmt=True))
     else:
@@ -46,13 +46,9 @@ def create_bucket(settings: MinioSettings, backend: RemoteBackend) -> None:
     _send(settings, request)
 
 
-def _s3_request(settings: MinioSettings, backend: S3Store) -> urllib.request.Request:
-    # Without the prefix of our keys, whose address is not the bucket's.
-    bucket = S3Store(
-        config=backend.config,
-        client_options=backend.client_options,
-        credential_provider=backend.credential_provider,
-    )
+def _s3_request(settings: MinioSettings) -> urllib.request.Request:
+    # Without the prefix of our keys the address is the bucket's.
+    bucket = make_backends(msgspec.structs.replace(settings, root_path="")).single
     region = settings.region or DEFAULT_REGION
     body = None
     if region != DEFAULT_REGION:

@@ -65,7 +65,7 @@ class RemoteObjectStore(RemoteReading):
         except RequestFailed as error:
             if error.failure.kind is not Kind.NO_BUCKET:
                 raise store._cannot_open(error.failure) from None
-            await world.executor.run("io", create_bucket, settings, backends.single)
+            await world.executor.run("io", create_bucket, settings)
         try:
             await store._check_create_only()
         except RequestFailed as error:
