@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from elanus.config.storage import MinioSettings
 from tests.services.azurite import Azurite
 from tests.services.minio import MinioServer
 from tests.services.moto import Moto
 from tests.services.s3 import S3Service
 from tests.services.seaweedfs import SeaweedFS
-
-from elanus.config.storage import MinioSettings
 
 SERVERS = {"minio": MinioServer, "seaweedfs": SeaweedFS, "moto": Moto, "azurite": Azurite}
 

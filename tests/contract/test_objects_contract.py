@@ -5,15 +5,16 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.remote_objects import Servers
 
 from elanus.errors import InternalError
 from elanus.runtime.world import World
 from elanus.storage.disk import LocalDisk
 from elanus.storage.objects.base import ObjectExists, ObjectNotFound, ObjectStore
+from elanus.storage.objects.cached import CachedObjectStore
 from elanus.storage.objects.local import LocalObjectStore
 from elanus.storage.objects.memory import MemoryObjectStore
 from elanus.storage.objects.remote import RemoteObjectStore
+from tests.remote_objects import Servers
 
 CACHE_BYTES = 64 << 20
 KINDS = [

@@ -17,6 +17,7 @@ from elanus.storage.formats.manifest import FileEntry
 from elanus.storage.objects.base import Buffer, ObjectNotFound, ObjectStore
 
 _CHUNK_BYTES = 1 << 20
+_MAX_ATTEMPTS = 3
 
 
 async def write_file(
@@ -39,9 +40,15 @@ def _describe(key: str, parts: Sequence[Buffer]) -> FileEntry:
 async def checked_buffer(world: World, objects: ObjectStore, entry: FileEntry) -> Any:
     """The object as a ``pyarrow.Buffer``, mapped if it is local. Raises CorruptData with its
     name if it is missing or damaged."""
-    path = await checked_path(world, objects, entry)
-    if path is not None:
-        return await world.executor.run("io", _map, path)
+    for _ in range(_MAX_ATTEMPTS):
+        path = await checked_path(world, objects, entry)
+        if path is None:
+            break
+        buffer = await world.executor.run("io", _map, path)
+        if buffer is not None:
+            return buffer
+    else:
+        raise Unavailable(f"object {entry.key}: a cache too small lets its copy go at once")
     try:
         data = await objects.get(entry.key)
     except ObjectNotFound as error:
@@ -103,5 +110,9 @@ def _compare(entry: FileEntry, size_bytes: int, checksum: int, name: str) -> Non
 
 
 def _map(path: Path) -> Any:
-    with pa.memory_map(str(path), "r") as file:
-        return file.read_buffer()
+    """None if the file is gone: a cache may let go what nobody has mapped yet."""
+    try:
+        with pa.memory_map(str(path), "r") as file:
+            return file.read_buffer()
+    except FileNotFoundError:
+        return None
