@@ -1,12 +1,15 @@
 """What every object store must do. A new backend joins by another case of ``store``."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from elanus.errors import InternalError
+from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
 from elanus.storage.disk import LocalDisk
 from elanus.storage.objects.base import ObjectExists, ObjectNotFound, ObjectStore
@@ -14,7 +17,7 @@ from elanus.storage.objects.cached import CachedObjectStore
 from elanus.storage.objects.local import LocalObjectStore
 from elanus.storage.objects.memory import MemoryObjectStore
 from elanus.storage.objects.remote import RemoteObjectStore
-from tests.remote_objects import Servers
+from tests.remote_objects import remote_settings
 
 CACHE_BYTES = 64 << 20
 KINDS = [
@@ -29,26 +32,29 @@ KINDS = [
 ]
 
 
-@pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    running = Servers(tmp_path_factory.mktemp("object-servers"))
-    yield running
-    running.close()
-
-
 @pytest.fixture(params=KINDS)
-async def store(
-    request: pytest.FixtureRequest, world: World, tmp_path: Path, servers: Servers
-) -> AsyncIterator[ObjectStore]:
-    kind: str = request.param
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, kind: str) -> Any:
+    """The real server that the store of this kind needs, if any."""
+    name = kind.removeprefix("cached ")
+    return None if name in ("memory", "local") else request.getfixturevalue(name)
+
+
+@pytest.fixture
+async def store(kind: str, server: Any, world: World, tmp_path: Path) -> AsyncIterator[ObjectStore]:
     opened: ObjectStore
     match kind.removeprefix("cached "):
         case "memory":
             opened = MemoryObjectStore(world)
         case "local":
             opened = await LocalObjectStore.open(world, LocalDisk(), tmp_path / "objects")
-        case server:
-            opened = await RemoteObjectStore.open(world, servers.settings(server))
+        case _:  # retries take real time
+            world = replace(world, clock=SystemClock())
+            opened = await RemoteObjectStore.open(world, remote_settings(server))
     if kind.startswith("cached"):
         opened = await CachedObjectStore.open(world, opened, tmp_path / "cache", CACHE_BYTES)
     yield opened
