@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from elanus.config.storage import MinioSettings
 
-_buckets = count(1)
+_numbers = count(1)
 
 
 class ObjectServer(Protocol):
@@ -16,7 +16,7 @@ class ObjectServer(Protocol):
 
 
 def remote_settings(server: ObjectServer, **changes: Any) -> MinioSettings:
-    """For a new bucket, which does not exist yet."""
+    """For a prefix of its own in a bucket that all share; a server may bear few buckets."""
     return MinioSettings(**{**_values(server), **changes})
 
 
@@ -35,5 +35,6 @@ def _values(server: Any) -> dict[str, Any]:
         "access_key_id": server.account if is_azure else server.access_key,
         "secret_access_key": server.account_key if is_azure else server.secret_key,
         "cloud_provider": "azure" if is_azure else "aws",
-        "bucket_name": f"bucket-{next(_buckets)}",
+        "bucket_name": "elanus-test",
+        "root_path": f"case-{next(_numbers)}",
     }

@@ -19,6 +19,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 
+REFUSED_TO_USER = (401, 403)
 TOO_MANY_REQUESTS = 429
 SERVER_ERROR = 500
 NOT_IMPLEMENTED = 501
@@ -106,6 +107,8 @@ def _kind_by_answer(error: BaseError | OSError, status: int, code: str) -> Kind:
         return Kind.PASSING
     if code == "InvalidRange":
         return Kind.OUT_OF_RANGE
+    if status in REFUSED_TO_USER:
+        return Kind.DENIED
     if status == NOT_IMPLEMENTED:
         return Kind.UNSUPPORTED
     if status >= SERVER_ERROR:

@@ -234,18 +234,18 @@ class RemoteObjectStore(RemoteReading):
                     return
                 raise
         raise Unavailable(
-            f"{self._where} does not honour create-only puts (If-None-Match: *): one object "
+            f"{self.where} does not honour create-only puts (If-None-Match: *): one object "
             f"replaced another; this store can't be used"
         )
 
     def _cannot_open(self, failure: Failure) -> ElanusError:
         if failure.kind is Kind.DENIED:
             return Unavailable(
-                f"{self._where} refuses the credentials or what they may do: {failure.reason}"
+                f"{self.where} refuses the credentials or what they may do: {failure.reason}"
             )
         if failure.kind is Kind.PASSING:
-            return Unavailable(f"{self._where} can't be reached: {failure.reason}")
-        return Unavailable(f"{self._where} can't be used: {failure.reason}")
+            return Unavailable(f"{self.where} can't be reached: {failure.reason}")
+        return Unavailable(f"{self.where} can't be used: {failure.reason}")
 
 
 def _consume_equal(expected: deque[memoryview], data: Buffer) -> bool:

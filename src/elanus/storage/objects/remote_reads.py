@@ -53,7 +53,7 @@ class RemoteReading(ObjectStore):
         self._world = world
         self._backend = backends.single
         self._backend_for_parts = backends.parts
-        self._where = backends.where
+        self.where = backends.where
         self.stats = ObjectStats()
         budget = budget or RetryBudget(world.clock)
         self._requests = Requests(world, policy, self.stats, budget)
@@ -199,10 +199,10 @@ class RemoteReading(ObjectStore):
             yield
         except RequestFailed as error:
             if error.failure.kind is Kind.MISSING:
-                raise ObjectNotFound(f"{key} in {self._where}") from None
+                raise ObjectNotFound(f"{key} in {self.where}") from None
             raise self._error(error.failure, key) from None
 
     def _error(self, failure: Failure, key: str) -> ElanusError:
         if failure.kind is Kind.FULL:
-            return DiskFull(self._where)
-        return Unavailable(f"object {key} in {self._where}: {failure.reason}")
+            return DiskFull(self.where)
+        return Unavailable(f"object {key} in {self.where}: {failure.reason}")
