@@ -65,7 +65,10 @@ class MinioSettings(Section, frozen=True, kw_only=True):
 
     address: Annotated[
         str,
-        Meta(description="Host of the object store; empty = the provider's own for the region."),
+        Meta(
+            description="Host of the object store, or host:port; empty = the provider's own for "
+            "the region."
+        ),
     ] = "127.0.0.1"
     port: Annotated[Port, Meta(description="Port of the object store; 0 = the scheme's.")] = 9_000
     access_key_id: Annotated[str, Meta(description="Access key (azure: the account's name).")] = (
@@ -86,8 +89,8 @@ class MinioSettings(Section, frozen=True, kw_only=True):
     use_iam: Annotated[
         bool,
         Meta(
-            description="Take credentials from the environment or the machine's role, not from "
-            "accessKeyID and secretAccessKey."
+            description="Take credentials from the environment, a web identity token or the "
+            "machine's role, not from accessKeyID and secretAccessKey."
         ),
     ] = field(default=False, name="useIAM")
     cloud_provider: Annotated[
@@ -102,16 +105,22 @@ class MinioSettings(Section, frozen=True, kw_only=True):
     ] = field(default="", name="gcpCredentialJSON")
     region: Annotated[str, Meta(description="Region of the bucket; empty = us-east-1.")] = ""
     use_virtual_host: Annotated[
-        bool, Meta(description="Bucket in the host's name instead of the path.")
+        bool,
+        Meta(description="Bucket (azure: account) in the host's name instead of the path."),
     ] = False
     request_timeout_ms: Annotated[
-        Positive, Meta(description="Time limit of one attempt of a request, ms.")
+        Positive,
+        Meta(description="Time limit of one attempt of a request, ms; 1 s more for each MiB."),
     ] = 10_000
     max_retries: Annotated[
         int, Meta(ge=0, description="Most further attempts of a request that may succeed later.")
     ] = 10
     retry_timeout_ms: Annotated[
-        Positive, Meta(description="Time limit of a request, attempts and pauses included, ms.")
+        Positive,
+        Meta(
+            description="Time limit of a request, attempts and pauses included, ms; 1 s more for "
+            "each MiB."
+        ),
     ] = 60_000
     max_concurrent_requests: Annotated[
         Positive, Meta(description="Most requests in flight from one process; more wait.")

@@ -166,14 +166,16 @@ def _make_s3(
 
 
 def azure_endpoint(settings: MinioSettings) -> str:
-    """The account's address: in the host's name if virtual hosts are wanted, else in the path,
-    as emulators have it; empty for the provider's own."""
+    """The account's address: in the host's name for Azure's own domains or if virtual hosts are
+    wanted, else in the path, as emulators have it; empty for the provider's own."""
     endpoint = endpoint_of(settings)
     account = settings.access_key_id
     if not endpoint:
         return ""
-    if settings.use_virtual_host:
-        scheme, _, host = endpoint.partition("://")
+    scheme, _, host = endpoint.partition("://")
+    if host.startswith(f"{account}."):
+        return endpoint
+    if settings.use_virtual_host or host.startswith("core."):
         return f"{scheme}://{account}.blob.{host}"
     return f"{endpoint}/{account}"
 
