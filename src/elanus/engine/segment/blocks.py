@@ -1,7 +1,9 @@
-"""Storage that grows behind the back of readers: vectors in blocks, timestamps in one array.
+"""Storage that grows behind the back of readers: vectors in blocks, numbers in one array.
 
 One writer fills; what it has published is never moved or changed, so readers need no lock.
 """
+
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,14 +12,14 @@ from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.neighbours import Floats, inverse_norms
 
 FIRST_BLOCK_ROWS = 1_024
-BLOCK_GROWTH = 4
 LARGEST_BLOCK_ROWS = 65_536
 LARGEST_BLOCK_BYTES = 64 << 20
 
 
 class VectorBlocks:
-    """Vectors of one field with the inverse of their lengths, in preallocated blocks that are
-    few and large, so that an exact scan is few kernel calls."""
+    """Vectors of one field with the inverse of their lengths, in preallocated blocks that are few
+    and large, so that a scan is few kernel calls. Only what is filled of a large block is resident:
+    the system gives memory to pages when they are first written."""
 
     def __init__(self, dim: int) -> None:
         self._dim = dim
@@ -27,7 +29,6 @@ class VectorBlocks:
         self._vectors: Floats = np.empty((0, dim), np.float32)
         self._norms: Floats = np.empty(0, np.float32)
         self._filled = 0
-        self.size_bytes = 0
 
     def append(self, vectors: Floats) -> tuple[VectorBlock, ...]:
         """Copies ``vectors``, float32 (rows, dim). Returns blocks of all rows so far."""
@@ -49,34 +50,41 @@ class VectorBlocks:
     def _open_block(self) -> None:
         if self._filled:
             self._full = (*self._full, self._last())
-        capacity = len(self._vectors) * BLOCK_GROWTH or FIRST_BLOCK_ROWS
-        capacity = min(capacity, self._largest)
+        capacity = self._largest if self._filled else min(FIRST_BLOCK_ROWS, self._largest)
         self._first_row += self._filled
         self._vectors = np.empty((capacity, self._dim), np.float32)
         self._norms = np.empty(capacity, np.float32)
         self._filled = 0
-        self.size_bytes += self._vectors.nbytes + self._norms.nbytes
+
+    @property
+    def size_bytes(self) -> int:
+        """Of what is filled."""
+        return (self._first_row + self._filled) * 4 * (self._dim + 1)
 
 
-class Timestamps:
-    """A uint64 array with room to grow; ``view`` is replaced, never resized."""
+Number = TypeVar("Number", np.int64, np.uint64)
 
-    def __init__(self) -> None:
-        self._room = np.empty(FIRST_BLOCK_ROWS, np.uint64)
-        self.view: npt.NDArray[np.uint64] = self._room[:0]
 
-    def append(self, value: int, count: int) -> None:
+class Numbers(Generic[Number]):
+    """An array with room to grow; ``view`` is replaced, never resized."""
+
+    def __init__(self, kind: type[Number]) -> None:
+        self._room: npt.NDArray[Number] = np.empty(FIRST_BLOCK_ROWS, kind)
+        self.view: npt.NDArray[Number] = self._room[:0]
+
+    def append(self, values: npt.NDArray[Number] | int, count: int) -> None:
+        """``count`` numbers, or one number as many times."""
         start, end = len(self.view), len(self.view) + count
         if end > len(self._room):
-            room = np.empty(max(end, 2 * len(self._room)), np.uint64)
+            room = np.empty(max(end, 2 * len(self._room)), self._room.dtype)
             room[:start] = self.view
             self._room = room
-        self._room[start:end] = value
+        self._room[start:end] = values
         self.view = self._room[:end]
 
     @property
     def size_bytes(self) -> int:
-        return self._room.nbytes
+        return int(self._room.nbytes)
 
 
 def gather(blocks: tuple[VectorBlock, ...], offsets: npt.NDArray[np.int64], dim: int) -> Floats:

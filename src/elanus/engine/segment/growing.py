@@ -7,6 +7,7 @@ binary search. The state is published after the rows are in place: a reader sees
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from elanus.engine.index.interim import InterimIndex, search_with_interim
 from elanus.engine.index.rows import RowSet, intersect
 from elanus.engine.segment import chunks as chunk_list
 from elanus.engine.segment.base import Segment
-from elanus.engine.segment.blocks import Timestamps, VectorBlocks, gather
+from elanus.engine.segment.blocks import Numbers, VectorBlocks, gather
 from elanus.engine.segment.chunks import Chunks
 from elanus.engine.segment.hits import (
     hits_of,
@@ -40,7 +41,8 @@ from elanus.model.types import MetricType
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What readers see. ``deletes`` has room for more rows; entries past ``row_count`` are MAX."""
+    """What readers see. ``deletes`` has room for more rows; entries past ``row_count`` are MAX.
+    ``integer_keys`` is empty if primary keys are strings."""
 
     row_count: int
     chunks: Chunks
@@ -49,6 +51,7 @@ class _State:
     deletes: npt.NDArray[np.uint64]
     first_delete_ts: int
     keys: KeyIndex
+    integer_keys: Ints
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,11 +72,19 @@ class GrowingSegment(Segment):
         self.segment_id = segment_id
         self.partition_id = partition_id
         self._blocks = {field.name: VectorBlocks(field.dim) for field in schema.vector_fields}
-        self._timestamps = Timestamps()
+        self._timestamps = Numbers(np.uint64)
+        self._integer_keys = Numbers(np.int64)
         self._interim: dict[str, InterimIndex] = {}
         none = np.empty(0, np.uint64)
         self._state = _State(
-            0, (), dict.fromkeys(self._blocks, ()), none, none, MAX_TIMESTAMP, KeyIndex()
+            row_count=0,
+            chunks=(),
+            vectors=dict.fromkeys(self._blocks, ()),
+            timestamps=none,
+            deletes=none,
+            first_delete_ts=MAX_TIMESTAMP,
+            keys=KeyIndex(),
+            integer_keys=self._integer_keys.view,
         )
 
     @property
@@ -86,7 +97,7 @@ class GrowingSegment(Segment):
         held = sum(blocks.size_bytes for blocks in self._blocks.values())
         held += sum(index.size_bytes for index in list(self._interim.values()))
         held += sum(chunk.size_bytes for chunk in state.chunks)
-        held += self._timestamps.size_bytes + state.deletes.nbytes
+        held += self._timestamps.size_bytes + self._integer_keys.size_bytes + state.deletes.nbytes
         return held + state.keys.size_bytes
 
     # --- the owner's side ---------------------------------------------------------------------
@@ -110,6 +121,9 @@ class GrowingSegment(Segment):
         }
         scalars = [name for name in rows.schema.names if name not in self._blocks]
         self._timestamps.append(timestamp, rows.num_rows)
+        keys = rows.column(self.schema.primary.name)
+        if pa.types.is_integer(keys.type):
+            self._integer_keys.append(np.asarray(keys), rows.num_rows)
         count = state.row_count + rows.num_rows
         deletes = state.deletes
         if count > len(deletes):
@@ -122,7 +136,8 @@ class GrowingSegment(Segment):
             vectors=vectors,
             timestamps=self._timestamps.view,
             deletes=deletes,
-            keys=state.keys.added(rows.column(self.schema.primary.name), state.row_count),
+            keys=state.keys.added(keys, state.row_count),
+            integer_keys=self._integer_keys.view,
         )
 
     def delete(self, keys: pa.Array, timestamp: int) -> int:
@@ -140,11 +155,12 @@ class GrowingSegment(Segment):
 
     def index_pending(self, field_name: str) -> bool:
         """Whether ``build_interim`` is worth calling: enough rows are not covered by an index."""
-        covered = self._interim.get(field_name)
+        current = self._interim.get(field_name)
         rows = self._state.row_count
-        if covered is None:
-            return rows >= interim_index.MIN_ROWS
-        return rows - covered.covered >= interim_index.TAIL_ROWS
+        if current is None:
+            dim = self.schema.by_name[field_name].dim
+            return rows >= interim_index.MIN_ROWS and dim >= interim_index.MIN_DIM
+        return rows - current.covered >= current.wanted_tail
 
     def build_interim(self, field_name: str, metric: MetricType) -> None:
         """Let an interim index cover the rows of now, trained anew if they have grown much.
@@ -154,8 +170,7 @@ class GrowingSegment(Segment):
         state = self._state
         blocks = state.vectors[field_name]
         current = self._interim.get(field_name)
-        lists = interim_index.lists_for(state.row_count)
-        if current is None or current.metric is not metric or current.nlist != lists:
+        if current is None or current.metric is not metric or current.is_outgrown(state.row_count):
             current = InterimIndex.train(blocks, metric, state.row_count)
         self._interim[field_name] = current.extended(blocks, state.row_count)
 
@@ -179,7 +194,7 @@ class GrowingSegment(Segment):
             blocks = state.vectors[query.field_name]
             interim = self._interim.get(query.field_name)
             found = search_with_interim(blocks, interim, query, end, rows)
-        keys = self._take(state, self.schema.primary.name, found.offsets)
+        keys = self._keys_at(state, found.offsets)
         timestamps = state.timestamps[found.offsets]
         return hits_of(found, query.metric, keys, timestamps, self.segment_id)
 
@@ -266,6 +281,12 @@ class GrowingSegment(Segment):
             found = self._take(state, self.schema.primary.name, offsets)
             offsets = offsets[equal(found, keys.take(pa.array(at)))]
         return offsets
+
+    def _keys_at(self, state: _State, offsets: Ints) -> Any:
+        """As Hits hold them."""
+        if len(state.integer_keys):
+            return state.integer_keys[offsets]
+        return self._take(state, self.schema.primary.name, offsets)
 
     def _take(self, state: _State, name: str, offsets: Ints) -> pa.Array:
         blocks = state.vectors.get(name)

@@ -135,7 +135,11 @@ class SealedSegment(Segment):
 
     def build_interim(self, field_name: str, metric: MetricType) -> None:
         """Make and attach an interim index, if there are rows enough. For a compute thread."""
-        if self._row_count >= interim_index.MIN_ROWS and field_name not in self._indexes:
+        is_large = (
+            self._row_count >= interim_index.MIN_ROWS
+            and self.schema.by_name[field_name].dim >= interim_index.MIN_DIM
+        )
+        if is_large and field_name not in self._indexes:
             blocks = self._blocks(field_name, metric)
             trained = InterimIndex.train(blocks, metric, self._row_count)
             self.attach_interim(field_name, trained.extended(blocks, self._row_count))

@@ -62,7 +62,20 @@ def exact_search(
     bounds: Bounds | None = None,
 ) -> Neighbours:
     """The best ``top_k`` of ``rows`` (None: all) for each of ``vectors``, float32 (nq, dim)."""
-    queries = prepare_queries(vectors, metric)
+    return exact_search_prepared(
+        blocks, prepare_queries(vectors, metric), metric, top_k, rows, bounds
+    )
+
+
+def exact_search_prepared(
+    blocks: Sequence[VectorBlock],
+    queries: Floats,
+    metric: MetricType,
+    top_k: int,
+    rows: RowSet | None,
+    bounds: Bounds | None,
+) -> Neighbours:
+    """``exact_search`` for vectors that ``prepare_queries`` has been over."""
     if not blocks or (rows is not None and rows.count == 0):
         return Neighbours.none(len(queries))
     # Products lose digits of L2, so that a bound could keep out what belongs in.
@@ -236,14 +249,7 @@ class _Products:
         if not len(found.offsets):
             return found
         queries = np.repeat(np.arange(len(self._queries)), found.counts)
-        similarities = np.empty(len(queries), np.float32)
-        for block in blocks:
-            within = found.offsets - block.first_row
-            at = np.flatnonzero((within >= 0) & (within < len(block.vectors)))
-            if len(at):
-                similarities[at] = score_pairs(
-                    self._queries, queries[at], block, within[at], self._metric
-                )
+        similarities = score_pairs_of(self._queries, queries, blocks, found.offsets, self._metric)
         if self._bounds is not None:
             held = np.flatnonzero(self._bounds.holds(similarities))
             queries, similarities = queries[held], similarities[held]
@@ -251,6 +257,21 @@ class _Products:
                 queries, similarities, found.offsets[held], len(self._queries), self._top_k
             )
         return keep_best(queries, similarities, found.offsets, len(self._queries), self._top_k)
+
+
+def score_pairs_of(
+    queries: Floats, which: Ints, blocks: Sequence[VectorBlock], offsets: Ints, metric: MetricType
+) -> Floats:
+    """Similarities of the pairs (``queries[which[i]]``, the segment's row ``offsets[i]``)."""
+    if len(blocks) == 1:
+        return score_pairs(queries, which, blocks[0], offsets - blocks[0].first_row, metric)
+    similarities = np.empty(len(which), np.float32)
+    for block in blocks:
+        within = offsets - block.first_row
+        at = np.flatnonzero((within >= 0) & (within < len(block.vectors)))
+        if len(at):
+            similarities[at] = score_pairs(queries, which[at], block, within[at], metric)
+    return similarities
 
 
 def score_pairs(
