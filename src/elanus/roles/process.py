@@ -68,7 +68,9 @@ def memory_limit_bytes(settings: MemorySettings) -> int:
 
 
 def real_world(settings: MemorySettings, on_failure: Callable[[str, BaseException], None]) -> World:
-    """Clock, randomness, threads and memory of this machine."""
+    """Clock, randomness, threads and memory of this machine. Call it in the event loop's thread,
+    which runs small kernels itself."""
+    limit_kernel_threads()
     return World(
         clock=SystemClock(),
         random=random.Random(),
