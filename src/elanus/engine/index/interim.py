@@ -57,10 +57,10 @@ DEPTH = 256
 DEPTH_PER_HIT = 16
 """Rows that are scored exactly: so many, or so many for each hit wanted."""
 DEPTH_GROWTH = 4
-SURE_DEVIATIONS = 1.5
+SURE_DEVIATIONS = 2.5
 """The worst hit must be better than the last row that was looked at by so many deviations between
-code and vector: what lies behind then belongs among the hits once in fifteen cases at its very edge,
-and ever more rarely the better the hit."""
+code and vector: a row behind that one belongs among the hits once in 160 cases at the very edge, and
+ever more rarely the better it is."""
 CODED_ROW_COST = 1.5
 """Of scanning a code for 100 dimensions, ns."""
 SCORED_ROW_COST = 60.0

@@ -134,3 +134,20 @@ def test_range_search_finds_what_lies_within_the_bounds(
         first = search(asked, None).offsets.tolist()
         assert len(first) == 20
         assert len({*first} & {*expected[:21].tolist()}) >= 18
+
+
+@pytest.mark.parametrize("metric", list(MetricType)[:3])
+def test_the_interim_index_finds_what_its_codes_do_not_tell_apart(metric: MetricType) -> None:
+    """Rows so much alike that they share codes, and rows unlike those that it was trained on."""
+    random = np.random.default_rng(5)
+    alike = random.standard_normal((4, 33)).repeat(3_000, axis=0)
+    rows = np.concatenate([alike, 3 + random.standard_normal((6_000, 33))])
+    rows = (rows + 0.01 * random.standard_normal(rows.shape)).astype(np.float32)
+    blocks = [VectorBlock(0, prepare_queries(rows, metric))]
+    interim = InterimIndex.train(blocks, metric, 12_000).extended(blocks, len(rows))
+    queries = rows[::700] + 0.001
+    query = VectorQuery("v", metric, queries, 10)
+    found = search_with_interim(blocks, interim, query, len(rows), None).offsets.reshape(-1, 10)
+    truth = exact_search(blocks, queries, metric, 10).offsets.reshape(-1, 10)
+    common = [len({*f} & {*t}) for f, t in zip(found.tolist(), truth.tolist(), strict=True)]
+    assert np.mean(common) >= 9.7

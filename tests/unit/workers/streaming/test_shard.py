@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -322,3 +323,15 @@ async def test_dropped_data_frees_its_memory(server: Server, things: CollectionI
 
 async def _has_no_growing(server: Server, things: CollectionInfo) -> bool:
     return not await server.streaming.growing(things.vchannels[0])
+
+
+async def test_answers_of_a_burst_of_writes_leave_turns_to_others(
+    server: Server, things: CollectionInfo
+) -> None:
+    answered: list[int] = []
+    writes = [asyncio.create_task(server.write(things, {n: n})) for n in range(300)]
+    while not all(write.done() for write in writes):
+        answered.append(sum(write.done() for write in writes))
+        await asyncio.sleep(0)
+    assert max(after - before for before, after in pairwise(answered)) <= 32
+    assert await server.count(things) == 300
