@@ -25,21 +25,24 @@ _CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
 )
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_LARGE_BLOCK_BYTES = 256 << 10
+_MAPPED_BLOCK_BYTES = 4 << 20
+_KEPT_BYTES = 16 << 20
 _ARENAS = 2
 
 
 def give_memory_back_early() -> None:
-    """Have freed memory go back to the system at once.
+    """Have freed memory go back to the system, all but a little.
 
     glibc raises its threshold for mapping a block when large blocks are freed and keeps an arena
     for each thread: a server that grows and flushes segments would keep several times what it
-    uses. A fixed threshold, few arenas and Arrow's use of the same allocator prevent that.
+    uses. A fixed threshold, few arenas and Arrow's use of the same allocator prevent that. Blocks
+    of the size of a batch of rows are not mapped: to get their pages anew for each of its copies
+    takes longer than the copies.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
-        library.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
-        library.mallopt(_M_TRIM_THRESHOLD, _LARGE_BLOCK_BYTES)
+        library.mallopt(_M_MMAP_THRESHOLD, _MAPPED_BLOCK_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         library.mallopt(_M_ARENA_MAX, _ARENAS)
     pa.set_memory_pool(pa.system_memory_pool())
 
