@@ -2,9 +2,9 @@
 segments.
 
 Four bits stand for two dimensions (product quantisation), so that all codes are scanned at many
-times the speed of the vectors, in one call. The nearest by code are scored exactly; the vectors stay
-where they are, in the segment. How far codes and vectors disagree shows in these very rows: if the
-codes were too coarse for a query (rows too much alike, or unlike those that the codes were
+times the speed of the vectors, in one call. The nearest by code are scored exactly; the vectors
+stay where they are, in the segment. How far codes and vectors disagree shows in these very rows:
+if the codes are too coarse for a query (rows too much alike, or unlike those that the codes were
 trained on) its search goes deeper, and in the end to an exact scan. So recall doesn't depend on
 the data.
 
@@ -57,10 +57,13 @@ DEPTH = 256
 DEPTH_PER_HIT = 16
 """Rows that are scored exactly: so many, or so many for each hit wanted."""
 DEPTH_GROWTH = 4
+ROWS_AT_ONCE = 1 << 18
+"""Of all queries that are scanned for in one call."""
 SURE_DEVIATIONS = 2.5
 """The worst hit must be better than the last row that was looked at by so many deviations between
-code and vector: a row behind that one belongs among the hits once in 160 cases at the very edge, and
-ever more rarely the better it is."""
+code and vector: a row behind that one belongs among the hits once in 160 cases at the very edge,
+and ever more rarely the better it is."""
+LARGEST_CODED = np.float32(1e15)
 CODED_ROW_COST = 1.5
 """Of scanning a code for 100 dimensions, ns."""
 SCORED_ROW_COST = 60.0
@@ -75,6 +78,10 @@ class InterimIndex:
         self.trained_rows = trained_rows
         self.covered = int(codes.ntotal)
         self._codes = codes
+
+    @staticmethod
+    def bytes_per_row(dim: int) -> int:
+        return (dim + 3) // 4
 
     @property
     def size_bytes(self) -> int:
@@ -94,7 +101,7 @@ class InterimIndex:
         """Codes for rows like those spread over the first ``row_count``; covers nothing yet."""
         step = max(1, row_count // TRAINING_ROWS)
         sample = [block.vectors[: max(0, row_count - block.first_row) : step] for block in blocks]
-        training = _even(prepare_queries(np.concatenate(sample), metric))
+        training = _codable(prepare_queries(np.concatenate(sample), metric))
         dim = training.shape[1]
         codes = faiss.IndexPQFastScan(dim, dim // 2, 4, faiss_metric(metric))
         codes.pq.cp.niter = ITERATIONS
@@ -108,7 +115,7 @@ class InterimIndex:
         for block in trimmed(blocks, self.covered, row_count):
             for start in range(0, len(block.vectors), PIECE_ROWS):
                 piece = block.vectors[start : start + PIECE_ROWS]
-                codes.add(_even(prepare_queries(piece, self.metric)))
+                codes.add(_codable(prepare_queries(piece, self.metric)))
         return InterimIndex(self.metric, codes, self.trained_rows)
 
     def search(
@@ -150,7 +157,7 @@ class _Search:
         self._codes = codes
         self._blocks = blocks
         self._queries = queries
-        self._coded = _even(queries)
+        self._coded = _codable(queries)
         self._rows = rows
         self._limit = limit
         self._bounds = Bounds.of(query)
@@ -164,9 +171,13 @@ class _Search:
         pending = np.arange(len(self._queries))
         parts: list[tuple[Ints, Neighbours]] = []
         while len(pending) and self._is_cheaper(depth):
-            found, sure = self._scan(pending, depth)
-            parts.append((pending[sure], found))
-            pending = pending[~sure]
+            size = max(1, ROWS_AT_ONCE // depth)
+            unsure = []
+            for group in np.split(pending, range(size, len(pending), size)):
+                found, sure = self._scan(group, depth)
+                parts.append((group[sure], found))
+                unsure.append(group[~sure])
+            pending = np.concatenate(unsure)
             depth *= DEPTH_GROWTH
         if len(pending):
             parts.append((pending, self._exact(pending)))
@@ -185,12 +196,17 @@ class _Search:
         are: bool (n,))."""
         scores, labels = self._codes.search(self._coded[which], depth)
         coded = np.negative(scores, out=scores) if self._metric is MetricType.L2 else scores
+        # Scores that are no numbers leave fewer rows than asked for, and no query sure.
+        is_whole = labels.min(axis=1) >= 0
+        kept = (labels >= 0) & (labels < self._limit)
+        labels = np.maximum(labels, 0)
         similarities = score_pairs_of(
             self._queries, np.repeat(which, depth), self._blocks, labels.ravel(), self._metric
         ).reshape(coded.shape)
-        errors = coded - similarities
-        deviations = np.sqrt(np.einsum("ij,ij->i", errors, errors) / depth)
-        kept = labels < self._limit
+        with np.errstate(invalid="ignore", over="ignore"):
+            errors = coded - similarities
+            deviations = np.sqrt(np.einsum("ij,ij->i", errors, errors) / depth)
+            bar = coded[:, -1] + SURE_DEVIATIONS * deviations
         if self._rows is not None:
             kept[kept] = self._rows.mask[labels[kept]]
         if self._bounds is not None:
@@ -201,7 +217,7 @@ class _Search:
         worst = similarities[:, -1]
         if self._bounds is not None:
             worst = np.maximum(worst, self._bounds.low)
-        sure = worst >= coded[:, -1] + SURE_DEVIATIONS * deviations
+        sure = is_whole & (worst >= bar)
         hits = (similarities >= LOWEST) & sure[:, None]
         labels = np.take_along_axis(labels, order, axis=1)
         return Neighbours(hits.sum(axis=1)[sure], similarities[hits], labels[hits]), sure
@@ -213,11 +229,13 @@ class _Search:
         )
 
 
-def _even(vectors: Floats) -> Floats:
-    """With a dimension of zeros more if there is an odd number of them."""
-    if vectors.shape[1] % 2 == 0:
-        return vectors
-    return np.pad(vectors, ((0, 0), (0, 1)))
+def _codable(vectors: Floats) -> Floats:
+    """Without numbers whose squares would leave the range of float32, and with a dimension of
+    zeros more if there is an odd number of them."""
+    clipped: Floats = np.clip(vectors, -LARGEST_CODED, LARGEST_CODED)
+    if clipped.shape[1] % 2:
+        clipped = np.pad(clipped, ((0, 0), (0, 1)))
+    return clipped
 
 
 def trimmed(blocks: Sequence[VectorBlock], first_row: int, end: int) -> list[VectorBlock]:

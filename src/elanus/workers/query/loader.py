@@ -20,10 +20,12 @@ import pyarrow as pa
 import structlog
 
 from elanus.engine.index.dense.load import LoadedIndex, open_index
+from elanus.engine.index.interim import InterimIndex
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.sealed import SealedSegment
 from elanus.errors import CorruptData
 from elanus.model.catalog import ALL_PARTITIONS, IndexInfo, SegmentIndex, SegmentInfo
+from elanus.model.schema import CollectionSchema
 from elanus.model.types import IndexState
 from elanus.runtime.world import World
 from elanus.services.messages import LoadSegment
@@ -35,9 +37,7 @@ from elanus.storage.objects.base import ObjectStore
 
 log = structlog.get_logger(__name__)
 
-_BYTES_PER_ROW = 16
-"""Memory that a mapped row may take beside its file: a delete timestamp and its place in an
-interim index."""
+_DELETE_TIMESTAMP_BYTES = 8
 
 
 class MappedColumns:
@@ -98,7 +98,7 @@ class Loader:
         """A fresh copy. Raises CorruptData, Unavailable or MemoryLimitExceeded."""
         info = request.segment
         manifest = await read_manifest(self._objects, info.manifest_key)
-        reserved_bytes = manifest.row_count * _BYTES_PER_ROW
+        reserved_bytes = manifest.row_count * _bytes_per_row(request.collection.schema)
         if not self._objects.maps_files:
             reserved_bytes += manifest.size_bytes
         self._world.memory.reserve("sealed", reserved_bytes)
@@ -218,6 +218,13 @@ class Loader:
         """Reads that hold the segment may go on; its files are unmapped after the last one."""
         self._world.memory.release("sealed", loaded.reserved_bytes)
         loaded.segment.release()
+
+
+def _bytes_per_row(schema: CollectionSchema) -> int:
+    """Memory that a mapped row may take beside its file: a delete timestamp and codes in interim
+    indexes."""
+    codes = (InterimIndex.bytes_per_row(field.dim) for field in schema.vector_fields)
+    return _DELETE_TIMESTAMP_BYTES + sum(codes)
 
 
 def apply_delta_rows(segment: SealedSegment, deltas: Sequence[DeltaRows]) -> None:

@@ -151,3 +151,15 @@ def test_the_interim_index_finds_what_its_codes_do_not_tell_apart(metric: Metric
     truth = exact_search(blocks, queries, metric, 10).offsets.reshape(-1, 10)
     common = [len({*f} & {*t}) for f, t in zip(found.tolist(), truth.tolist(), strict=True)]
     assert np.mean(common) >= 9.7
+
+
+def test_the_interim_index_falls_back_where_scores_leave_the_range_of_numbers() -> None:
+    rows = np.random.default_rng(6).standard_normal((9_000, 32)).astype(np.float32)
+    rows[::2] *= np.float32(1e25)
+    blocks = [VectorBlock(0, rows)]
+    interim = InterimIndex.train(blocks, MetricType.L2, len(rows)).extended(blocks, len(rows))
+    query = VectorQuery("v", MetricType.L2, rows[1:2], 5)
+    found = search_with_interim(blocks, interim, query, len(rows), None)
+    assert (
+        found.offsets.tolist() == exact_search(blocks, rows[1:2], MetricType.L2, 5).offsets.tolist()
+    )
