@@ -70,6 +70,11 @@ SCORED_ROW_COST = 60.0
 """Of choosing a row and scoring its vector, ns."""
 
 
+def is_worth_building(row_count: int, dim: int) -> bool:
+    """Whether codes answer sooner than an exact scan."""
+    return row_count >= MIN_ROWS and dim >= MIN_DIM
+
+
 class InterimIndex:
     """Covers the rows ``0 … covered-1`` of a segment. ``trained_rows``: there were so many."""
 
@@ -81,6 +86,7 @@ class InterimIndex:
 
     @staticmethod
     def bytes_per_row(dim: int) -> int:
+        """Of memory, for a field of so many dimensions."""
         return (dim + 3) // 4
 
     @property

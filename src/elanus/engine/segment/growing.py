@@ -15,10 +15,9 @@ import pyarrow as pa
 
 from elanus.engine.filter.evaluate import evaluate
 from elanus.engine.filter.plan import Plan
-from elanus.engine.index import interim as interim_index
 from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.neighbours import Ints, Neighbours
-from elanus.engine.index.interim import InterimIndex, search_with_interim
+from elanus.engine.index.interim import InterimIndex, is_worth_building, search_with_interim
 from elanus.engine.index.rows import RowSet, intersect
 from elanus.engine.segment import chunks as chunk_list
 from elanus.engine.segment.base import Segment
@@ -158,8 +157,7 @@ class GrowingSegment(Segment):
         current = self._interim.get(field_name)
         rows = self._state.row_count
         if current is None:
-            dim = self.schema.by_name[field_name].dim
-            return rows >= interim_index.MIN_ROWS and dim >= interim_index.MIN_DIM
+            return is_worth_building(rows, self.schema.by_name[field_name].dim)
         return rows - current.covered >= current.wanted_tail
 
     def build_interim(self, field_name: str, metric: MetricType) -> None:

@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from elanus.engine.filter.evaluate import evaluate
 from elanus.engine.filter.plan import Plan
-from elanus.engine.index import interim as interim_index
 from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.load import LoadedIndex
 from elanus.engine.index.dense.neighbours import (
@@ -24,7 +23,7 @@ from elanus.engine.index.dense.neighbours import (
     Neighbours,
     inverse_norms,
 )
-from elanus.engine.index.interim import InterimIndex, search_with_interim
+from elanus.engine.index.interim import InterimIndex, is_worth_building, search_with_interim
 from elanus.engine.index.rows import RowSet, intersect
 from elanus.engine.segment.base import Segment
 from elanus.engine.segment.cache import BitmapCache
@@ -135,11 +134,8 @@ class SealedSegment(Segment):
 
     def build_interim(self, field_name: str, metric: MetricType) -> None:
         """Make and attach an interim index, if there are rows enough. For a compute thread."""
-        is_large = (
-            self._row_count >= interim_index.MIN_ROWS
-            and self.schema.by_name[field_name].dim >= interim_index.MIN_DIM
-        )
-        if is_large and field_name not in self._indexes:
+        dim = self.schema.by_name[field_name].dim
+        if is_worth_building(self._row_count, dim) and field_name not in self._indexes:
             blocks = self._blocks(field_name, metric)
             trained = InterimIndex.train(blocks, metric, self._row_count)
             self.attach_interim(field_name, trained.extended(blocks, self._row_count))
