@@ -53,7 +53,7 @@ class Workers:
     async def streaming_nodes(self) -> list[int]:
         return [1]
 
-    async def query_nodes(self) -> list[int]:
+    async def query_nodes(self, *, stopping: bool = False) -> list[int]:
         return [1]
 
     async def query_node(self, node_id: int) -> "Workers":

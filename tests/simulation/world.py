@@ -114,8 +114,8 @@ class FaultyRouter:
         node = await self._inner.query_node(node_id)
         return FaultyService(node, "query", self._faults, asyncio.sleep)
 
-    async def query_nodes(self) -> list[int]:
-        return await self._inner.query_nodes()
+    async def query_nodes(self, *, stopping: bool = False) -> list[int]:
+        return await self._inner.query_nodes(stopping=stopping)
 
     async def data_node(self) -> Any:
         return FaultyService(await self._inner.data_node(), "data", self._faults, asyncio.sleep)

@@ -224,7 +224,7 @@ class Coordinator:
         lost = self._parts.channels.lose_nodes(alive)
         if lost:
             log.warning("owners lost, logs move", pchannels=lost)
-            self._parts.loads.nodes_changed()
+            self._parts.loads.logs_moved()
             self._open_in_background(lost)
         if self._balancing is None or self._balancing.done():
             self._balancing = self._world.tasks.spawn("balance logs", self._balance())
@@ -247,13 +247,13 @@ class Coordinator:
                 except ElanusError as error:
                     log.warning("log not moved", pchannel=pchannel, reason=error.message)
                     await self._world.clock.sleep(_BALANCE_PAUSE_S)
-                self._parts.loads.nodes_changed()
+                self._parts.loads.logs_moved()
             elif not self._balance_again:
                 return
 
     def query_nodes_changed(self) -> None:
-        """Query nodes came or went: load what is lost, push the views again."""
-        self._parts.loads.nodes_changed()
+        """Query nodes came, went, or are stopping."""
+        self._parts.loads.query_nodes_changed()
 
     # --- plain look-ups -------------------------------------------------------------------------
 

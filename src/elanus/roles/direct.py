@@ -40,7 +40,7 @@ class DirectRouter:
             raise Unavailable(f"query node {node_id} is not here")
         return self._query
 
-    async def query_nodes(self) -> list[int]:
+    async def query_nodes(self, *, stopping: bool = False) -> list[int]:
         return [self.node_id]
 
     async def data_node(self) -> DataNodeService:

@@ -208,7 +208,8 @@ class VchannelRecovery:
 class QueryView:
     """Coordinator → delegator: what the sealed part of a shard consists of from now on.
 
-    sealed: segments that are loaded at the given versions; placement: segment id → query node id.
+    sealed: segments that are loaded at the given versions; placement: segment id → the query nodes
+    that hold a copy.
     superseded: growing segments whose rows the sealed part now holds (or that were dropped); the
     delegator stops reading them in the same step.
     delta_ts: every delete of the shard with a ts ≤ this is part of what was loaded; the delegator
@@ -220,7 +221,7 @@ class QueryView:
     sealed: tuple[SegmentInfo, ...]
     superseded: frozenset[int]
     delta_ts: int
-    placement: dict[int, int] = field(default_factory=dict)
+    placement: dict[int, tuple[int, ...]] = field(default_factory=dict)
     partition_ids: tuple[int, ...] = ()
 
 

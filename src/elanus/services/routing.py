@@ -20,8 +20,9 @@ class Router(Protocol):
 
     async def query_node(self, node_id: int) -> QueryNodeService: ...
 
-    async def query_nodes(self) -> list[int]:
-        """Ids of the query nodes that take segments, ascending."""
+    async def query_nodes(self, *, stopping: bool = False) -> list[int]:
+        """Ids of the query nodes that take segments, ascending; with ``stopping`` those too that
+        only serve what they hold."""
         ...
 
     async def data_node(self) -> DataNodeService:

@@ -180,7 +180,7 @@ class FakeRouter:
     async def growing(self, vchannel: str) -> list[GrowingInfo]:
         return [s for s in self.growing_segments if s.vchannel == vchannel]
 
-    async def query_nodes(self) -> list[int]:
+    async def query_nodes(self, *, stopping: bool = False) -> list[int]:
         return [11]
 
 

@@ -133,13 +133,17 @@ class QueryStub(Flaky):
     async def load_segment(self, request: LoadSegment) -> None:
         self.called("load_segment")
         known = self.held.get(request.segment.segment_id)
-        if known is None or known.segment.version < request.segment.version:
+        if known is None or known.segment.version <= request.segment.version:
             self.held[request.segment.segment_id] = request
 
     async def release_segments(self, segment_ids: tuple[int, ...]) -> None:
         self.called("release_segments")
         for segment_id in segment_ids:
             self.held.pop(segment_id, None)
+
+    async def list_segments(self) -> list[SegmentInfo]:
+        self.called("list_segments")
+        return [request.segment for request in self.held.values()]
 
 
 @dataclass
@@ -166,7 +170,7 @@ class Rig:
     async def query_node(self, node_id: int) -> QueryStub:
         return self.query
 
-    async def query_nodes(self) -> list[int]:
+    async def query_nodes(self, *, stopping: bool = False) -> list[int]:
         return [1]
 
     async def data_node(self) -> Any:

@@ -108,25 +108,37 @@ async def get_replicas(proxy: Proxy, request: Any, context: CallContext) -> Any:
     load = await proxy.coordinator.load_info(info.collection_id)
     if load_progress(load, ()) == NOT_LOADED and (load is None or not load.partition_ids):
         return milvus.GetReplicasResponse(status=success())
-    nodes = await proxy.router.query_nodes()
+    replicas = [
+        _replica(proxy, info, load, number, request.with_shard_nodes)
+        for number in range(load.replica_number if load is not None else 1)
+    ]
+    return milvus.GetReplicasResponse(status=success(), replicas=replicas)
+
+
+def _replica(
+    proxy: Proxy, info: CollectionInfo, load: LoadInfo | None, number: int, with_nodes: bool
+) -> Any:
+    """The ``number``-th copies of all segments: copies are placed each for itself, so a node can
+    be part of several replicas."""
+    placement = load.placement if load is not None else {}
+    nodes = sorted({held[number] for held in placement.values() if number < len(held)})
     shards = [
         milvus.ShardReplica(
             leaderID=proxy.node_id,
             leader_addr=f"{proxy.settings.proxy.host}:{proxy.settings.proxy.port}",
             dm_channel_name=vchannel,
-            node_ids=nodes if request.with_shard_nodes else [],
+            node_ids=nodes if with_nodes else [],
         )
         for vchannel in info.vchannels
     ]
-    replica = milvus.ReplicaInfo(
-        replicaID=info.collection_id,
+    return milvus.ReplicaInfo(
+        replicaID=info.collection_id + number,
         collectionID=info.collection_id,
         partition_ids=load.partition_ids if load is not None else (),
         shard_replicas=shards,
         node_ids=nodes,
         resource_group_name=RESOURCE_GROUP,
     )
-    return milvus.GetReplicasResponse(status=success(), replicas=[replica])
 
 
 async def _progress(proxy: Proxy, info: CollectionInfo, partitions: Iterable[str]) -> int:

@@ -107,7 +107,6 @@ async def get_query_segment_info(proxy: Proxy, request: Any, context: CallContex
     if load is None or load_progress(load, load.partition_ids) == NOT_LOADED:
         raise CollectionNotLoaded(info.collection_id)
     flushed, growing = await segments_of(proxy, info)
-    nodes = await proxy.router.query_nodes()
     vector_indexes = [
         index
         for index in await proxy.coordinator.list_indexes(info.collection_id)
@@ -130,7 +129,7 @@ async def get_query_segment_info(proxy: Proxy, request: Any, context: CallContex
             )
         is_growing = isinstance(segment, GrowingInfo)
         state = SegmentState.GROWING if is_growing else SegmentState.SEALED
-        placed = [proxy.node_id] if is_growing else nodes[:1]
+        placed = (proxy.node_id,) if is_growing else load.placement.get(segment.segment_id, ())
         infos.append(
             milvus.QuerySegmentInfo(
                 segmentID=segment.segment_id,

@@ -7,13 +7,14 @@ while it isn't ready. After a restart the records say what to load again.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
 import structlog
 
 from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import Context
+from elanus.coordinator.query.fleet import Fleet
 from elanus.coordinator.query.shard import LoadedShard, reason_of
 from elanus.coordinator.query.wishes import check_indexes, with_load, without_partitions
 from elanus.coordinator.records import LoadRecord
@@ -26,6 +27,8 @@ from elanus.model.types import LoadState
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 MAX_PARALLEL_LOADS = 4
 """Segments that are being loaded at the same time, all collections together."""
 
@@ -33,9 +36,9 @@ MAX_PARALLEL_LOADS = 4
 class _Loaded:
     """A worker's state."""
 
-    def __init__(self, info: CollectionInfo, context: Context, channels: Channels) -> None:
-        self.collection_id = info.collection_id
-        self.shards = [LoadedShard(context, channels, vchannel) for vchannel in info.vchannels]
+    def __init__(self, collection_id: int, shards: Sequence[LoadedShard]) -> None:
+        self.collection_id = collection_id
+        self.shards = shards
         self.state = LoadState.LOADING
         self.reason = "waiting to be loaded"
         self.wanted = asyncio.Event()
@@ -64,6 +67,7 @@ class Loads:
         self._channels = channels
         self._loaded: dict[int, _Loaded] = {}
         self._stopping: dict[int, asyncio.Task[None]] = {}
+        self._fleet = Fleet(context, self._adopt)
         self._slots = asyncio.Semaphore(MAX_PARALLEL_LOADS)
 
     # --- what users ask for ---------------------------------------------------------------------
@@ -136,6 +140,11 @@ class Loads:
             replica_number=record.replica_number,
             progress=loaded.progress if loaded else 0,
             reason=loaded.reason if loaded else "waiting for the coordinator to recover",
+            placement={
+                segment_id: nodes
+                for shard in (loaded.shards if loaded else ())
+                for segment_id, nodes in shard.placement().items()
+            },
         )
 
     # --- events ---------------------------------------------------------------------------------
@@ -146,6 +155,7 @@ class Loads:
             info = self._catalog.collection(collection_id)
             if info is not None:
                 self._start(info)
+        self._fleet.meet_in_background()
 
     def wake(self, collection_id: int) -> None:
         """Something changed that may concern a loaded collection."""
@@ -153,8 +163,14 @@ class Loads:
         if loaded is not None:
             loaded.wake()
 
-    def nodes_changed(self) -> None:
-        """Nodes came or went: push every view again, and load what is lost."""
+    def query_nodes_changed(self) -> None:
+        """Query nodes came, went or are stopping: load what is lost, move what weighs too much."""
+        self._fleet.meet_in_background()
+        for loaded in self._loaded.values():
+            loaded.wake()
+
+    def logs_moved(self) -> None:
+        """Shards may have new delegators: push every view again."""
         for loaded in self._loaded.values():
             for shard in loaded.shards:
                 shard.invalidate()
@@ -164,9 +180,12 @@ class Loads:
         """The collection was released or dropped: end its worker, then free what it holds."""
         loaded = self._loaded.pop(collection_id, None)
         if loaded is not None:
-            self._stopping[collection_id] = self._context.world.tasks.spawn(
-                f"release collection {collection_id}", self._stop(loaded)
-            )
+            self._stop_in_background(loaded)
+
+    def _stop_in_background(self, loaded: _Loaded) -> None:
+        self._stopping[loaded.collection_id] = self._context.world.tasks.spawn(
+            f"release collection {loaded.collection_id}", self._stop(loaded)
+        )
 
     def holds(self, segment: SegmentInfo) -> bool:
         """Whether a view, a loaded copy, or one that is being made may refer to the segment."""
@@ -186,7 +205,7 @@ class Loads:
     def _start(self, info: CollectionInfo) -> None:
         loaded = self._loaded.get(info.collection_id)
         if loaded is None:
-            loaded = _Loaded(info, self._context, self._channels)
+            loaded = _Loaded(info.collection_id, self._shards(info.vchannels))
             self._loaded[info.collection_id] = loaded
             loaded.task = self._context.world.tasks.spawn(
                 f"load collection {info.collection_id}", self._work(loaded)
@@ -194,6 +213,33 @@ class Loads:
         loaded.state = LoadState.LOADING
         loaded.reason = "waiting to be loaded"
         loaded.wake()
+
+    def _shards(self, vchannels: Iterable[str]) -> list[LoadedShard]:
+        return [LoadedShard(self._context, self._channels, self._fleet, v) for v in vchannels]
+
+    def _adopt(self, node_id: int, held: Sequence[SegmentInfo]) -> bool:
+        """Take over what a query node holds; what is no longer to be loaded is released."""
+        done = True
+        by_collection: dict[int, list[SegmentInfo]] = {}
+        for segment in held:
+            by_collection.setdefault(segment.collection_id, []).append(segment)
+        for collection_id, segments in sorted(by_collection.items()):
+            if collection_id in self._stopping:
+                done = False
+                continue
+            loaded = self._loaded.get(collection_id)
+            if loaded is None:
+                shards = self._shards(sorted({segment.vchannel for segment in segments}))
+                loaded = _Loaded(collection_id, shards)
+                log.info("leftovers released", node_id=node_id, collection_id=collection_id)
+            for shard in loaded.shards:
+                mine = (s.segment_id for s in segments if s.vchannel == shard.vchannel)
+                shard.adopt(node_id, mine)
+            if collection_id in self._loaded:
+                loaded.wake()
+            else:
+                self._stop_in_background(loaded)
+        return done
 
     async def _work(self, loaded: _Loaded) -> None:
         stopping = self._stopping.get(loaded.collection_id)
@@ -225,9 +271,13 @@ class Loads:
             return
         if loaded.state is LoadState.LOADING:
             loaded.reason = "segments are being loaded"
-        await _all(
-            shard.reconcile(info, record.partition_ids, self._slots) for shard in loaded.shards
+        await self._fleet.meet()
+        unfinished = await _all(
+            shard.reconcile(info, record.partition_ids, record.replica_number, self._slots)
+            for shard in loaded.shards
         )
+        if any(unfinished):
+            loaded.wanted.set()
         now = self._catalog.tables.loads.get(loaded.collection_id)
         if loaded.state is LoadState.LOADING and now == record:
             loaded.state = LoadState.LOADED
@@ -253,9 +303,11 @@ class Loads:
             del self._stopping[loaded.collection_id]
 
 
-async def _all(steps: Iterable[Coroutine[Any, Any, None]]) -> None:
+async def _all(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run all of them to their end, then raise the first error."""
-    outcomes = await asyncio.gather(*steps, return_exceptions=True)
-    for outcome in outcomes:
+    results: list[T] = []
+    for outcome in await asyncio.gather(*steps, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
+        results.append(outcome)
+    return results

@@ -16,13 +16,15 @@ from elanus.model.types import IndexState, SegmentState
 @dataclass(frozen=True, slots=True)
 class ShardTarget:
     """segments: what to read, by id. superseded: ids of segments whose growing copies must not be
-    read beside them. delta_ts: the deletes up to it are in files now."""
+    read beside them. delta_ts: the deletes up to it are in files now. replaced: segments that are
+    read as long as what replaces them isn't indexed; only the copies that are there can be."""
 
     vchannel: str
     segments: tuple[SegmentInfo, ...]
     superseded: frozenset[int]
     delta_ts: int
     partition_ids: tuple[int, ...]
+    replaced: frozenset[int] = frozenset()
 
 
 def shard_target(
@@ -40,6 +42,7 @@ def shard_target(
     """
     by_id = {segment.segment_id: segment for segment in segments}
     chosen: dict[int, SegmentInfo] = {}
+    replaced: set[int] = set()
     for segment in segments:
         if segment.state is not SegmentState.FLUSHED or segment.row_count == 0:
             continue
@@ -50,6 +53,7 @@ def shard_target(
             sources = _read_sources(segment, by_id, in_view)
         if sources and all(has_indexes(source, vector_indexes) for source in sources):
             chosen.update((source.segment_id, source) for source in sources)
+            replaced.update(source.segment_id for source in sources)
         else:
             chosen[segment.segment_id] = segment
     dropped = {s.segment_id for s in segments if s.state is SegmentState.DROPPED}
@@ -59,6 +63,7 @@ def shard_target(
         superseded=frozenset(dropped | set(chosen)),
         delta_ts=checkpoint.timestamp,
         partition_ids=partition_ids,
+        replaced=frozenset(replaced),
     )
 
 
@@ -89,28 +94,3 @@ def _read_sources(
             return None
         found += deeper
     return found
-
-
-def place(
-    segments: Sequence[SegmentInfo],
-    nodes: Sequence[int],
-    current: Mapping[int, int],
-    rows_by_node: Mapping[int, int],
-) -> dict[int, int]:
-    """Segment id → query node id. A segment stays where it is; a new one, largest first, goes to
-    the node with the fewest rows (``rows_by_node``: those of other shards), then the lowest id."""
-    placement = {
-        segment.segment_id: current[segment.segment_id]
-        for segment in segments
-        if current.get(segment.segment_id) in nodes
-    }
-    load = {node: rows_by_node.get(node, 0) for node in nodes}
-    for segment in segments:
-        if segment.segment_id in placement:
-            load[placement[segment.segment_id]] += segment.row_count
-    for segment in sorted(segments, key=lambda s: (-s.row_count, s.segment_id)):
-        if segment.segment_id not in placement:
-            node = min(nodes, key=lambda n: (load[n], n))
-            placement[segment.segment_id] = node
-            load[node] += segment.row_count
-    return placement

@@ -7,6 +7,7 @@ group. A view that switches in between has taken the new deletes from the buffer
 to it: never neither.
 """
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,10 @@ _APPLY_ON_LOOP_BYTES = 256 << 10
 _BYTES_PER_WRITE = 16 << 10
 _FIRST_REPAIR_PAUSE_S = 0.02
 _LONGEST_REPAIR_PAUSE_S = 5.0
+
+
+Copy = tuple[int, int]
+"""A copy of a sealed segment: the segment's id and the query node's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,42 +78,60 @@ class Applier:
         view: QueryView,
         deletes: tuple[PrimaryKeys, ...],
         timestamp: int,
-        only: frozenset[int] | None,
+        only: frozenset[Copy] | None,
     ) -> bool:
-        """Tell the nodes that hold the view's sealed segments (``only`` these, if given). True if
-        all were told.
+        """Tell the nodes that hold the view's sealed segments (``only`` these copies, if given).
+        True if all were told.
 
         A node that can't be told is lost to this shard until it was told all that it missed:
-        reads that need it are refused, because they would see deleted rows.
+        reads keep to other copies, because on this one they would see deleted rows.
         """
-        is_complete = True
         partitions = {part.partition_id for part in deletes}
         by_node: dict[int, list[int]] = {}
         for segment in view.sealed:
-            if only is not None and segment.segment_id not in only:
-                continue
             if ALL_PARTITIONS in partitions or segment.partition_id in partitions:
-                node_id = view.placement[segment.segment_id]
-                by_node.setdefault(node_id, []).append(segment.segment_id)
-        for node_id, segment_ids in by_node.items():
-            try:
-                node = await self._router.query_node(node_id)
-                await node.apply_deletes(tuple(segment_ids), deletes, timestamp)
-            except ElanusError as error:
-                is_complete = False
-                missed_ts = shard.lost_nodes.get(node_id, timestamp)
-                shard.lost_nodes[node_id] = min(missed_ts, timestamp - 1)
-                log.warning(
-                    "query node missed deletes",
-                    vchannel=shard.vchannel,
-                    node=node_id,
-                    error=str(error),
-                )
+                for node_id in view.placement[segment.segment_id]:
+                    if only is None or (segment.segment_id, node_id) in only:
+                        by_node.setdefault(node_id, []).append(segment.segment_id)
+        told = await asyncio.gather(
+            *(
+                self._tell(shard, node_id, tuple(segment_ids), deletes, timestamp)
+                for node_id, segment_ids in by_node.items()
+            )
+        )
         if shard.lost_nodes and shard.repair_task is None:
             shard.repair_task = self._world.tasks.spawn(
                 f"repeat deletes of {shard.vchannel}", self._repair(shard)
             )
-        return is_complete
+        return all(told)
+
+    async def _tell(
+        self,
+        shard: Shard,
+        node_id: int,
+        segment_ids: tuple[int, ...],
+        deletes: tuple[PrimaryKeys, ...],
+        timestamp: int,
+    ) -> bool:
+        try:
+            node = await self._router.query_node(node_id)
+            await node.apply_deletes(segment_ids, deletes, timestamp)
+        except ElanusError as error:
+            missed_ts = shard.lost_nodes.get(node_id, timestamp)
+            shard.lost_nodes[node_id] = min(missed_ts, timestamp - 1)
+            log.warning(
+                "query node missed deletes",
+                vchannel=shard.vchannel,
+                node=node_id,
+                error=str(error),
+            )
+            return False
+        return True
+
+    async def check_known(self, copies: Iterable[Copy]) -> None:
+        """Raises Unavailable if this node has not heard of a copy's query node yet."""
+        for node_id in sorted({node_id for _, node_id in copies}):
+            await self._router.query_node(node_id)
 
     async def _repair(self, shard: Shard) -> None:
         pause_s = _FIRST_REPAIR_PAUSE_S
@@ -127,12 +150,11 @@ class Applier:
         async with shard.apply_lock:
             for node_id, after_ts in list(shard.lost_nodes.items()):
                 view = shard.view
-                if view is None or not await self._repeat(shard, view, node_id, after_ts):
-                    return
-                del shard.lost_nodes[node_id]
+                if view is not None and await self._repeat(shard, view, node_id, after_ts):
+                    del shard.lost_nodes[node_id]
 
     async def _repeat(self, shard: Shard, view: QueryView, node_id: int, after_ts: int) -> bool:
-        here = frozenset(i for i, placed_on in view.placement.items() if placed_on == node_id)
+        here = frozenset((i, node_id) for i, nodes in view.placement.items() if node_id in nodes)
         for entry in shard.deletes.after(after_ts):
             if not await self.send_deletes(shard, view, entry.deletes, entry.timestamp, here):
                 return False

@@ -2,12 +2,13 @@
 
 A read waits until its guarantee is safe, takes a snapshot timestamp and the shard's immutable set
 of parts in one step, asks all parts at once, merges, and fetches output fields for the rows of the
-final answer only. The parts of an old view stay readable as long as a read holds them; should a
-query node have let a segment go all the same, the read starts again on the newer view.
+final answer only. A query node that fails is replaced by others that hold the same segments
+(``replicas``). Should all have let a segment go, the read starts again on the newer view.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -22,6 +23,7 @@ from elanus.errors import CollectionNotLoaded, PartitionNotLoaded, Unavailable
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 from elanus.model.timestamp import compose, physical_ms
 from elanus.runtime.world import World
+from elanus.services.interfaces import QueryNodeService
 from elanus.services.messages import (
     FetchRows,
     QueryRequest,
@@ -34,6 +36,7 @@ from elanus.services.messages import (
 )
 from elanus.services.routing import Router
 from elanus.workers.gather import by_source, empty_rows, interleave
+from elanus.workers.streaming.replicas import Ask, Copies, ReplicaReader
 from elanus.workers.streaming.shard import ReadParts, Shard
 from elanus.workers.streaming.tsafe import SafeTime
 
@@ -44,6 +47,8 @@ _SEARCHED_ON_LOOP_FLOATS = 4 << 20
 runs on the event loop: 0.2 ms by their codes, 2 ms at most. The way to a thread costs as much."""
 
 T = TypeVar("T")
+_Taken = tuple[npt.NDArray[np.int64], pa.RecordBatch]
+"""Positions in an answer, and their rows."""
 
 
 class _Stages:
@@ -61,7 +66,7 @@ class _Stages:
 
 
 class _Parts:
-    """What one read looks at: growing segments, and sealed ones by query node."""
+    """What one read looks at: growing segments, and sealed ones with their copies."""
 
     def __init__(
         self,
@@ -82,15 +87,12 @@ class _Parts:
             for growing in parts.growing
             if not request.ignore_growing and (not chosen or growing.partition_id in chosen)
         ]
-        self.by_node: dict[int, list[int]] = {}
-        for segment in parts.view.sealed:
-            if not chosen or segment.partition_id in chosen:
-                node_id = parts.view.placement[segment.segment_id]
-                self.by_node.setdefault(node_id, []).append(segment.segment_id)
-        lost = [node_id for node_id in self.by_node if node_id in shard.lost_nodes]
-        if lost:
-            raise Unavailable(f"query node {lost[0]} of {shard.vchannel} is being replaced")
-        self.node_of = parts.view.placement
+        self.sealed = [
+            segment.segment_id
+            for segment in parts.view.sealed
+            if not chosen or segment.partition_id in chosen
+        ]
+        self.copies = Copies(shard.vchannel, parts.view.placement, shard.lost_nodes)
         self.schema = shard.collection.schema
 
 
@@ -99,7 +101,7 @@ class Delegator:
 
     def __init__(self, world: World, router: Router) -> None:
         self._world = world
-        self._router = router
+        self._replicas = ReplicaReader(world, router)
 
     async def search(
         self, shard: Shard, safe_time: SafeTime, request: SearchRequest
@@ -171,67 +173,72 @@ class Delegator:
     async def _search_parts(self, shard: Shard, parts: _Parts, request: SearchRequest) -> Hits:
         query = request.query
         found: list[Hits] = []
-        jobs: list[Awaitable[Hits]] = []
+        jobs: list[Awaitable[list[Hits]]] = []
         if parts.growing:
             growing = (parts.growing, query, parts.snapshot, request.plan)
             if _is_quick(parts.growing, request):
                 found.append(search_growing(*growing))
             else:
-                jobs.append(self._world.executor.run("search", search_growing, *growing))
-        for node_id, segment_ids in parts.by_node.items():
-            asked = SegmentSearch(
-                tuple(segment_ids), query, parts.snapshot, request.plan, parts.schema
-            )
-            jobs.append(self._search_node(node_id, asked))
-        found += await _all(jobs)
+                jobs.append(_one(self._world.executor.run("search", search_growing, *growing)))
+        if parts.sealed:
+            jobs.append(self._search_sealed(parts, request))
+        found += chain.from_iterable(await _all(jobs))
         if not found:
             return empty_hits(len(query.vectors), _has_string_keys(shard))
         if len(found) == 1:
             return found[0]
         return merge_hits(found, query.top_k, query.metric.larger_is_better)
 
-    async def _search_node(self, node_id: int, request: SegmentSearch) -> Hits:
-        node = await self._router.query_node(node_id)
-        return await node.search(request)
+    async def _search_sealed(self, parts: _Parts, request: SearchRequest) -> list[Hits]:
+        def ask(node: QueryNodeService, segment_ids: tuple[int, ...]) -> Awaitable[Hits]:
+            return node.search(
+                SegmentSearch(
+                    segment_ids, request.query, parts.snapshot, request.plan, parts.schema
+                )
+            )
+
+        return [hits for _, hits in await self._replicas.read(parts.copies, parts.sealed, ask)]
 
     # --- query ------------------------------------------------------------------------------
 
     async def _query_parts(
         self, shard: Shard, parts: _Parts, request: QueryRequest
     ) -> tuple[int, Rows]:
-        jobs: list[Awaitable[SegmentRows]] = []
+        jobs: list[Awaitable[list[SegmentRows]]] = []
         if parts.growing:
-            jobs.append(
-                self._world.executor.run(
-                    "search",
-                    query_segments,
-                    parts.growing,
-                    parts.snapshot,
-                    request.plan,
-                    request.limit,
-                    request.count_only,
-                )
-            )
-        for node_id, segment_ids in parts.by_node.items():
-            asked = SegmentQuery(
-                tuple(segment_ids),
+            job = self._world.executor.run(
+                "search",
+                query_segments,
+                parts.growing,
                 parts.snapshot,
                 request.plan,
                 request.limit,
                 request.count_only,
-                parts.schema,
             )
-            jobs.append(self._query_node(node_id, asked))
-        found = await _all(jobs)
+            jobs.append(_one(job))
+        if parts.sealed:
+            jobs.append(self._query_sealed(parts, request))
+        found = list(chain.from_iterable(await _all(jobs)))
         rows = [part.rows for part in found if part.rows is not None]
         if not rows:
             rows = [no_rows(_has_string_keys(shard))]
         merged = rows[0] if len(rows) == 1 else merge_rows(rows, request.limit)
         return sum(part.count for part in found), merged
 
-    async def _query_node(self, node_id: int, request: SegmentQuery) -> SegmentRows:
-        node = await self._router.query_node(node_id)
-        return await node.query(request)
+    async def _query_sealed(self, parts: _Parts, request: QueryRequest) -> list[SegmentRows]:
+        def ask(node: QueryNodeService, segment_ids: tuple[int, ...]) -> Awaitable[SegmentRows]:
+            return node.query(
+                SegmentQuery(
+                    segment_ids,
+                    parts.snapshot,
+                    request.plan,
+                    request.limit,
+                    request.count_only,
+                    parts.schema,
+                )
+            )
+
+        return [rows for _, rows in await self._replicas.read(parts.copies, parts.sealed, ask)]
 
     # --- output fields ------------------------------------------------------------------------
 
@@ -253,29 +260,30 @@ class Delegator:
             return pa.RecordBatch.from_arrays([_key_array(keys, fields[0].type)], names=names)
         growing = {segment.segment_id: segment for segment in parts.growing}
         local: list[tuple[Segment, npt.NDArray[np.int64]]] = []
-        remote: dict[int, list[npt.NDArray[np.int64]]] = {}
+        remote: dict[int, npt.NDArray[np.int64]] = {}
         for source, positions in by_source(sources):
             if source in growing:
                 local.append((growing[source], positions))
             else:
-                remote.setdefault(parts.node_of[source], []).append(positions)
-        jobs: list[Awaitable[tuple[npt.NDArray[np.int64], pa.RecordBatch]]] = []
+                remote[source] = positions
+        jobs: list[Awaitable[list[_Taken]]] = []
         if local:
-            jobs.append(self._world.executor.run("search", take_growing, local, offsets, names))
-        for node_id, positions_of in remote.items():
-            positions = np.sort(np.concatenate(positions_of))
-            asked = FetchRows(sources[positions], offsets[positions], names, schema)
-            jobs.append(self._fetch(node_id, positions, asked))
-        return interleave(await _all(jobs), names)
+            job = self._world.executor.run("search", take_growing, local, offsets, names)
+            jobs.append(_one(job))
+        if remote:
+
+            async def fetch(node: QueryNodeService, segment_ids: tuple[int, ...]) -> _Taken:
+                positions = np.sort(np.concatenate([remote[each] for each in segment_ids]))
+                asked = FetchRows(sources[positions], offsets[positions], names, schema)
+                return positions, await node.fetch(asked)
+
+            jobs.append(self._fetch(parts, remote, fetch))
+        return interleave(list(chain.from_iterable(await _all(jobs))), names)
 
     async def _fetch(
-        self,
-        node_id: int,
-        positions: npt.NDArray[np.int64],
-        asked: FetchRows,
-    ) -> tuple[npt.NDArray[np.int64], pa.RecordBatch]:
-        node = await self._router.query_node(node_id)
-        return positions, await node.fetch(asked)
+        self, parts: _Parts, segment_ids: Iterable[int], fetch: Ask[_Taken]
+    ) -> list[_Taken]:
+        return [taken for _, taken in await self._replicas.read(parts.copies, segment_ids, fetch)]
 
 
 def expiry_ts(now_ts: int, ttl_seconds: int) -> int:
@@ -341,6 +349,10 @@ async def _all(jobs: Sequence[Awaitable[T]]) -> list[T]:
     if len(jobs) <= 1:
         return [await job for job in jobs]
     return list(await asyncio.gather(*jobs))
+
+
+async def _one(job: Awaitable[T]) -> list[T]:
+    return [await job]
 
 
 def _has_string_keys(shard: Shard) -> bool:

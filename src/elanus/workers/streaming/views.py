@@ -1,12 +1,13 @@
 """Switching a shard from one view of its sealed segments to the next, without gap or double count.
 
-Before the switch, segments that are new to the shard get the deletes that their files don't have:
+Before the switch, copies that are new to the shard get the deletes that their files don't have:
 those of the buffer after ``view.delta_ts``, again and again until none came meanwhile; the last
 round holds back further deletes. The switch itself is one synchronous step: the new view, the
 growing segments that it supersedes, the deletes that nobody needs any more.
 
 A view is refused (Unavailable: make a newer one) if deletes that it lacks are no longer in the
-buffer, or if flushed rows that this node no longer holds are not in it.
+buffer, if flushed rows that this node no longer holds are not in it, or if it names query nodes
+that this node does not know yet.
 """
 
 import structlog
@@ -17,7 +18,7 @@ from elanus.model.types import SegmentLevel
 from elanus.runtime.world import World
 from elanus.services.interfaces import DataService
 from elanus.services.messages import QueryView
-from elanus.workers.streaming.apply import Applier, apply_deletes_to
+from elanus.workers.streaming.apply import Applier, Copy, apply_deletes_to
 from elanus.workers.streaming.shard import Shard
 
 log = structlog.get_logger(__name__)
@@ -43,9 +44,10 @@ class ViewSwitcher:
             unread_drops = shard.unread_drops
             if shard.needs_coverage_check:
                 await self._check_coverage(shard, view)
-            fresh = _new_segments(shard, view)
+            fresh = _new_copies(shard, view)
             if fresh:
                 self._check_deletes(shard, view)
+                await self._applier.check_known(fresh)
             sent_ts = view.delta_ts
             for _ in range(_FREE_ROUNDS):
                 before, sent_ts = sent_ts, await self._send(shard, view, fresh, sent_ts)
@@ -67,8 +69,7 @@ class ViewSwitcher:
             await self._applier.repeat_missed(old)
             if old.lost_nodes:
                 raise Unavailable(f"query nodes of {old.vchannel} have missed deletes")
-            everything = frozenset(segment.segment_id for segment in old.view.sealed)
-            await self._send(shard, old.view, everything, 0)
+            await self._send(shard, old.view, _copies(old.view), 0)
 
     def inherit(self, shard: Shard, old: Shard) -> None:
         """Go on with the view of ``old``, this shard's state before the log was recovered.
@@ -92,7 +93,7 @@ class ViewSwitcher:
         self,
         shard: Shard,
         view: QueryView,
-        fresh: frozenset[int],
+        fresh: frozenset[Copy],
         after_ts: int,
     ) -> int:
         """Send the buffered deletes after ``after_ts``; the timestamp of the last one."""
@@ -155,14 +156,19 @@ def _covers(held: set[int], segment: SegmentInfo) -> bool:
     return segment.segment_id in held or (bool(sources) and held.issuperset(sources))
 
 
-def _new_segments(shard: Shard, view: QueryView) -> frozenset[int]:
-    """Ids of the segments of ``view`` that the shard does not read in this form and place yet."""
-    known: set[tuple[int, int, int]] = set()
-    if shard.view is not None:
-        old = shard.view
-        known = {(s.segment_id, s.version, old.placement[s.segment_id]) for s in old.sealed}
+def _new_copies(shard: Shard, view: QueryView) -> frozenset[Copy]:
+    """The copies in ``view`` that the shard does not keep up to date, in this version, yet."""
+    if shard.view is None:
+        return _copies(view)
+    versions = {segment.segment_id: segment.version for segment in shard.view.sealed}
+    changed = {s.segment_id for s in view.sealed if versions.get(s.segment_id) != s.version}
+    known = _copies(shard.view)
+    return frozenset(c for c in _copies(view) if c[0] in changed or c not in known)
+
+
+def _copies(view: QueryView) -> frozenset[Copy]:
     return frozenset(
-        s.segment_id
-        for s in view.sealed
-        if (s.segment_id, s.version, view.placement[s.segment_id]) not in known
+        (segment.segment_id, node_id)
+        for segment in view.sealed
+        for node_id in view.placement[segment.segment_id]
     )

@@ -90,7 +90,7 @@ class LocalRouter:
             raise Unavailable(f"query node {node_id} can't be reached")
         return self.query
 
-    async def query_nodes(self) -> list[int]:
+    async def query_nodes(self, *, stopping: bool = False) -> list[int]:
         return [1]
 
     async def data_node(self) -> Any:

@@ -236,7 +236,7 @@ async def test_a_view_without_deletes_that_only_files_have_is_refused(server: Se
         sealed=(segment,),
         superseded=frozenset(),
         delta_ts=segment.max_ts,
-        placement={segment.segment_id: 1},
+        placement={segment.segment_id: (1,)},
     )
     with pytest.raises(Unavailable, match="only in object storage"):
         await server.streaming.update_view(view)

@@ -1,0 +1,143 @@
+"""Which copy of a sealed segment a read asks, and what happens when that one can't answer.
+
+A read goes to few nodes and always to the same ones for the same copies: each segment to the first
+node that holds it, in an order that begins with the nodes that have the fewest reads in flight;
+equal ones take turns. Nodes that failed a moment ago come last. A part of a read whose node fails
+is asked again of the other copies within the same read, until none is left.
+
+A node that has missed deletes of a shard is not asked: it would show deleted rows.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+import structlog
+
+from elanus.errors import DeadlineExceeded, Unavailable
+from elanus.runtime.world import World
+from elanus.services.interfaces import QueryNodeService
+from elanus.services.routing import Router
+
+log = structlog.get_logger(__name__)
+
+SUSPECT_S = 1.0
+"""Time for which a node that failed is asked only if no other one has a copy."""
+
+MAX_REMEMBERED = 1_000
+"""Nodes, former ones included."""
+
+T = TypeVar("T")
+Ask = Callable[[QueryNodeService, tuple[int, ...]], Awaitable[T]]
+"""Asks a query node about these segments."""
+
+
+class Copies:
+    """The copies that one read may ask: ``placement`` without the ``lost`` nodes, and without
+    those that have failed in it. ``asked``: the node that answered for a segment."""
+
+    def __init__(
+        self, vchannel: str, placement: Mapping[int, Sequence[int]], lost: Collection[int]
+    ) -> None:
+        self.vchannel = vchannel
+        self._placement = placement
+        self._avoided = set(lost)
+        self.asked: dict[int, int] = {}
+
+    def of(self, segment_id: int) -> list[int]:
+        """Nodes that may be asked. Raises Unavailable if there is none."""
+        nodes = [n for n in self._placement[segment_id] if n not in self._avoided]
+        if not nodes:
+            raise Unavailable(
+                f"no copy of segment {segment_id} of {self.vchannel} can be read, of those on the "
+                f"query nodes {list(self._placement[segment_id])}"
+            )
+        return nodes
+
+    def avoid(self, node_id: int) -> None:
+        self._avoided.add(node_id)
+
+
+class ReplicaReader:
+    """Spreads the reads of this node's shards over the copies."""
+
+    def __init__(self, world: World, router: Router) -> None:
+        self._world = world
+        self._router = router
+        self._in_flight: Counter[int] = Counter()
+        self._reads = 0
+        self._last_read: dict[int, int] = {}
+        self._suspect_until_s: dict[int, float] = {}
+
+    async def read(
+        self, copies: Copies, segment_ids: Iterable[int], ask: Ask[T]
+    ) -> list[tuple[tuple[int, ...], T]]:
+        """(segments, answer) of each call. Raises Unavailable when a segment has no copy left."""
+        groups = list(self._choose(copies, segment_ids).items())
+        if len(groups) == 1:
+            return await self._read_node(copies, *groups[0], ask)
+        answers = await asyncio.gather(
+            *(self._read_node(copies, node_id, ids, ask) for node_id, ids in groups)
+        )
+        return [answer for part in answers for answer in part]
+
+    async def _read_node(
+        self, copies: Copies, node_id: int, segment_ids: list[int], ask: Ask[T]
+    ) -> list[tuple[tuple[int, ...], T]]:
+        asked = tuple(segment_ids)
+        self._started(node_id)
+        try:
+            answer = await ask(await self._router.query_node(node_id), asked)
+        except (Unavailable, DeadlineExceeded) as error:
+            self._suspect(node_id)
+            copies.avoid(node_id)
+            log.info("query node failed a read", node_id=node_id, reason=error.message)
+            failure = error
+        else:
+            self._suspect_until_s.pop(node_id, None)
+            copies.asked.update(dict.fromkeys(asked, node_id))
+            return [(asked, answer)]
+        finally:
+            self._ended(node_id)
+        try:
+            # Each failure rules a node out, so this ends.
+            return await self.read(copies, segment_ids, ask)
+        except Unavailable as none_left:
+            raise failure from none_left
+
+    def _choose(self, copies: Copies, segment_ids: Iterable[int]) -> dict[int, list[int]]:
+        """Node → the segments that it is asked about."""
+        candidates = {segment_id: copies.of(segment_id) for segment_id in segment_ids}
+        now_s = self._world.clock.monotonic_s()
+
+        def rank(node_id: int) -> tuple[bool, int, int, int]:
+            is_suspect = self._suspect_until_s.get(node_id, now_s) > now_s
+            return is_suspect, self._in_flight[node_id], self._last_read.get(node_id, 0), node_id
+
+        order = sorted({node for nodes in candidates.values() for node in nodes}, key=rank)
+        place = {node_id: n for n, node_id in enumerate(order)}
+        chosen: dict[int, list[int]] = {}
+        for segment_id, nodes in candidates.items():
+            node_id = copies.asked.get(segment_id)
+            if node_id not in nodes:
+                node_id = min(nodes, key=place.__getitem__)
+            chosen.setdefault(node_id, []).append(segment_id)
+        return chosen
+
+    def _started(self, node_id: int) -> None:
+        self._in_flight[node_id] += 1
+        self._reads += 1
+        if len(self._last_read) >= MAX_REMEMBERED:
+            self._last_read.clear()
+        self._last_read[node_id] = self._reads
+
+    def _ended(self, node_id: int) -> None:
+        self._in_flight[node_id] -= 1
+        if not self._in_flight[node_id]:
+            del self._in_flight[node_id]
+
+    def _suspect(self, node_id: int) -> None:
+        if len(self._suspect_until_s) >= MAX_REMEMBERED:
+            self._suspect_until_s.clear()
+        self._suspect_until_s[node_id] = self._world.clock.monotonic_s() + SUSPECT_S
