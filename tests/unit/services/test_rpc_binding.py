@@ -15,6 +15,7 @@ from elanus.errors import (
     InternalError,
     Unavailable,
 )
+from elanus.model.catalog import SegmentInfo
 from elanus.model.reads import Snapshot, VectorQuery
 from elanus.model.types import MetricType
 from elanus.runtime.executor import ThreadExecutor
