@@ -10,7 +10,7 @@ import threading
 import time
 from typing import Any
 
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType, MilvusClient, MilvusException
 
 NAME = "replicated"
 SEGMENTS, ROWS, DIM = 8, 250, 8
@@ -54,7 +54,7 @@ class Tally:
         for kind in ("retried", "failed"):
             try:
                 answer = ask()
-            except Exception as error:
+            except MilvusException as error:
                 self.note(kind, repr(error))
             else:
                 if not is_right(answer):

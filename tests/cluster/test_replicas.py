@@ -90,7 +90,7 @@ def reading(cluster: RunningCluster, directory: Path, replicas: int) -> Iterator
 
 def held(processes: Processes) -> dict[str, int]:
     """Segments by query node."""
-    return {p["name"]: len(p["owns"]) for p in processes if p["role"] == "query"}
+    return {p["name"]: len(p.get("owns", ())) for p in processes if p["role"] == "query"}
 
 
 def timed(cluster: RunningCluster, what: str, is_so: Callable[[dict[str, int]], bool]) -> float:

@@ -117,7 +117,8 @@ class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
 class LoadInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a user asked to be loaded. Empty ``partition_ids`` means the whole collection.
 
-    ``placement``: the query nodes of each sealed segment that is read now, by its id.
+    placement: the query nodes of each sealed segment that is read now, by its id. restoring: not by
+    a user's new wish; a coordinator that has just begun makes sure of it.
     """
 
     collection_id: int
@@ -127,6 +128,7 @@ class LoadInfo(msgspec.Struct, frozen=True, kw_only=True):
     progress: int = 0
     reason: str = ""
     placement: dict[int, tuple[int, ...]] = {}
+    restoring: bool = False
 
 
 class ChannelCheckpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -225,12 +225,12 @@ class QueryNodeService(Protocol):
     """A query node: holds sealed segments and searches them."""
 
     async def load_segment(self, request: LoadSegment) -> None:
-        """Hold this version of the segment, or a newer one, with the request's deletes."""
+        """Serve this version or a newer one, with these deletes at least."""
         ...
 
     async def release_segments(self, segment_ids: tuple[int, ...]) -> None: ...
     async def list_segments(self) -> list[SegmentInfo]:
-        """What is loaded, in which versions."""
+        """What is held now, at which version."""
         ...
 
     async def apply_deletes(

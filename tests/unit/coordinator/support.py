@@ -136,14 +136,13 @@ class QueryStub(Flaky):
         if known is None or known.segment.version <= request.segment.version:
             self.held[request.segment.segment_id] = request
 
+    async def list_segments(self) -> list[SegmentInfo]:
+        return [request.segment for request in self.held.values()]
+
     async def release_segments(self, segment_ids: tuple[int, ...]) -> None:
         self.called("release_segments")
         for segment_id in segment_ids:
             self.held.pop(segment_id, None)
-
-    async def list_segments(self) -> list[SegmentInfo]:
-        self.called("list_segments")
-        return [request.segment for request in self.held.values()]
 
 
 @dataclass

@@ -14,10 +14,10 @@ import structlog
 
 from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import Context
-from elanus.coordinator.query.fleet import Fleet
-from elanus.coordinator.query.shard import LoadedShard, reason_of
+from elanus.coordinator.query.planned import PlannedRows
+from elanus.coordinator.query.shard import Copy, LoadedShard, reason_of
 from elanus.coordinator.query.wishes import check_indexes, with_load, without_partitions
-from elanus.coordinator.records import LoadRecord
+from elanus.coordinator.records import CollectionState, LoadRecord
 from elanus.coordinator.retry import delay_s
 from elanus.coordinator.root.names import resolve_id
 from elanus.coordinator.streaming.channels import Channels
@@ -41,6 +41,7 @@ class _Loaded:
         self.shards = shards
         self.state = LoadState.LOADING
         self.reason = "waiting to be loaded"
+        self.restoring = False
         self.wanted = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
@@ -67,7 +68,7 @@ class Loads:
         self._channels = channels
         self._loaded: dict[int, _Loaded] = {}
         self._stopping: dict[int, asyncio.Task[None]] = {}
-        self._fleet = Fleet(context, self._adopt)
+        self._planned = PlannedRows()
         self._slots = asyncio.Semaphore(MAX_PARALLEL_LOADS)
 
     # --- what users ask for ---------------------------------------------------------------------
@@ -140,6 +141,7 @@ class Loads:
             replica_number=record.replica_number,
             progress=loaded.progress if loaded else 0,
             reason=loaded.reason if loaded else "waiting for the coordinator to recover",
+            restoring=loaded.restoring if loaded else True,
             placement={
                 segment_id: nodes
                 for shard in (loaded.shards if loaded else ())
@@ -149,13 +151,20 @@ class Loads:
 
     # --- events ---------------------------------------------------------------------------------
 
-    def restore(self) -> None:
-        """At start: load again what was loaded."""
-        for collection_id in sorted(self._catalog.tables.loads):
-            info = self._catalog.collection(collection_id)
-            if info is not None:
-                self._start(info)
-        self._fleet.meet_in_background()
+    def restore(self, held: Iterable[tuple[int, SegmentInfo]]) -> None:
+        """At start: load again what was loaded; ``held``: copies that are there, by node. What was
+        not loaded, or was being released, is released from owners that served it before."""
+        by_collection: dict[int, list[tuple[int, SegmentInfo]]] = {}
+        for node_id, segment in held:
+            by_collection.setdefault(segment.collection_id, []).append((node_id, segment))
+        for info in self._catalog.collections(CollectionState.CREATED):
+            copies = by_collection.get(info.collection_id, [])
+            if info.collection_id in self._catalog.tables.loads:
+                self._start(info, copies, restoring=True)
+            elif any(map(self._channels.is_adopted, info.vchannels)):
+                loaded = self._make(info, copies)
+                self._loaded[info.collection_id] = loaded
+                self.stop(info.collection_id)
 
     def wake(self, collection_id: int) -> None:
         """Something changed that may concern a loaded collection."""
@@ -165,7 +174,6 @@ class Loads:
 
     def query_nodes_changed(self) -> None:
         """Query nodes came, went or are stopping: load what is lost, move what weighs too much."""
-        self._fleet.meet_in_background()
         for loaded in self._loaded.values():
             loaded.wake()
 
@@ -180,12 +188,9 @@ class Loads:
         """The collection was released or dropped: end its worker, then free what it holds."""
         loaded = self._loaded.pop(collection_id, None)
         if loaded is not None:
-            self._stop_in_background(loaded)
-
-    def _stop_in_background(self, loaded: _Loaded) -> None:
-        self._stopping[loaded.collection_id] = self._context.world.tasks.spawn(
-            f"release collection {loaded.collection_id}", self._stop(loaded)
-        )
+            self._stopping[collection_id] = self._context.world.tasks.spawn(
+                f"release collection {collection_id}", self._stop(loaded)
+            )
 
     def holds(self, segment: SegmentInfo) -> bool:
         """Whether a view, a loaded copy, or one that is being made may refer to the segment."""
@@ -200,12 +205,48 @@ class Loads:
             if shard.vchannel == segment.vchannel
         )
 
+    def believed(self, node_id: int) -> list[tuple[int, LoadedShard, dict[int, Copy]]]:
+        """By collection and shard, the copies that should be on the node."""
+        return [
+            (collection_id, shard, shard.believed(node_id))
+            for collection_id, loaded in self._loaded.items()
+            for shard in loaded.shards
+        ]
+
+    def is_stranger(self, node_id: int, segment: SegmentInfo) -> bool:
+        """Whether surely nobody uses the copy that the node holds."""
+        if segment.collection_id in self._stopping:
+            return False
+        loaded = self._loaded.get(segment.collection_id)
+        if loaded is None:
+            return segment.collection_id not in self._catalog.tables.loads
+        return not any(
+            shard.behind or shard.uses(node_id, segment.segment_id) for shard in loaded.shards
+        )
+
     # --- workers --------------------------------------------------------------------------------
 
-    def _start(self, info: CollectionInfo) -> None:
+    def _make(self, info: CollectionInfo, copies: Iterable[tuple[int, SegmentInfo]]) -> _Loaded:
+        context, channels, planned = self._context, self._channels, self._planned
+        shards = [LoadedShard(context, channels, planned, each) for each in info.vchannels]
+        loaded = _Loaded(info.collection_id, shards)
+        for node_id, segment in copies:
+            for shard in loaded.shards:
+                if shard.vchannel == segment.vchannel:
+                    shard.adopt(node_id, segment.segment_id)
+        return loaded
+
+    def _start(
+        self,
+        info: CollectionInfo,
+        copies: Iterable[tuple[int, SegmentInfo]] = (),
+        *,
+        restoring: bool = False,
+    ) -> None:
         loaded = self._loaded.get(info.collection_id)
         if loaded is None:
-            loaded = _Loaded(info.collection_id, self._shards(info.vchannels))
+            loaded = self._make(info, copies)
+            loaded.restoring = restoring
             self._loaded[info.collection_id] = loaded
             loaded.task = self._context.world.tasks.spawn(
                 f"load collection {info.collection_id}", self._work(loaded)
@@ -213,33 +254,6 @@ class Loads:
         loaded.state = LoadState.LOADING
         loaded.reason = "waiting to be loaded"
         loaded.wake()
-
-    def _shards(self, vchannels: Iterable[str]) -> list[LoadedShard]:
-        return [LoadedShard(self._context, self._channels, self._fleet, v) for v in vchannels]
-
-    def _adopt(self, node_id: int, held: Sequence[SegmentInfo]) -> bool:
-        """Take over what a query node holds; what is no longer to be loaded is released."""
-        done = True
-        by_collection: dict[int, list[SegmentInfo]] = {}
-        for segment in held:
-            by_collection.setdefault(segment.collection_id, []).append(segment)
-        for collection_id, segments in sorted(by_collection.items()):
-            if collection_id in self._stopping:
-                done = False
-                continue
-            loaded = self._loaded.get(collection_id)
-            if loaded is None:
-                shards = self._shards(sorted({segment.vchannel for segment in segments}))
-                loaded = _Loaded(collection_id, shards)
-                log.info("leftovers released", node_id=node_id, collection_id=collection_id)
-            for shard in loaded.shards:
-                mine = (s.segment_id for s in segments if s.vchannel == shard.vchannel)
-                shard.adopt(node_id, mine)
-            if collection_id in self._loaded:
-                loaded.wake()
-            else:
-                self._stop_in_background(loaded)
-        return done
 
     async def _work(self, loaded: _Loaded) -> None:
         stopping = self._stopping.get(loaded.collection_id)
@@ -271,7 +285,6 @@ class Loads:
             return
         if loaded.state is LoadState.LOADING:
             loaded.reason = "segments are being loaded"
-        await self._fleet.meet()
         unfinished = await _all(
             shard.reconcile(info, record.partition_ids, record.replica_number, self._slots)
             for shard in loaded.shards
@@ -281,6 +294,7 @@ class Loads:
         now = self._catalog.tables.loads.get(loaded.collection_id)
         if loaded.state is LoadState.LOADING and now == record:
             loaded.state = LoadState.LOADED
+            loaded.restoring = False
             self._context.events.metadata_changed(loaded.collection_id)
         loaded.reason = ""
 

@@ -12,10 +12,12 @@ Deletes: a copy is loaded with the deletes of the files at that moment (``delta_
 view on, the delegator keeps it up to date. So a copy that no view has yet may only be used with
 the ``delta_ts`` of its loading, and gets what files have since then once the delegator has
 forgotten that far.
+
+A copy that a former coordinator had loaded stays where it is and is loaded again there, which only
+adds what it lacks: a delegator that reads it goes on doing so.
 """
 
 import asyncio
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -23,8 +25,8 @@ import structlog
 from elanus.coordinator.context import Context
 from elanus.coordinator.data.compaction_policy import may_touch
 from elanus.coordinator.data.definitions import is_vector_index
-from elanus.coordinator.query.fleet import Fleet
 from elanus.coordinator.query.placement import Placement, balance, place, rows_by_node
+from elanus.coordinator.query.planned import PlannedRows
 from elanus.coordinator.query.target import ShardTarget, shard_target
 from elanus.coordinator.retry import retry
 from elanus.coordinator.streaming.channels import Channels
@@ -37,14 +39,14 @@ log = structlog.get_logger(__name__)
 
 VIEW_ATTEMPTS = 4
 _UNKNOWN = -1
-"""Version and deletes of a copy whose loading was not answered, or that was found on its node."""
+"""Version and deletes of a copy whose loading was not answered, or was another coordinator's."""
 
 _Key = tuple[int, int]
 """A copy: the segment's id and the node's."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Copy:
+class Copy:
     """What is loaded: which version, with the deletes up to which timestamp."""
 
     version: int
@@ -54,19 +56,22 @@ class _Copy:
 class LoadedShard:
     """State of one shard of a loaded collection. ``view`` is the last one acknowledged."""
 
-    def __init__(self, context: Context, channels: Channels, fleet: Fleet, vchannel: str) -> None:
+    def __init__(
+        self, context: Context, channels: Channels, planned: PlannedRows, vchannel: str
+    ) -> None:
         self._context = context
         self._catalog = context.catalog
         self._channels = channels
-        self._fleet = fleet
+        self._planned = planned
         self.vchannel = vchannel
         self.view: QueryView | None = None
         self._viewed: dict[_Key, int] = {}
         self.total = 0
         self.ready = 0
         self.behind = True
-        self._copies: dict[_Key, _Copy] = {}
+        self._copies: dict[_Key, Copy] = {}
         self._prefer_replaced = True
+        self._has_lost_copies = False
 
     def segment_ids(self) -> set[int]:
         """Segments that a view or a loaded copy refers to."""
@@ -83,11 +88,30 @@ class LoadedShard:
         self._set_view(None)
         self.behind = True
 
-    def adopt(self, node_id: int, segment_ids: Iterable[int]) -> None:
-        """Copies that were found on a node: the next round uses or releases them."""
-        for segment_id in segment_ids:
-            self._copies.setdefault((segment_id, node_id), _Copy(_UNKNOWN, _UNKNOWN))
-        self.behind = True
+    def adopt(self, node_id: int, segment_id: int) -> None:
+        """A former coordinator had the segment loaded there: use it or release it."""
+        self._copies.setdefault((segment_id, node_id), Copy(_UNKNOWN, _UNKNOWN))
+
+    def believed(self, node_id: int) -> dict[int, Copy]:
+        """The copies that the node has told to have, by segment."""
+        return {
+            segment_id: copy
+            for (segment_id, holder), copy in self._copies.items()
+            if holder == node_id and copy.version != _UNKNOWN
+        }
+
+    def uses(self, node_id: int, segment_id: int) -> bool:
+        """Whether the copy there is, or may be, one of this shard's; sure while not ``behind``."""
+        return (segment_id, node_id) in self._copies
+
+    def lose(self, node_id: int, segment_id: int, copy: Copy) -> bool:
+        """The node does not have this copy. True if that was news."""
+        if self._copies.get((segment_id, node_id)) is not copy:
+            return False
+        del self._copies[segment_id, node_id]
+        self._has_lost_copies = True
+        self.invalidate()
+        return True
 
     async def reconcile(
         self,
@@ -99,6 +123,10 @@ class LoadedShard:
         """One round; whether it should be followed by another one. Raises what the first failed
         step raised."""
         self.behind = True
+        if self._has_lost_copies:
+            # Copies that are loaded anew must not be read before they have all deletes.
+            await (await self._channels.owner(self.vchannel)).release(self.vchannel)
+            self._has_lost_copies = False
         nodes = await self._context.router.query_nodes()
         serving = await self._context.router.query_nodes(stopping=True)
         target = self._target(collection, partition_ids, nodes)
@@ -156,12 +184,12 @@ class LoadedShard:
         self, target: ShardTarget, nodes: list[int], before: Placement, replicas: int
     ) -> Placement:
         """Who is to hold what. Moves wait until nothing is missing."""
-        elsewhere = self._fleet.rows_elsewhere(self.vchannel)
+        elsewhere = self._planned.elsewhere(self.vchannel)
         pinned = target.replaced
         planned = place(target.segments, nodes, before, elsewhere, replicas, pinned)
         if planned == before:
             planned = balance(target.segments, nodes, planned, elsewhere, pinned)
-        self._fleet.plan(self.vchannel, rows_by_node(target.segments, nodes, planned, {}))
+        self._planned.plan(self.vchannel, rows_by_node(target.segments, nodes, planned, {}))
         return planned
 
     async def _load(
@@ -239,19 +267,15 @@ class LoadedShard:
     async def _load_one(self, node_id: int, request: LoadSegment, delta_ts: int) -> None:
         key = (request.segment.segment_id, node_id)
         node = await self._context.router.query_node(node_id)
-        self._copies[key] = _Copy(_UNKNOWN, _UNKNOWN)
+        self._copies[key] = Copy(_UNKNOWN, _UNKNOWN)
         self._context.world.failpoints.hit("load_segment.before")
         await node.load_segment(request)
-        self._copies[key] = _Copy(request.segment.version, delta_ts)
+        self._copies[key] = Copy(request.segment.version, delta_ts)
         self.ready += 1
 
     async def _push(self, target: ShardTarget, placement: Placement) -> None:
-        fresh = [
-            self._copies[key].delta_ts
-            for segment_id, nodes in placement.items()
-            for key in ((segment_id, node_id) for node_id in nodes)
-            if not self._is_viewed(key)
-        ]
+        placed = [(segment_id, node) for segment_id, nodes in placement.items() for node in nodes]
+        fresh = {key: self._copies[key].delta_ts for key in placed if not self._is_viewed(key)}
         if self.view is not None and not fresh and self._says_the_same(target, placement):
             return
         view = QueryView(
@@ -259,9 +283,10 @@ class LoadedShard:
             version=await self._context.timestamps.allocate(),
             sealed=target.segments,
             superseded=target.superseded,
-            delta_ts=min([target.delta_ts, *fresh]),
+            delta_ts=min([target.delta_ts, *fresh.values()]),
             placement=placement,
             partition_ids=target.partition_ids,
+            reloaded=frozenset(segment_id for segment_id, _ in fresh),
         )
         self._context.world.failpoints.hit("update_view.before")
         try:
@@ -315,7 +340,7 @@ class LoadedShard:
     async def forget(self) -> None:
         """The shard is closed already: only its copies have to go. May be repeated."""
         self._set_view(None)
-        self._fleet.forget(self.vchannel)
+        self._planned.forget(self.vchannel)
         await self._release_copies(sorted(self._copies))
 
 

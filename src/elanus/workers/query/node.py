@@ -58,8 +58,8 @@ class QueryNode:
     # --- life cycle -----------------------------------------------------------------------------
 
     async def load_segment(self, request: LoadSegment) -> None:
-        """Serve this version of the segment, or a newer one, with the deletes of ``request``, when
-        it returns."""
+        """Serve this version of the segment, or a newer one, with these deletes at least, when it
+        returns. A copy that another coordinator had loaded may lack deletes."""
         segment_id = request.segment.segment_id
         async with self._lock(segment_id):
             loaded = self._segments.get(segment_id)

@@ -157,11 +157,12 @@ def _covers(held: set[int], segment: SegmentInfo) -> bool:
 
 
 def _new_copies(shard: Shard, view: QueryView) -> frozenset[Copy]:
-    """The copies in ``view`` that the shard does not keep up to date, in this version, yet."""
+    """The copies in ``view`` that the shard has not kept up to date, in this version."""
     if shard.view is None:
         return _copies(view)
     versions = {segment.segment_id: segment.version for segment in shard.view.sealed}
     changed = {s.segment_id for s in view.sealed if versions.get(s.segment_id) != s.version}
+    changed |= view.reloaded
     known = _copies(shard.view)
     return frozenset(c for c in _copies(view) if c[0] in changed or c not in known)
 
