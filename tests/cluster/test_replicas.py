@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.backends import WOODPECKER
 from tests.cluster.harness import Processes, RunningCluster, cluster_on
 
@@ -33,7 +34,8 @@ class Reads:
         self.process = process
         self._lines: queue.Queue[str] = queue.Queue()
         self.last: dict[str, Any] = {}
-        threading.Thread(target=self._pump, daemon=True).start()
+        self.pump = threading.Thread(target=self._pump)
+        self.pump.start()
 
     def _pump(self) -> None:
         assert self.process.stdout is not None
@@ -71,21 +73,24 @@ class Reads:
 def reading(cluster: RunningCluster, directory: Path, replicas: int) -> Iterator[Reads]:
     if not PYTHON.exists():
         pytest.skip("pymilvus 2.6 is not installed: run `make clients`")
-    with (directory / "reads.log").open("w") as errors:
-        process = subprocess.Popen(
+    with (
+        (directory / "reads.log").open("w+") as errors,
+        subprocess.Popen(
             [PYTHON, LOAD, cluster.uri, str(replicas)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
             text=True,
-        )
-    try:
-        yield Reads(process)
-    finally:
-        if process.poll() is None:
+        ) as process,
+    ):
+        reads = Reads(process)
+        try:
+            yield reads
+        finally:
             process.kill()
-        process.wait()
-        print((directory / "reads.log").read_text()[-3000:])
+            reads.pump.join()
+            errors.seek(0)
+            print(errors.read()[-3000:])
 
 
 def held(processes: Processes) -> dict[str, int]:

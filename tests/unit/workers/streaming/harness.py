@@ -67,12 +67,17 @@ _NODE_IDS = itertools.count(1)
 
 
 class LocalRouter:
-    """Everything in one process; nobody compacts or builds indexes."""
+    """Everything in one process; nobody compacts or builds indexes. ``query`` is query node 1,
+    ``more`` are others; those that are ``stopping`` take nothing new, those that are ``down`` don't
+    answer."""
 
     def __init__(self) -> None:
         self.node_id = next(_NODE_IDS)
         self.streaming: StreamingNode | None = None
         self.query: QueryNode | None = None
+        self.more: dict[int, QueryNode] = {}
+        self.stopping: set[int] = set()
+        self.down: set[int] = set()
 
     async def streaming_node(self, vchannel: str) -> StreamingNode:
         assert self.streaming is not None
@@ -86,12 +91,13 @@ class LocalRouter:
         return [self.node_id]
 
     async def query_node(self, node_id: int) -> QueryNode:
-        if self.query is None:
+        node = self.query if node_id == 1 else self.more.get(node_id)
+        if node is None or node_id in self.down:
             raise Unavailable(f"query node {node_id} can't be reached")
-        return self.query
+        return node
 
     async def query_nodes(self, *, stopping: bool = False) -> list[int]:
-        return [1]
+        return [n for n in (1, *self.more) if stopping or n not in self.stopping]
 
     async def data_node(self) -> Any:
         raise Unavailable("there is no data node here")
@@ -106,8 +112,10 @@ class Server:
         meta: MemoryMetaStore | None = None,
         settings: Settings | None = None,
         disk: Any = None,
+        query_nodes: int = 1,
     ) -> None:
         self.root = root
+        self.query_nodes = query_nodes
         self.settings = settings or Settings()
         self.disk = disk or LocalDisk()
         self.world = World(
@@ -138,8 +146,24 @@ class Server:
         self.router.query = self.query_node = QueryNode(
             self.world, self.settings.query_node, self.objects, slots=2
         )
+        for node_id in range(2, self.query_nodes + 1):
+            self.add_query_node(node_id)
         await self.coordinator.start()
         return self
+
+    def add_query_node(self, node_id: int) -> None:
+        self.router.more[node_id] = QueryNode(
+            self.world, self.settings.query_node, self.objects, slots=2
+        )
+
+    def held(self) -> dict[int, list[int]]:
+        """Segments by query node."""
+        nodes = {1: self.query_node, **self.router.more}
+        return {node_id: node.segment_ids() for node_id, node in nodes.items()}
+
+    def shard(self, info: CollectionInfo) -> Any:
+        shards = self.streaming._shards_by_pchannel()
+        return next(shard for _, shard in shards if shard.vchannel == info.vchannels[0])
 
     async def stop(self) -> None:
         await self.streaming.close()
@@ -152,7 +176,8 @@ class Server:
         await self.wal.close()
 
     async def restarted(self) -> "Server":
-        return await Server(self.root, self.meta, self.settings, self.disk).start()
+        again = Server(self.root, self.meta, self.settings, self.disk, self.query_nodes)
+        return await again.start()
 
     # --- what a user would do -------------------------------------------------------------------
 
@@ -188,8 +213,8 @@ class Server:
     async def describe(self) -> CollectionInfo:
         return await self.coordinator.describe_collection("default", "things")
 
-    async def load(self, info: CollectionInfo) -> None:
-        await self.coordinator.load(info.collection_id, (), 1)
+    async def load(self, info: CollectionInfo, replicas: int = 1) -> None:
+        await self.coordinator.load(info.collection_id, (), replicas)
         await self.wait_loaded(info)
 
     async def wait_loaded(self, info: CollectionInfo) -> None:
