@@ -20,6 +20,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def plain_environment() -> dict[str, str]:
+    """The tests' environment without what is for Elanus: a server takes that for settings."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("ELANUS_")}
+
+
 class RunningServer:
     """``elanus run standalone`` on ``directory``; ``settings`` maps keys to values."""
 
@@ -50,7 +55,7 @@ class RunningServer:
                 ],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self._environment},
+                env={**plain_environment(), **self._environment},
             )
         if wait:
             self.wait_until_healthy()

@@ -32,7 +32,8 @@ class SteadyLoad:
             text=True,
         )
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
         self.last: dict[str, Any] = {"acknowledged": 0}
         self.longest_gap_s = 0.0
 
@@ -94,4 +95,7 @@ class SteadyLoad:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        self._errors.close()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+            if pipe is not None:
+                pipe.close()
