@@ -1,0 +1,86 @@
+"""Pulsar: broker and one bookie in a process, metadata in RocksDB, no ZooKeeper, no functions.
+
+The bookie notes its port in its folder and takes it again; it is not among ``ports``.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+from tests.services.base import Service, answers
+from tests.services.java import java, write_properties
+from tests.services.packages import JavaClasspath
+
+HEAP_MB = 384
+DIRECT_MEMORY_MB = 256
+
+OPENED = (
+    "java.base/java.lang",
+    "java.base/java.nio",
+    "java.base/java.util.zip",
+    "java.base/jdk.internal.loader",
+    "java.base/jdk.internal.misc",
+    "java.base/jdk.internal.platform",
+    "java.base/sun.net",
+    "java.management/sun.management",
+    "jdk.management/com.sun.management.internal",
+)
+
+
+class Pulsar(Service):
+    name = "pulsar"
+    package = JavaClasspath("pulsar", "4.0.7")
+    port_names: ClassVar = ("broker", "http")
+    start_timeout_s = 240.0
+
+    @property
+    def address(self) -> str:
+        return f"pulsar://127.0.0.1:{self.ports['broker']}"
+
+    @property
+    def http_address(self) -> str:
+        """Where the administration's REST interface is."""
+        return f"http://127.0.0.1:{self.ports['http']}"
+
+    @property
+    def _configuration(self) -> Path:
+        return self.directory / "standalone.conf"
+
+    def prepare(self) -> None:
+        write_properties(
+            self._configuration,
+            {
+                "clusterName": "standalone",
+                "brokerServicePort": self.ports["broker"],
+                "webServicePort": self.ports["http"],
+                "bindAddress": "127.0.0.1",
+                "advertisedAddress": "127.0.0.1",
+                "managedLedgerDefaultEnsembleSize": 1,
+                "managedLedgerDefaultWriteQuorum": 1,
+                "managedLedgerDefaultAckQuorum": 1,
+                "brokerDeleteInactiveTopicsEnabled": "false",
+                "loadBalancerEnabled": "false",
+                "webSocketServiceEnabled": "false",
+                "numHttpServerThreads": 4,
+                "listeningInterface": "lo",
+                "allowLoopback": "true",
+            },
+        )
+
+    def command(self) -> list[str]:
+        options = [f"--add-opens={package}=ALL-UNNAMED" for package in OPENED]
+        options += [
+            f"-XX:MaxDirectMemorySize={DIRECT_MEMORY_MB}m",
+            "-Dio.netty.tryReflectionSetAccessible=true",
+            "-Dpulsar.allocator.pooled=false",
+        ]
+        starter = "org.apache.pulsar.PulsarStandaloneStarter"
+        server = java(HEAP_MB, self.package.classpath, starter, options)
+        folders = [f"--{part}-dir={self.data_directory / part}" for part in ("bookkeeper", "metadata")]
+        without = ["--no-functions-worker", "--no-stream-storage"]
+        return [*server, f"--config={self._configuration}", *folders, *without]
+
+    def is_ready(self) -> bool:
+        """The namespace of users is the last thing that a start makes."""
+        return answers(f"{self.http_address}/admin/v2/brokers/ready") and answers(
+            f"{self.http_address}/admin/v2/namespaces/public/default"
+        )
