@@ -47,6 +47,7 @@ class Kafka(Service):
                 "advertised.listeners": f"PLAINTEXT://{self.address}",
                 "controller.listener.names": "CONTROLLER",
                 "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+                "metadata.max.idle.interval.ms": 0,
                 "log.dirs": self.data_directory,
                 "auto.create.topics.enable": "false",
                 "offsets.topic.replication.factor": 1,

