@@ -1,4 +1,4 @@
-"""What all tests share: how thorough the property tests are.
+"""What all tests share: real servers to test with, and how thorough the property tests are.
 
 The default profile is the one of CI: always the same examples, and no health check on speed, since
 machines are noisy. ``HYPOTHESIS_PROFILE=nightly make test`` looks for new ones, many more of them.
@@ -7,6 +7,8 @@ machines are noisy. ``HYPOTHESIS_PROFILE=nightly make test`` looks for new ones,
 import os
 
 from hypothesis import HealthCheck, settings
+
+pytest_plugins = ["tests.services.fixtures"]
 
 PATIENT = [HealthCheck.too_slow, HealthCheck.data_too_large]
 

@@ -40,7 +40,9 @@ class Azurite(Service):
     def is_ready(self) -> bool:
         """It refuses who doesn't sign, but it answers."""
         try:
-            answer = httpx.get(f"{self.address}?comp=list", timeout=REQUEST_TIMEOUT_S, trust_env=False)
+            answer = httpx.get(
+                f"{self.address}?comp=list", timeout=REQUEST_TIMEOUT_S, trust_env=False
+            )
         except httpx.TransportError:
             return False
         return "x-ms-request-id" in answer.headers
