@@ -1,9 +1,14 @@
-"""Azurite: Azure's blob storage, the emulator that Microsoft gives out."""
+"""Azurite: Azure's blob storage, the emulator that Microsoft gives out.
+
+It writes its index of containers and blobs to disk every few seconds and when it is stopped, so
+``kill`` loses what was stored last, and ``restart`` does not.
+"""
 
 import shutil
 from typing import ClassVar
 
 import httpx
+from azure.storage.blob import BlobServiceClient
 
 from tests.services.base import REQUEST_TIMEOUT_S, Service, ServiceMissingError
 from tests.services.packages import NodePackage
@@ -36,6 +41,11 @@ class Azurite(Service):
         listen = ["--blobHost", "127.0.0.1", "--blobPort", str(self.ports["blob"])]
         quiet = ["--silent", "--disableTelemetry", "--skipApiVersionCheck"]
         return [node, str(script), "--location", str(self.data_directory), *listen, *quiet]
+
+    def make_container(self, container: str) -> None:
+        """Make a container; names have 3 characters or more."""
+        with BlobServiceClient(self.address, credential=self.account_key) as client:
+            client.create_container(container)
 
     def is_ready(self) -> bool:
         """It refuses who doesn't sign, but it answers."""

@@ -1,6 +1,5 @@
 """etcd: one member, optionally with TLS, client certificates and a root password."""
 
-import json
 import ssl
 from pathlib import Path
 from typing import Any, ClassVar
@@ -79,24 +78,30 @@ class Etcd(Service):
     def initialize(self) -> None:
         if self.root_password is None or self._authenticates():
             return
-        self.call("auth/user/add", {"name": "root", "password": self.root_password})
+        self.call("auth/user/add", self._credentials)
         self.call("auth/user/grant", {"user": "root", "role": "root"})
         self.call("auth/enable", {})
 
-    def _authenticates(self) -> bool:
-        return bool(self.call("auth/status", {}).get("enabled", False))
-
     def call(self, method: str, body: dict[str, Any], *, token: str = "") -> dict[str, Any]:
         """Call a method of the JSON gateway; keys and values in it are base64."""
-        trust = True if self._context is None else self._context
-        with httpx.Client(verify=trust, timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
-            headers = {"Authorization": token} if token else {}
-            answer = client.post(f"{self.address}/v3/{method}", json=body, headers=headers)
+        answer = self._post(method, body, token)
         if not answer.is_success:
             raise ServiceError(f"etcd refused {method}: {answer.status_code} {answer.text}")
-        return dict(json.loads(answer.text))
+        return dict(answer.json())
 
     def token(self) -> str:
         """A token of user root."""
-        credentials = {"name": "root", "password": self.root_password}
-        return str(self.call("auth/authenticate", credentials)["token"])
+        return str(self.call("auth/authenticate", self._credentials)["token"])
+
+    @property
+    def _credentials(self) -> dict[str, Any]:
+        return {"name": "root", "password": self.root_password}
+
+    def _authenticates(self) -> bool:
+        return self._post("auth/authenticate", self._credentials, "").is_success
+
+    def _post(self, method: str, body: dict[str, Any], token: str) -> httpx.Response:
+        trust = True if self._context is None else self._context
+        headers = {"Authorization": token} if token else {}
+        with httpx.Client(verify=trust, timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
+            return client.post(f"{self.address}/v3/{method}", json=body, headers=headers)

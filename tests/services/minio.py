@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.services.base import answers
 from tests.services.certificates import make_certificates
 from tests.services.packages import GoProgram
 from tests.services.s3 import S3Service
@@ -48,7 +47,3 @@ class MinioServer(S3Service):
             "MINIO_BROWSER": "off",
             "MINIO_UPDATE": "off",
         }
-
-    def is_ready(self) -> bool:
-        context = None if self.certificates is None else self.certificates.client_context()
-        return answers(f"{self.address}/minio/health/ready", context)

@@ -2,7 +2,6 @@
 
 import sys
 
-from tests.services.base import answers
 from tests.services.packages import PythonProgram
 from tests.services.s3 import S3Service
 
@@ -16,6 +15,3 @@ class Moto(S3Service):
 
     def environment(self) -> dict[str, str]:
         return {"PYTHONPATH": str(self.package.directory), "MOTO_ALLOW_NONEXISTENT_REGION": "true"}
-
-    def is_ready(self) -> bool:
-        return answers(f"{self.address}/moto-api/data.json")

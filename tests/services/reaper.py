@@ -31,12 +31,6 @@ class Reaper:
         self._process: subprocess.Popen[str] | None = None
 
     def born(self, pid: int) -> None:
-        self._tell(f"+{pid}\n")
-
-    def dead(self, pid: int) -> None:
-        self._tell(f"-{pid}\n")
-
-    def _tell(self, line: str) -> None:
         with self._lock:
             if self._process is None:
                 self._process = subprocess.Popen(
@@ -45,9 +39,25 @@ class Reaper:
                     text=True,
                     start_new_session=True,
                 )
-            assert self._process.stdin is not None
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
+            self._tell(f"+{pid}")
+
+    def dead(self, pid: int) -> None:
+        with self._lock:
+            if self._process is not None:
+                self._tell(f"-{pid}")
+
+    def close(self) -> None:
+        """The owner is about to end in order: what still lives is killed now."""
+        with self._lock:
+            if self._process is not None:
+                self._process.communicate()
+                self._process = None
+
+    def _tell(self, line: str) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
 
 
 REAPER = Reaper()

@@ -4,8 +4,9 @@ from typing import ClassVar
 
 import urllib3
 from minio import Minio
+from minio.error import MinioException
 
-from tests.services.base import Service
+from tests.services.base import REQUEST_TIMEOUT_S, Service
 from tests.services.certificates import Certificates
 
 
@@ -27,6 +28,13 @@ class S3Service(Service):
     def address(self) -> str:
         return f"{'https' if self.certificates else 'http'}://{self.endpoint}"
 
+    def is_ready(self) -> bool:
+        try:
+            self.client().list_buckets()
+        except (MinioException, urllib3.exceptions.HTTPError):
+            return False
+        return True
+
     def make_bucket(self, bucket: str) -> None:
         """Make a bucket; names have 3 characters or more."""
         self.client().make_bucket(bucket)
@@ -39,5 +47,7 @@ class S3Service(Service):
             secret_key=self.secret_key,
             region=self.region,
             secure=self.certificates is not None,
-            http_client=urllib3.PoolManager(ca_certs=trust, retries=False, timeout=10.0),
+            http_client=urllib3.PoolManager(
+                ca_certs=trust, retries=False, timeout=REQUEST_TIMEOUT_S
+            ),
         )

@@ -7,7 +7,6 @@ race of 16 on one key takes seconds.
 import json
 from typing import ClassVar
 
-from tests.services.base import answers
 from tests.services.packages import PythonProgram
 from tests.services.s3 import S3Service
 
@@ -57,6 +56,3 @@ class SeaweedFS(S3Service):
             options[f"{part}.port.{kind}" if kind else f"{part}.port"] = port
         words = [f"-{name}={value}" for name, value in options.items()]
         return [str(self.package.directory / "bin/weed"), "-logtostderr", "server", *words]
-
-    def is_ready(self) -> bool:
-        return answers(f"{self.address}/healthz")

@@ -130,5 +130,7 @@ def test_delayed_data_keeps_its_order(proxy: TcpProxy) -> None:
 def test_connections_to_a_server_that_is_down_are_reset() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         target = f"127.0.0.1:{closed.getsockname()[1]}"
-    with TcpProxy(target) as proxy, connect(proxy) as connection:
-        pytest.raises(ConnectionResetError, connection.recv, 1)
+    with TcpProxy(target) as proxy:
+        connection = connect(proxy)
+        with connection, pytest.raises(ConnectionResetError):
+            connection.recv(1)
