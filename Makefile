@@ -6,10 +6,11 @@ ARGS ?=
 SEED ?= 1
 SEEDS ?= 200
 
-.PHONY: help install run test lint format types contracts docs bench simulate clients wheels clean
+.PHONY: help install run test lint format docs bench simulate clients wheels clean
+.PHONY: services services-install services-status services-stop test-services
 
 help: ## List the commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 $(VENV)/.installed: pyproject.toml scripts/build_descriptors.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -28,8 +29,23 @@ install: $(VENV)/.installed ## Make .venv and install Elanus into it
 run: install ## Start the server with the sample on 127.0.0.1:19530 (ARGS="--port 19531")
 	@exec $(BIN)/elanus run standalone --sample $(ARGS)
 
-test: $(VENV)/.installed-dev clients ## Set up and run all tests
+test: $(VENV)/.installed-dev clients ## Run all tests; those of servers that aren't installed skip
 	$(BIN)/python -m pytest $(ARGS)
+
+services-install: $(VENV)/.installed-dev ## Install real servers for tests into .services
+	$(BIN)/python -m tests.services install $(ARGS)
+
+services: services-install ## Start real servers in the background (ARGS="etcd minio": only these)
+	$(BIN)/python -m tests.services start $(ARGS)
+
+services-status: $(VENV)/.installed-dev ## Show which servers run, and where
+	@$(BIN)/python -m tests.services status $(ARGS)
+
+services-stop: $(VENV)/.installed-dev ## Stop the servers that `make services` started
+	$(BIN)/python -m tests.services stop $(ARGS)
+
+test-services: services-install ## Run the tests that need real servers; they start their own
+	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -m services $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style, format, types and import contracts
 	$(BIN)/ruff check .
@@ -63,4 +79,4 @@ wheels: $(VENV)/.installed ## Build a wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## Remove what was built and installed (not your data)
-	rm -rf $(VENV) .clients dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .clients .services dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,6 +2,9 @@
 
 Not flushed to disk on every write, as no Kafka is: what a broker has acknowledged survives the end
 of its process, not of its machine.
+
+A client goes on to the address that the broker advertises. To have it go through a proxy, set
+``advertised`` to the proxy's address before ``start``.
 """
 
 import subprocess
@@ -25,6 +28,7 @@ class Kafka(Service):
     name = "kafka"
     package = JavaClasspath("kafka", "4.1.2")
     port_names: ClassVar = ("broker", "controller")
+    advertised: str | None = None
 
     @property
     def address(self) -> str:
@@ -44,7 +48,7 @@ class Kafka(Service):
                 "node.id": 1,
                 "controller.quorum.voters": f"1@{controller}",
                 "listeners": f"PLAINTEXT://{self.address},CONTROLLER://{controller}",
-                "advertised.listeners": f"PLAINTEXT://{self.address}",
+                "advertised.listeners": f"PLAINTEXT://{self.advertised or self.address}",
                 "controller.listener.names": "CONTROLLER",
                 "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
                 "metadata.max.idle.interval.ms": 0,

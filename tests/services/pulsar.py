@@ -1,6 +1,9 @@
 """Pulsar: broker and one bookie in a process, metadata in RocksDB, no ZooKeeper, no functions.
 
 The bookie notes its port in its folder and takes it again; it is not among ``ports``.
+
+A client goes on to the address that the broker advertises. To have it go through a proxy, set
+``advertised`` to the proxy's ``host:port`` before ``start``.
 """
 
 from pathlib import Path
@@ -31,10 +34,15 @@ class Pulsar(Service):
     package = JavaClasspath("pulsar", "4.0.7")
     port_names: ClassVar = ("broker", "http")
     start_timeout_s = 240.0
+    advertised: str | None = None
+
+    @property
+    def endpoint(self) -> str:
+        return f"127.0.0.1:{self.ports['broker']}"
 
     @property
     def address(self) -> str:
-        return f"pulsar://127.0.0.1:{self.ports['broker']}"
+        return f"pulsar://{self.endpoint}"
 
     @property
     def http_address(self) -> str:
@@ -53,7 +61,8 @@ class Pulsar(Service):
                 "brokerServicePort": self.ports["broker"],
                 "webServicePort": self.ports["http"],
                 "bindAddress": "127.0.0.1",
-                "advertisedAddress": "127.0.0.1",
+                "advertisedListeners": f"only:pulsar://{self.advertised or self.endpoint}",
+                "internalListenerName": "only",
                 "managedLedgerDefaultEnsembleSize": 1,
                 "managedLedgerDefaultWriteQuorum": 1,
                 "managedLedgerDefaultAckQuorum": 1,

@@ -28,6 +28,7 @@ from tests.services.moto import Moto
 from tests.services.pulsar import Pulsar
 from tests.services.s3 import S3Service
 from tests.services.seaweedfs import SeaweedFS
+from tests.services.tcp_proxy import TcpProxy
 
 TIMEOUT_S = 30.0
 RACERS = 16
@@ -149,11 +150,14 @@ def test_kafka_keeps_acknowledged_records(own_service: Own) -> None:
         producer.produce("topic", b"%d" % number)
     assert producer.flush(TIMEOUT_S) == 0
     kafka.kill()
-    kafka.start()
-    consumer = Consumer({**servers, "group.id": "test", "auto.offset.reset": "earliest"})
-    consumer.subscribe(["topic"])
-    values = [message.value() for message in consumer.consume(10, TIMEOUT_S)]
-    consumer.close()
+    with TcpProxy(kafka.address) as proxy:
+        kafka.advertised = proxy.address
+        kafka.start()
+        servers = {"bootstrap.servers": proxy.address}
+        consumer = Consumer({**servers, "group.id": "test", "auto.offset.reset": "earliest"})
+        consumer.subscribe(["topic"])
+        values = [message.value() for message in consumer.consume(10, TIMEOUT_S)]
+        consumer.close()
     assert values == [b"%d" % number for number in range(10)]
 
 
@@ -167,11 +171,13 @@ def test_pulsar_keeps_acknowledged_messages(own_service: Own) -> None:
         producer.send(b"%d" % number)
     client.close()
     server.kill()
-    server.start()
-    client = pulsar.Client(server.address, logger=quiet)
-    reader = client.create_reader(topic, pulsar.MessageId.earliest)
-    values = [reader.read_next(int(TIMEOUT_S * 1_000)).data() for _ in range(10)]
-    client.close()
+    with TcpProxy(server.endpoint) as proxy:
+        server.advertised = proxy.address
+        server.start()
+        client = pulsar.Client(f"pulsar://{proxy.address}", logger=quiet)
+        reader = client.create_reader(topic, pulsar.MessageId.earliest)
+        values = [reader.read_next(int(TIMEOUT_S * 1_000)).data() for _ in range(10)]
+        client.close()
     assert values == [b"%d" % number for number in range(10)]
 
 
