@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.services.azurite import Azurite
     from tests.services.base import Service
     from tests.services.etcd import Etcd
+    from tests.services.gcs import GcsStandIn
     from tests.services.kafka import Kafka
     from tests.services.minio import MinioServer
     from tests.services.moto import Moto
@@ -27,7 +28,17 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound="Service")
 
-FIXTURES = {"azurite", "etcd", "kafka", "minio", "moto", "own_service", "pulsar", "seaweedfs"}
+FIXTURES = {
+    "azurite",
+    "etcd",
+    "gcs",
+    "kafka",
+    "minio",
+    "moto",
+    "own_service",
+    "pulsar",
+    "seaweedfs",
+}
 
 _missing: set[str] = set()
 
@@ -114,6 +125,14 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Moto]":
     from tests.services.moto import Moto
 
     yield from started(Moto, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def gcs(moto: "Moto") -> "Iterator[GcsStandIn]":
+    from tests.services.gcs import GcsStandIn
+
+    with GcsStandIn(moto) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
