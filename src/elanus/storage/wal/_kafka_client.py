@@ -5,8 +5,6 @@ itself while a broker is away; what matters is in the errors that callers get. P
 the client's configuration only.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import structlog
@@ -15,7 +13,7 @@ from elanus.config.storage import KafkaSettings
 from elanus.errors import CorruptData, ElanusError, InternalError, Unavailable
 
 try:
-    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka import KafkaError
     from confluent_kafka.admin import AdminClient
 except ImportError as error:
     raise InternalError(
@@ -48,6 +46,15 @@ UNKNOWN_TOPIC = (
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
 )
+LEADER_CHANGES = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+)
+"""A topic is new or moves: soon somebody leads it."""
 
 
 class KafkaClient:
@@ -150,14 +157,6 @@ class KafkaClient:
         if code in _DAMAGED:
             return CorruptData(f"{doing}: Kafka at {self.brokers}: {error.str()}")
         return Unavailable(f"{doing}: Kafka at {self.brokers}: {error.str()}")
-
-    @contextmanager
-    def errors(self, doing: str) -> Iterator[None]:
-        """The client's exceptions leave as errors of ours."""
-        try:
-            yield
-        except KafkaException as error:
-            raise self.typed(error.args[0], doing) from error
 
 
 class _Log:
