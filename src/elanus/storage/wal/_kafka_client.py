@@ -11,6 +11,7 @@ import structlog
 
 from elanus.config.storage import KafkaSettings
 from elanus.errors import CorruptData, ElanusError, InternalError, Unavailable
+from elanus.storage.wal._kafka_messages import MAX_MESSAGE_BYTES
 
 try:
     from confluent_kafka import KafkaError
@@ -78,6 +79,7 @@ class KafkaClient:
             "acks": "all",
             "enable.idempotence": True,
             "linger.ms": 0,
+            "message.max.bytes": MAX_MESSAGE_BYTES,
             "message.timeout.ms": self.settings.request_timeout,
             "queue.buffering.max.messages": 0,
             "queue.buffering.max.kbytes": (1 << 31) - 1,

@@ -9,18 +9,18 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from elanus.errors import ElanusError, InternalError
 from elanus.storage.wal._kafka_client import UNKNOWN_TOPIC, KafkaClient
+from elanus.storage.wal._kafka_messages import MAX_MESSAGE_BYTES
 from elanus.storage.wal._kafka_reader import PARTITION
 
 log = structlog.get_logger(__name__)
 
-MESSAGE_MAX_BYTES = 1_048_588
 UNLIMITED = "-1"
 
 LOG_CONFIG = {
     "cleanup.policy": "delete",
     "retention.ms": UNLIMITED,
     "retention.bytes": UNLIMITED,
-    "max.message.bytes": str(MESSAGE_MAX_BYTES),
+    "max.message.bytes": str(MAX_MESSAGE_BYTES),
     "unclean.leader.election.enable": "false",
 }
 """Of a pchannel's topic: nothing goes away but what is truncated."""
@@ -113,8 +113,8 @@ class KafkaTopics:
             for key in _MUST_BE
             if found[key].value != LOG_CONFIG[key]
         ]
-        if (limit := int(found["max.message.bytes"].value)) < MESSAGE_MAX_BYTES:
-            wrong.append(f"max.message.bytes is {limit}, must be at least {MESSAGE_MAX_BYTES}")
+        if (limit := int(found["max.message.bytes"].value)) < MAX_MESSAGE_BYTES:
+            wrong.append(f"max.message.bytes is {limit}, must be at least {MAX_MESSAGE_BYTES}")
         if wrong:
             raise InternalError(f"the topic {topic} can't hold a log: {'; '.join(wrong)}")
 
