@@ -39,6 +39,7 @@ class RunningServer:
         self._settings = {"metrics.port": self.management_port, **(settings or {})}
         self._environment = environment or {}
         self._log = directory.parent / f"{directory.name}.log"
+        self._waits = True
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -59,6 +60,11 @@ class RunningServer:
             )
         if wait:
             self.wait_until_healthy()
+
+    def starting(self) -> "RunningServer":
+        """As a context manager that doesn't wait until it serves: it may have to stand by."""
+        self._waits = False
+        return self
 
     def wait_until_healthy(self) -> None:
         assert self.process is not None
@@ -91,7 +97,7 @@ class RunningServer:
         return self._log.read_text(errors="replace")[-6_000:] if self._log.exists() else ""
 
     def __enter__(self) -> "RunningServer":
-        self.start()
+        self.start(wait=self._waits)
         return self
 
     def __exit__(
