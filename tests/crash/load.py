@@ -31,6 +31,7 @@ class SteadyLoad:
             stderr=self._errors,
             text=True,
         )
+        self._notes: list[str] = []
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -42,6 +43,8 @@ class SteadyLoad:
         for line in self._process.stdout:
             if line.startswith("{"):
                 self._lines.put(json.loads(line))
+            else:
+                self._notes.append(line)
         self._lines.put(None)
 
     def _next(self, deadline: float) -> bool:
@@ -80,7 +83,7 @@ class SteadyLoad:
 
     def errors(self) -> str:
         self._errors.seek(0)
-        return self._errors.read()[-6_000:]
+        return "".join([*self._notes[-20:], self._errors.read()[-6_000:]])
 
     def __enter__(self) -> "SteadyLoad":
         self.recovers()

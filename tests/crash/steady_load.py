@@ -20,6 +20,7 @@ from pymilvus import MilvusClient, MilvusException
 
 PROGRESS_S = 0.5
 RETRY_S = 0.2
+SETTLE_S = 1.0
 READ_TIMEOUT_S = 20
 
 
@@ -55,6 +56,8 @@ class SteadyWriter(Writer):
             elif self.pending:
                 self.failures += 1
                 self.note(self.error)
+                # Whoever took the failed write may live on and be about to do it.
+                time.sleep(SETTLE_S)
                 self.check(self.read(reader, stop))
             time.sleep(0.005)
 

@@ -246,6 +246,7 @@ class Coordinator:
                     await self._parts.channels.move(pchannel)
                 except ElanusError as error:
                     log.warning("log not moved", pchannel=pchannel, reason=error.message)
+                    self._open_in_background([pchannel])
                     await self._world.clock.sleep(_BALANCE_PAUSE_S)
                 self._parts.loads.nodes_changed()
             elif not self._balance_again:

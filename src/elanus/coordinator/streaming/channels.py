@@ -9,7 +9,6 @@ find the owner by the same record.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from typing import TypeVar
 
 from elanus.coordinator.catalog import Change
@@ -136,6 +135,8 @@ class Channels:
             self._assigned[pchannel] = known
             return known
         self._met.add(pchannel)
+        if known is not None:
+            await self._close_at(known)
         owned = Counter(record.node_id for record in self._assigned.values())
         node_id = min(alive, key=lambda node: (owned[node], node))
 
@@ -149,9 +150,18 @@ class Channels:
         self._assigned[pchannel] = record
         return record
 
+    async def _close_at(self, former: PchannelRecord) -> None:
+        """As long as the former owner is alive it answers reads, which it must not do beside the
+        next one."""
+        try:
+            node = await self._context.router.streaming_node_by_id(former.node_id)
+        except Unavailable:
+            return  # it is gone
+        await node.close_pchannel(former.name, former.term)
+
     async def move(self, pchannel: str) -> None:
-        """Give the pchannel to the node that owns the fewest of those that take any; its present
-        owner closes it first. Raises Unavailable."""
+        """Give the pchannel to the node that owns the fewest of those that take any. Raises
+        Unavailable; then the log may have to be opened again."""
         async with self._locks.setdefault(pchannel, asyncio.Lock()):
             record = self._assigned.get(pchannel)
             if record is None:
@@ -161,9 +171,6 @@ class Channels:
             if not others:
                 return
             self._open.discard(pchannel)
-            with suppress(Unavailable):  # then the next owner fences it
-                node = await self._context.router.streaming_node_by_id(record.node_id)
-                await node.close_pchannel(pchannel, record.term)
             await self._assign(pchannel, others)
             await self._open_pchannel(pchannel, ATTEMPTS_OF_A_REQUEST)
 

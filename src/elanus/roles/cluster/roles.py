@@ -12,7 +12,7 @@ from elanus.access.proxy import Proxy
 from elanus.access.rest.app import RestApp
 from elanus.coordinator.coordinator import Coordinator
 from elanus.coordinator.election import FencedMetaStore, win_leadership
-from elanus.errors import ElanusError, Unavailable
+from elanus.errors import ElanusError, NotServed
 from elanus.observability.requests import RequestObserver
 from elanus.roles.cluster.leader import PROXY, AnnouncingCoordinator, ProxyNotifier
 from elanus.roles.cluster.process import STOP_GRACE_S, Node, Role
@@ -99,7 +99,7 @@ class CoordinatorRole(Role):
     async def start(self, node: Node, opened: AsyncExitStack) -> None:
         self._active: AnnouncingCoordinator | None = None
         self._term = 0
-        node.services.add(CoordinatorService, _Gate(self))
+        node.services.add(CoordinatorService, _Gate(self), guard=node.session.require_valid)
 
     async def registered(self, node: Node, opened: AsyncExitStack) -> None:
         node.world.tasks.spawn("lead", self._lead(node, opened))
@@ -109,7 +109,7 @@ class CoordinatorRole(Role):
 
     def active(self) -> AnnouncingCoordinator:
         if self._active is None:
-            raise Unavailable("this coordinator is not the leader, or only becoming it")
+            raise NotServed("this coordinator is not the leader, or only becoming it")
         return self._active
 
     async def _lead(self, node: Node, opened: AsyncExitStack) -> None:

@@ -94,9 +94,8 @@ class ClusterRouter:
             self._owners[pchannel] = msgspec.json.decode(value, type=PchannelRecord)
 
     def _members_changed(self, role: str) -> None:
-        addresses = {info.address for info in self._membership.everyone()}
-        self._world.tasks.spawn("close peers", self._forget(addresses))
+        self._world.tasks.spawn("close peers", self._forget())
 
-    async def _forget(self, addresses: set[str]) -> None:
+    async def _forget(self) -> None:
         await asyncio.sleep(0)
-        await self._peers.keep_only(addresses)
+        await self._peers.keep_only({info.address for info in self._membership.everyone()})
