@@ -53,6 +53,7 @@ class Channels:
         self._open: set[str] = set()
         self._met: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
+        self._adopted: set[str] = set()
 
     def choose(self, shards: int) -> tuple[str, ...]:
         """Pchannels for a new collection's shards."""
@@ -88,6 +89,10 @@ class Channels:
         if most - fewest < 2:
             return None
         return next(name for name, node_id in owned.items() if node_id == heaviest)
+
+    def is_adopted(self, vchannel: str) -> bool:
+        """Whether its owner served it before this coordinator began."""
+        return pchannel_of(vchannel) in self._adopted
 
     async def ensure_open(self, vchannel: str, *, attempts: int = ATTEMPTS_OF_A_REQUEST) -> None:
         """The pchannel of ``vchannel`` is open on a node that is alive. Raises Unavailable."""
@@ -133,6 +138,7 @@ class Channels:
         if pchannel not in self._met and known is not None and known.node_id in alive:
             self._met.add(pchannel)
             self._assigned[pchannel] = known
+            self._adopted.add(pchannel)
             return known
         self._met.add(pchannel)
         if known is not None:
