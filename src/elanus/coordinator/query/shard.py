@@ -59,6 +59,7 @@ class LoadedShard:
         self._copies: dict[int, Copy] = {}
         self._left: set[tuple[int, int]] = set()
         self._prefer_replaced = True
+        self._has_lost_copies = False
 
     def segment_ids(self) -> set[int]:
         """Segments that a view or a loaded copy refers to."""
@@ -92,6 +93,7 @@ class LoadedShard:
         if self._copies.get(segment_id) is not copy:
             return False
         del self._copies[segment_id]
+        self._has_lost_copies = True
         self.invalidate()
         return True
 
@@ -105,6 +107,10 @@ class LoadedShard:
     ) -> None:
         """One round. Raises what the last failed step raised."""
         self.behind = True
+        if self._has_lost_copies:
+            # Copies that are loaded anew must not be read before they have all deletes.
+            await (await self._channels.owner(self.vchannel)).release(self.vchannel)
+            self._has_lost_copies = False
         nodes = await self._context.router.query_nodes()
         target = self._target(collection, partition_ids, nodes)
         placement = place(
@@ -206,11 +212,11 @@ class LoadedShard:
         self.ready += 1
 
     async def _push(self, target: ShardTarget, placement: dict[int, int]) -> None:
-        fresh = [
-            self._copies[segment.segment_id].delta_ts
+        fresh = {
+            segment.segment_id: self._copies[segment.segment_id].delta_ts
             for segment in target.segments
             if not self._is_viewed(segment.segment_id)
-        ]
+        }
         if self.view is not None and not fresh and self._says_the_same(target):
             return
         view = QueryView(
@@ -218,9 +224,10 @@ class LoadedShard:
             version=await self._context.timestamps.allocate(),
             sealed=target.segments,
             superseded=target.superseded,
-            delta_ts=min([target.delta_ts, *fresh]),
+            delta_ts=min([target.delta_ts, *fresh.values()]),
             placement=placement,
             partition_ids=target.partition_ids,
+            reloaded=frozenset(fresh),
         )
         self._context.world.failpoints.hit("update_view.before")
         try:
