@@ -70,6 +70,7 @@ def test_any_process_may_die_or_fall_silent_under_load(
         cluster.wait_until_ready()
         owner = next(p["name"] for p in cluster.of_role("streaming") if p["owns"])
         for name in (owner, cluster.leader()):
-            print(f"{name} frozen for {FROZEN_S} s: writes away for {freeze(cluster, load, name)} s")
+            gap_s = freeze(cluster, load, name)
+            print(f"{name} frozen for {FROZEN_S} s: writes were away for {gap_s:.1f} s")
         cluster.wait_until_ready()
         print(load.finish())
