@@ -178,4 +178,3 @@ async def lead_anew(rig: Rig, meta: MetaStore, nodes: Nodes) -> Rig:
         owner.coordinator = following.coordinator
     await following.coordinator.start()
     return following
-
