@@ -253,11 +253,9 @@ async def test_calls_may_take_longer_than_any_limit_of_the_transport(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real, limit_s = h2corn.Config, 0.5
-    limits = {
-        name: limit_s
-        for name in ("timeout_request_header", "timeout_request_body_idle", "h2_timeout_write")
-    }
-    limits["h2_timeout_response_stall"] = limit_s
+    names = ("timeout_request_header", "timeout_request_body_idle")
+    names += ("h2_timeout_write", "h2_timeout_response_stall")
+    limits = dict.fromkeys(names, limit_s)
     monkeypatch.setattr(h2corn, "Config", lambda **given: real(**{**given, **limits}))
 
     class Oracle:
