@@ -7,7 +7,7 @@ SEED ?= 1
 SEEDS ?= 200
 
 .PHONY: help install run test lint format docs bench simulate clients wheels clean
-.PHONY: services services-install services-status services-stop test-services
+.PHONY: services services-install services-status services-stop test-services test-cluster
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -46,6 +46,9 @@ services-stop: $(VENV)/.installed-dev ## Stop the servers that `make services` s
 
 test-services: services-install ## Run the tests that need real servers; they start their own
 	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -m services $(ARGS)
+
+test-cluster: services-install clients ## Run whole clusters, and kill their processes (CHAOS_S=600: longer)
+	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest tests/cluster -s $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style, format, types and import contracts
 	$(BIN)/ruff check .

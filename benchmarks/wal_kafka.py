@@ -7,12 +7,12 @@ back what was written.
 """
 
 import argparse
-import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
+import uvloop
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -26,9 +26,9 @@ from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
 from elanus.storage.wal.kafka import KafkaWal
 
-CASES = ((1, 1_000, 600), (100, 1_000, 400), (1, 1_000_000, 200))
+CASES = ((1, 1_000, 1_500), (100, 1_000, 400), (1, 1_000_000, 400))
 WARM_UP_GROUPS = 20
-BARE_CHUNK_BYTES = 960 << 10
+MAX_MESSAGE_BYTES = 1_048_588
 READ_MESSAGES = 1_000
 
 Append = Callable[[list[bytes]], Awaitable[object]]
@@ -43,11 +43,12 @@ def make_topic(brokers: str) -> str:
 
 
 def bare(brokers: str, topic: str, *, transactional: bool) -> Append:
-    """A record larger than a message goes in pieces, as the log sends it."""
     config = {"bootstrap.servers": brokers, "acks": "all", "enable.idempotence": True}
     if transactional:
         config["transactional.id"] = topic
-    producer = Producer(config | {"linger.ms": 0, "log_level": 0})
+    producer = Producer(
+        config | {"linger.ms": 0, "log_level": 0, "message.max.bytes": MAX_MESSAGE_BYTES}
+    )
     if transactional:
         producer.init_transactions()
 
@@ -55,8 +56,7 @@ def bare(brokers: str, topic: str, *, transactional: bool) -> Append:
         if transactional:
             producer.begin_transaction()
         for record in records:
-            for start in range(0, len(record), BARE_CHUNK_BYTES):
-                producer.produce(topic, record[start : start + BARE_CHUNK_BYTES])
+            producer.produce(topic, record)
         if transactional:
             producer.commit_transaction()
         else:
@@ -137,4 +137,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("brokers", help="host:port of a Kafka that may be written to")
     configure_logs("warning", "text")
-    asyncio.run(main(parser.parse_args().brokers))
+    uvloop.run(main(parser.parse_args().brokers))

@@ -20,6 +20,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def plain_environment() -> dict[str, str]:
+    """The tests' environment without what is for Elanus: a server takes that for settings."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("ELANUS_")}
+
+
 class RunningServer:
     """``elanus run standalone`` on ``directory``; ``settings`` maps keys to values."""
 
@@ -34,6 +39,7 @@ class RunningServer:
         self._settings = {"metrics.port": self.management_port, **(settings or {})}
         self._environment = environment or {}
         self._log = directory.parent / f"{directory.name}.log"
+        self._waits = True
         self.process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -50,10 +56,15 @@ class RunningServer:
                 ],
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self._environment},
+                env={**plain_environment(), **self._environment},
             )
         if wait:
             self.wait_until_healthy()
+
+    def starting(self) -> "RunningServer":
+        """As a context manager that doesn't wait until it serves: it may have to stand by."""
+        self._waits = False
+        return self
 
     def wait_until_healthy(self) -> None:
         assert self.process is not None
@@ -86,7 +97,7 @@ class RunningServer:
         return self._log.read_text(errors="replace")[-6_000:] if self._log.exists() else ""
 
     def __enter__(self) -> "RunningServer":
-        self.start()
+        self.start(wait=self._waits)
         return self
 
     def __exit__(

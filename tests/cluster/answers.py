@@ -36,7 +36,9 @@ def main():
         NAME, vectors[:20].tolist(), limit=10, filter="n != 3", output_fields=["word"]
     )
     answers = {
-        "hits": [[[h["id"], round(h["distance"], 4), h["entity"]["word"]] for h in q] for q in hits],
+        "hits": [
+            [[h["id"], round(h["distance"], 4), h["entity"]["word"]] for h in q] for q in hits
+        ],
         "rows": client.query(NAME, filter="n == 2 and id < 400", output_fields=["n", "word"]),
         "changed": client.query(NAME, filter='word == "changed"', output_fields=["id"]),
         "count": client.query(NAME, output_fields=["count(*)"])[0]["count(*)"],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.backends import KAFKA, PULSAR, WOODPECKER, Combination, servers_of
 from tests.cluster.harness import PAIRS, READY, SINGLES, RunningCluster, cluster_on
 from tests.crash.load import SteadyLoad

@@ -2,7 +2,7 @@
 
 Nothing acknowledged is lost or doubled, a failed write is whole or absent, a Strong read sees all
 that was acknowledged before it, and the cluster is healthy by itself at the end.
-``ELANUS_CHAOS_S`` is the length of the part with random kills, ``ELANUS_CHAOS_SEED`` its seed.
+``CHAOS_S`` is the length of the part with random kills, ``CHAOS_SEED`` its seed.
 """
 
 import os
@@ -15,8 +15,8 @@ from tests.backends import WOODPECKER
 from tests.cluster.harness import RunningCluster, cluster_on
 from tests.crash.load import SteadyLoad
 
-CHAOS_S = float(os.environ.get("ELANUS_CHAOS_S", "60"))
-CHAOS_SEED = int(os.environ.get("ELANUS_CHAOS_SEED", "1"))
+CHAOS_S = float(os.environ.get("CHAOS_S", "40"))
+CHAOS_SEED = int(os.environ.get("CHAOS_SEED", "1"))
 PAUSE_S = (2.0, 5.0)
 TTL_S = 3
 FROZEN_S = 2.5 * TTL_S

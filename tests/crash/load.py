@@ -33,7 +33,8 @@ class SteadyLoad:
         )
         self._notes: list[str] = []
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
         self.last: dict[str, Any] = {"acknowledged": 0}
         self.longest_gap_s = 0.0
 
@@ -59,11 +60,12 @@ class SteadyLoad:
 
     def recovers(self, writes: int = 30) -> float:
         """Wait until that many more writes were acknowledged, by a load that is not failing.
-        Gives the longest time without an acknowledgement that any writer has seen since."""
+        Gives the longest time without an acknowledgement that any writer has seen since the last
+        call."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
         self.longest_gap_s = 0.0
         while not self._lines.empty():
-            self._lines.get_nowait()
-        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+            assert self._next(deadline), self.errors()
         assert self._next(deadline), self.errors()
         wanted = self.last["acknowledged"] + writes
         while self.last["acknowledged"] < wanted:
@@ -85,7 +87,11 @@ class SteadyLoad:
         return "".join([*self._notes[-20:], self._errors.read()[-6_000:]])
 
     def __enter__(self) -> "SteadyLoad":
-        self.recovers()
+        try:
+            self.recovers()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(
@@ -97,4 +103,7 @@ class SteadyLoad:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait()
-        self._errors.close()
+        self._reader.join()
+        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+            if pipe is not None:
+                pipe.close()

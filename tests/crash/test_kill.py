@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from tests.backends import KAFKA, PULSAR, WOODPECKER, Combination, servers_of, settings_of
-from tests.server import free_port
+from tests.server import free_port, plain_environment
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 30
@@ -57,6 +57,7 @@ def kill_again_and_again(directory: Path, rounds: int, settings: Mapping[str, ob
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         cwd=directory,
+        env=plain_environment(),
         text=True,
         timeout=1_200,
     )

@@ -16,7 +16,7 @@ from tests.crash.load import SteadyLoad
 from tests.server import RunningServer
 from tests.services.tcp_proxy import TcpProxy
 
-OUTAGE_S = float(os.environ.get("ELANUS_OUTAGE_S", "60"))
+OUTAGE_S = float(os.environ.pop("ELANUS_OUTAGE_S", "60"))
 SHORT_S = 12.0
 FAST = {"dataCoord.minSegmentNumRowsToEnableIndex": 200, "log.level": "info"}
 OwnService = Callable[..., Any]

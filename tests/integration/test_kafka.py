@@ -3,13 +3,14 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 from tests.contract.test_wal_contract import CLUSTER, contents
 from tests.kafka_worlds import real_world
+from tests.services.kafka import Kafka
 from tests.services.ports import free_port
 
 from elanus.config.storage import KafkaSettings
@@ -17,9 +18,6 @@ from elanus.errors import CorruptData, FencedWriter, InternalError, Unavailable
 from elanus.runtime.world import World
 from elanus.storage.identity import Identity
 from elanus.storage.wal.kafka import KafkaMark, KafkaWal
-
-if TYPE_CHECKING:
-    from tests.services.kafka import Kafka
 
 OTHER_CLUSTER = "11111111-3b8e-4a51-9b9d-2f6d1c6f5a10"
 Open = Callable[..., KafkaWal]
@@ -37,7 +35,7 @@ def prefix() -> str:
 
 
 @pytest.fixture
-def open_wal(kafka: "Kafka", world: World, prefix: str) -> Open:
+def open_wal(kafka: Kafka, world: World, prefix: str) -> Open:
     def make(cluster: str = CLUSTER) -> KafkaWal:
         return KafkaWal(world, KafkaSettings(broker_list=kafka.address), prefix, cluster)
 
@@ -112,7 +110,7 @@ async def test_after_truncation_the_newest_term_is_still_known(open_wal: Open) -
     ],
 )
 async def test_a_topic_that_could_lose_records_is_refused(
-    kafka: "Kafka",
+    kafka: Kafka,
     open_wal: Open,
     prefix: str,
     partitions: int,
@@ -127,7 +125,7 @@ async def test_a_topic_that_could_lose_records_is_refused(
 
 
 async def test_a_topic_that_was_lost_is_not_replaced_by_an_empty_one(
-    kafka: "Kafka", open_wal: Open, prefix: str
+    kafka: Kafka, open_wal: Open, prefix: str
 ) -> None:
     wal = open_wal()
     writer = await wal.open_writer("p", 3)
@@ -151,7 +149,7 @@ async def test_a_log_of_another_cluster_is_refused(open_wal: Open) -> None:
 
 
 async def test_the_identity_is_kept_and_the_logs_are_seen(
-    kafka: "Kafka", open_wal: Open, world: World, prefix: str
+    kafka: Kafka, open_wal: Open, world: World, prefix: str
 ) -> None:
     def mark() -> KafkaMark:
         return KafkaMark(world, KafkaSettings(broker_list=kafka.address), prefix)
@@ -182,3 +180,63 @@ async def test_without_a_broker_everything_says_so_in_time(world: World) -> None
             with pytest.raises(Unavailable, match=nowhere):
                 await act()
     await wal.close()
+
+
+class KafkaWithLogin(Kafka):
+    """Takes the user ``elanus`` with the password ``right`` on a listener of its own."""
+
+    port_names = (*Kafka.port_names, "login")
+
+    @property
+    def login_address(self) -> str:
+        return f"127.0.0.1:{self.ports['login']}"
+
+    def prepare(self) -> None:
+        super().prepare()
+        login = f"LOGIN://{self.login_address},"
+        module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        prefixes = {
+            "listeners": login,
+            "advertised.listeners": login,
+            "listener.security.protocol.map": "LOGIN:SASL_PLAINTEXT,",
+        }
+        file = self.directory / "server.properties"
+        lines = []
+        for line in file.read_text().splitlines():
+            key, _, value = line.partition("=")
+            lines.append(f"{key}={prefixes.get(key, '')}{value}")
+        lines += [
+            "inter.broker.listener.name=PLAINTEXT",
+            "listener.name.login.sasl.enabled.mechanisms=PLAIN",
+            f'listener.name.login.plain.sasl.jaas.config={module} required user_elanus="right";',
+            "",
+        ]
+        file.write_text("\n".join(lines))
+
+
+async def test_a_login_works_and_a_wrong_password_is_told_without_naming_it(
+    own_service: Callable[..., Any], world: World, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kafka = own_service(KafkaWithLogin)
+
+    def settings(password: str) -> KafkaSettings:
+        return KafkaSettings(
+            broker_list=kafka.login_address,
+            sasl_username="elanus",
+            sasl_password=password,
+            request_timeout=10_000 if password == "right" else 2_000,
+        )
+
+    wal = KafkaWal(world, settings("right"), "t", CLUSTER)
+    positions = await (await wal.open_writer("p", 1)).append([[b"1"]])
+    assert await contents(wal) == [(positions[0], b"1")]
+    await wal.close()
+    wal = KafkaWal(world, settings("seven-dwarfs"), "t", CLUSTER)
+    with pytest.raises(InternalError, match="user 'elanus', sasl_plaintext"):
+        await wal.open_writer("p", 2)
+    with pytest.raises(InternalError, match="refuses the connection"):
+        await contents(wal)
+    await wal.close()
+    printed = "".join(capfd.readouterr())
+    assert "seven-dwarfs" not in printed
+    assert "%3|" not in printed

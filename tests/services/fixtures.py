@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tests.services.azurite import Azurite
     from tests.services.base import Service
     from tests.services.etcd import Etcd
+    from tests.services.gcs import GcsStandIn
     from tests.services.kafka import Kafka
     from tests.services.minio import MinioServer
     from tests.services.moto import Moto
@@ -27,7 +28,20 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound="Service")
 
-FIXTURES = {"azurite", "etcd", "kafka", "minio", "moto", "own_service", "pulsar", "seaweedfs"}
+FIXTURES = {
+    "azurite",
+    "etcd",
+    "gcs",
+    "kafka",
+    "minio",
+    "moto",
+    "own_service",
+    "pulsar",
+    "seaweedfs",
+}
+
+# Servers refuse variables that they don't know, and get those of this process.
+ARE_REQUIRED = os.environ.pop("ELANUS_REQUIRE_SERVICES", "") == "1"
 
 _missing: set[str] = set()
 
@@ -57,7 +71,7 @@ def require(kind: "type[Service]") -> None:
 
 def missing(name: str) -> NoReturn:
     text = f"{name} is not installed: run `make services-install`"
-    if os.environ.get("ELANUS_REQUIRE_SERVICES") == "1":
+    if ARE_REQUIRED:
         pytest.fail(text)
     _missing.add(name)
     pytest.skip(text)
@@ -114,6 +128,14 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Moto]":
     from tests.services.moto import Moto
 
     yield from started(Moto, tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def gcs(moto: "Moto") -> "Iterator[GcsStandIn]":
+    from tests.services.gcs import GcsStandIn
+
+    with GcsStandIn(moto) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

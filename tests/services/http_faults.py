@@ -37,6 +37,7 @@ BUSY_BODY = (
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
+Headers = list[tuple[bytes, bytes]]
 Send = Callable[[Message], Awaitable[None]]
 
 
@@ -167,10 +168,14 @@ class HttpFaults:
         self.replies_lost += 1
         await say_busy(scope, send)
 
+    def _headers(self, headers: Headers) -> Headers:
+        """The headers as they are to be forwarded."""
+        return [pair for pair in headers if pair[0] not in BETWEEN_TWO_HOSTS_ONLY]
+
     def _request(self, scope: Scope, receive: Receive) -> Any:
         query = scope["query_string"]
         target = scope["raw_path"] + (b"?" + query if query else b"")
-        headers = [pair for pair in scope["headers"] if pair[0] not in BETWEEN_TWO_HOSTS_ONLY]
+        headers = self._headers(scope["headers"])
         names = {name for name, _ in headers}
         has_body = bool(names & {b"content-length", b"transfer-encoding"})
         return self._upstream.stream(

@@ -17,11 +17,12 @@ import pytest
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 from obstore.exceptions import AlreadyExistsError
-from obstore.store import AzureStore, S3Store
+from obstore.store import AzureStore, GCSStore, S3Store
 
 from tests.services.azurite import Azurite
 from tests.services.base import ServiceError
 from tests.services.etcd import Etcd
+from tests.services.gcs import GcsStandIn
 from tests.services.kafka import Kafka
 from tests.services.minio import MinioServer
 from tests.services.moto import Moto
@@ -138,6 +139,21 @@ def test_azurite_keeps_its_blobs_and_refuses_to_create_twice(own_service: Own) -
     assert bytes(obstore.get(store, "a/b").bytes()) == b"kept"
     with pytest.raises(AlreadyExistsError):
         obstore.put(store, "a/b", b"second", mode="create")
+
+
+def test_the_stand_in_for_gcs_stores_lists_and_refuses_to_create_twice(gcs: GcsStandIn) -> None:
+    gcs.make_bucket("gcs")
+    key, options = gcs.service_account_key, {"allow_http": True}
+    store = GCSStore("gcs", service_account_key=key, client_options=options)
+    obstore.put(store, "a b/ü", b"first", mode="create")
+    obstore.put(store, "big", b"x" * 12_000_000)
+    with pytest.raises(AlreadyExistsError):
+        obstore.put(store, "a b/ü", b"second", mode="create")
+    assert bytes(obstore.get_range(store, "a b/ü", start=1, length=2)) == b"ir"
+    assert [item["path"] for item in obstore.list(store).collect()] == ["a b/ü", "big"]
+    obstore.delete(store, ["big"])
+    with pytest.raises(FileNotFoundError):
+        obstore.head(store, "big")
 
 
 def test_kafka_keeps_acknowledged_records(own_service: Own) -> None:

@@ -247,7 +247,11 @@ class KafkaSslSettings(Section, frozen=True, kw_only=True):
 
 class KafkaSettings(Section, frozen=True, kw_only=True):
     broker_list: Annotated[
-        str, Meta(description="Kafka's brokers, host:port, separated by commas.")
+        str,
+        Meta(
+            description="Kafka's brokers, host:port, separated by commas. Needs the client: "
+            "pip install 'elanus[kafka]'."
+        ),
     ] = "127.0.0.1:9092"
     sasl_username: Annotated[str, Meta(description="User for SASL; empty = no SASL.")] = ""
     sasl_password: Annotated[str, Meta(description="Password of saslUsername.", extra=SECRET)] = ""
@@ -262,10 +266,17 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
         ),
     ] = ""
     replication_factor: Annotated[
-        int, Meta(ge=-1, description="Copies of a new topic; -1 = the broker's default.")
+        int,
+        Meta(
+            ge=-1,
+            description="Copies of a new topic; -1 = the broker's default. How many of them must "
+            "have a write before it is acknowledged is the broker's or the topic's "
+            "min.insync.replicas.",
+        ),
     ] = -1
     request_timeout: Annotated[
-        Positive, Meta(description="Time limit of a request to Kafka, ms.")
+        Positive,
+        Meta(description="Time limit of a request to Kafka, what is sent again included, ms."),
     ] = 30_000
     ssl: KafkaSslSettings = KafkaSslSettings()
 

@@ -5,17 +5,16 @@ itself while a broker is away; what matters is in the errors that callers get. P
 the client's configuration only.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import structlog
 
 from elanus.config.storage import KafkaSettings
 from elanus.errors import CorruptData, ElanusError, InternalError, Unavailable
+from elanus.storage.wal._kafka_messages import MAX_MESSAGE_BYTES
 
 try:
-    from confluent_kafka import KafkaError, KafkaException
+    from confluent_kafka import KafkaError
     from confluent_kafka.admin import AdminClient
 except ImportError as error:
     raise InternalError(
@@ -48,6 +47,15 @@ UNKNOWN_TOPIC = (
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
 )
+LEADER_CHANGES = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+)
+"""A topic is new or moves: soon somebody leads it."""
 
 
 class KafkaClient:
@@ -71,6 +79,7 @@ class KafkaClient:
             "acks": "all",
             "enable.idempotence": True,
             "linger.ms": 0,
+            "message.max.bytes": MAX_MESSAGE_BYTES,
             "message.timeout.ms": self.settings.request_timeout,
             "queue.buffering.max.messages": 0,
             "queue.buffering.max.kbytes": (1 << 31) - 1,
@@ -150,14 +159,6 @@ class KafkaClient:
         if code in _DAMAGED:
             return CorruptData(f"{doing}: Kafka at {self.brokers}: {error.str()}")
         return Unavailable(f"{doing}: Kafka at {self.brokers}: {error.str()}")
-
-    @contextmanager
-    def errors(self, doing: str) -> Iterator[None]:
-        """The client's exceptions leave as errors of ours."""
-        try:
-            yield
-        except KafkaException as error:
-            raise self.typed(error.args[0], doing) from error
 
 
 class _Log:

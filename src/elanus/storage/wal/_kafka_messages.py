@@ -31,7 +31,10 @@ from elanus.errors import CorruptData
 from elanus.storage.objects.base import Buffer
 from elanus.storage.wal.base import BEFORE_FIRST, WalRecord
 
-MAX_VALUE_BYTES = 960 << 10
+MAX_MESSAGE_BYTES = 1_048_588
+"""Kafka's default: of a batch, its own header included."""
+MAX_VALUE_BYTES = 1_023 << 10
+"""Leaves 1 kB for the key and what Kafka adds."""
 INDEX_BITS = 16
 MAX_RECORDS = 1 << INDEX_BITS
 NO_FENCE = -1
@@ -116,7 +119,8 @@ def pack(records: Sequence[Sequence[Buffer]], limit: int = MAX_VALUE_BYTES) -> I
             yield _pack_whole(lengths, parts)
             parts, lengths, size = [], [], 0
         if needed > limit:
-            yield from _pack_chunks(b"".join(record), limit)
+            whole = record[0] if len(record) == 1 else b"".join(record)
+            yield from _pack_chunks(memoryview(whole).cast("B"), limit)
         else:
             parts += record
             lengths.append(length)
@@ -130,11 +134,9 @@ def _pack_whole(lengths: list[int], parts: list[Buffer]) -> Packed:
     return Packed(b"".join([table, *parts]), len(lengths))
 
 
-def _pack_chunks(payload: bytes, limit: int) -> Iterator[Packed]:
-    view = memoryview(payload)
-    starts = range(0, len(view), limit)
+def _pack_chunks(view: memoryview, limit: int) -> Iterator[Packed]:
     # One chunk only would be read as a whole message.
-    chunks = max(2, len(starts))
+    chunks = max(2, -(-len(view) // limit))
     for chunk in range(chunks):
         yield Packed(bytes(view[chunk * limit : (chunk + 1) * limit]), 1, chunk, chunks)
 

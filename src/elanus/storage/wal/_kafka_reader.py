@@ -8,14 +8,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka import Message as ClientMessage
 
 from elanus.errors import Unavailable
-from elanus.storage.wal._kafka_client import UNKNOWN_TOPIC, KafkaClient
+from elanus.storage.wal._kafka_client import LEADER_CHANGES, UNKNOWN_TOPIC, KafkaClient
 from elanus.storage.wal._kafka_messages import Message
 
 PARTITION = 0
 BATCH_MESSAGES = 1_000
 SHORT_FETCH_WAIT_MS = 10
 """The broker holds a fetch at the end of a topic for so long, and what comes next waits for it."""
-UNKNOWN_POLL_S = 0.05
+RETRY_S = 0.05
 
 
 class KafkaReader:
@@ -36,20 +36,21 @@ class KafkaReader:
         partition = TopicPartition(topic, PARTITION)
         timeout_s = self._client.timeout_s
         with self._taking_turn(doing):
-            for _ in range(max(1, int(timeout_s / UNKNOWN_POLL_S))):
+            for _ in range(max(1, int(timeout_s / RETRY_S))):
                 try:
                     low, high = self._consumer.get_watermark_offsets(
                         partition, timeout=timeout_s, cached=False
                     )
                 except KafkaException as error:
-                    if error.args[0].code() not in UNKNOWN_TOPIC:
+                    code = error.args[0].code()
+                    if code in UNKNOWN_TOPIC and not is_known:
+                        return None
+                    if code not in UNKNOWN_TOPIC + LEADER_CHANGES:
                         raise
                 else:
                     return low, high
-                if not is_known:
-                    return None
-                self._consumer.poll(UNKNOWN_POLL_S)
-        raise Unavailable(f"{doing}: Kafka at {self._client.brokers} does not know the topic")
+                self._consumer.poll(RETRY_S)
+        raise Unavailable(f"{doing}: Kafka at {self._client.brokers} has no leader for the topic")
 
     def read_all(self, topic: str, start: int, stop: int) -> list[Message]:
         with self._taking_turn(f"reading {topic}"), self._assigned(topic, start):
@@ -74,11 +75,10 @@ class KafkaReader:
         doing = f"reading {topic} from offset {start}"
         if start >= stop:
             return []
-        with self._client.errors(doing):
-            first = self._consumer.poll(self._client.timeout_s)
-            if first is None:
-                raise self._client.typed(KafkaError(KafkaError._TIMED_OUT), doing)
-            found = [first, *self._consumer.consume(BATCH_MESSAGES, 0)]
+        first = self._consumer.poll(self._client.timeout_s)
+        if first is None:
+            raise self._client.typed(KafkaError(KafkaError._TIMED_OUT), doing)
+        found = [first, *self._consumer.consume(BATCH_MESSAGES, 0)]
         messages = []
         for item in found:
             if (error := item.error()) is None:
@@ -90,10 +90,15 @@ class KafkaReader:
 
     @contextmanager
     def _taking_turn(self, doing: str) -> Iterator[None]:
-        with self._turn, self._client.errors(doing):
+        with self._turn:
             if self._is_closed:
                 raise Unavailable(f"{doing}: the log is closed")
-            yield
+            try:
+                yield
+            except KafkaException as error:
+                # Why a connection is refused is told only to whoever asks for it.
+                self._consumer.poll(0)
+                raise self._client.typed(error.args[0], doing) from error
 
     @contextmanager
     def _assigned(self, topic: str, start: int) -> Iterator[None]:

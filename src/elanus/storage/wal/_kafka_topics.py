@@ -7,20 +7,20 @@ import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
-from elanus.errors import InternalError
+from elanus.errors import ElanusError, InternalError
 from elanus.storage.wal._kafka_client import UNKNOWN_TOPIC, KafkaClient
+from elanus.storage.wal._kafka_messages import MAX_MESSAGE_BYTES
 from elanus.storage.wal._kafka_reader import PARTITION
 
 log = structlog.get_logger(__name__)
 
-MESSAGE_MAX_BYTES = 1_048_588
 UNLIMITED = "-1"
 
 LOG_CONFIG = {
     "cleanup.policy": "delete",
     "retention.ms": UNLIMITED,
     "retention.bytes": UNLIMITED,
-    "max.message.bytes": str(MESSAGE_MAX_BYTES),
+    "max.message.bytes": str(MAX_MESSAGE_BYTES),
     "unclean.leader.election.enable": "false",
 }
 """Of a pchannel's topic: nothing goes away but what is truncated."""
@@ -46,6 +46,11 @@ class KafkaTopics:
             self._admin = self._client.admin()
         return self._admin
 
+    def _typed(self, error: KafkaException, doing: str) -> ElanusError:
+        # Why a connection is refused is told only to whoever asks for it.
+        self._get_admin().poll(0)
+        return self._client.typed(error.args[0], doing)
+
     def partitions(self, topic: str) -> int | None:
         """How many the topic has; None if it does not exist."""
         futures = self._get_admin().describe_topics(
@@ -56,12 +61,14 @@ class KafkaTopics:
         except KafkaException as error:
             if error.args[0].code() in UNKNOWN_TOPIC:
                 return None
-            raise self._client.typed(error.args[0], f"describing {topic}") from error
+            raise self._typed(error, f"describing {topic}") from error
         return len(description.partitions)
 
     def names(self, prefix: str) -> list[str]:
-        with self._client.errors("listing topics"):
+        try:
             found = self._get_admin().list_topics(timeout=self._client.timeout_s).topics
+        except KafkaException as error:
+            raise self._typed(error, "listing topics") from error
         return sorted(name for name in found if name.startswith(prefix))
 
     def create(self, topic: str, config: dict[str, str], *, pretend: bool = False) -> bool:
@@ -79,7 +86,7 @@ class KafkaTopics:
         except KafkaException as error:
             if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
                 return False
-            raise self._client.typed(error.args[0], f"creating {topic}") from error
+            raise self._typed(error, f"creating {topic}") from error
         return True
 
     def check_log(self, topic: str) -> None:
@@ -98,7 +105,7 @@ class KafkaTopics:
             found = futures[resource].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_AUTHORIZATION_FAILED:
-                raise self._client.typed(error.args[0], f"describing {topic}") from error
+                raise self._typed(error, f"describing {topic}") from error
             log.warning("may not read the topic's configuration, retention is not checked")
             return
         wrong = [
@@ -106,8 +113,8 @@ class KafkaTopics:
             for key in _MUST_BE
             if found[key].value != LOG_CONFIG[key]
         ]
-        if (limit := int(found["max.message.bytes"].value)) < MESSAGE_MAX_BYTES:
-            wrong.append(f"max.message.bytes is {limit}, must be at least {MESSAGE_MAX_BYTES}")
+        if (limit := int(found["max.message.bytes"].value)) < MAX_MESSAGE_BYTES:
+            wrong.append(f"max.message.bytes is {limit}, must be at least {MAX_MESSAGE_BYTES}")
         if wrong:
             raise InternalError(f"the topic {topic} can't hold a log: {'; '.join(wrong)}")
 
@@ -118,8 +125,10 @@ class KafkaTopics:
             [partition], request_timeout=self._client.timeout_s
         )
         for future in futures.values():
-            with self._client.errors(f"truncating {topic}"):
+            try:
                 future.result()
+            except KafkaException as error:
+                raise self._typed(error, f"truncating {topic}") from error
 
     def close(self) -> None:
         """Disconnect; what comes later connects again."""

@@ -14,7 +14,7 @@ from elanus.storage.wal._kafka_producer import Delivery, KafkaProducer
 from elanus.storage.wal._kafka_reader import KafkaReader
 from elanus.storage.wal.base import WalWriter
 
-_SEND_ON_LOOP_BYTES = 256 << 10
+_SEND_ON_LOOP_BYTES = 1 << 20
 
 
 class KafkaWalWriter(WalWriter):
