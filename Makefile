@@ -7,7 +7,7 @@ SEED ?= 1
 SEEDS ?= 200
 
 .PHONY: help install run test lint format docs bench simulate clients wheels clean
-.PHONY: services services-install services-status services-stop test-services
+.PHONY: services services-install services-status services-stop test-services test-faults
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,7 +45,10 @@ services-stop: $(VENV)/.installed-dev ## Stop the servers that `make services` s
 	$(BIN)/python -m tests.services stop $(ARGS)
 
 test-services: services-install ## Run the tests that need real servers; they start their own
-	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -m services $(ARGS)
+	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -m "services and not faults" $(ARGS)
+
+test-faults: services-install ## Run a server under load while what it depends on fails (15 minutes)
+	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -m faults -s $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style, format, types and import contracts
 	$(BIN)/ruff check .
