@@ -1,0 +1,222 @@
+"""Appends to a pchannel's local log; see :mod:`elanus.storage.wal.local` for why that is safe."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from elanus.config.settings import WalSettings
+from elanus.errors import ElanusError, FencedWriter, ParameterTooLarge, Unavailable
+from elanus.runtime.world import World
+from elanus.storage.disk import AppendHandle, Disk
+from elanus.storage.objects.base import Buffer
+from elanus.storage.uncancelled import run_to_end
+from elanus.storage.wal._files import file_path
+from elanus.storage.wal._frames import MAX_PAYLOAD_BYTES, FileHeader, encode_frame
+from elanus.storage.wal._growth import Growth
+from elanus.storage.wal._term import TermGuard
+from elanus.storage.wal.base import WalWriter
+
+_MAX_GROUP_BYTES = 4 << 20
+"""Appends that together have more than this are not written at once."""
+
+
+@dataclass(slots=True, eq=False)
+class _Append:
+    records: Sequence[Sequence[Buffer]]
+    size_bytes: int
+    answer: "asyncio.Future[list[int]]"
+
+
+class LocalWalWriter(WalWriter):
+    """The one writer of a pchannel. ``next_position``: every smaller one is acknowledged.
+
+    One write is under way at a time. Appends that come meanwhile queue up and share the next
+    write and its sync, up to a size. A write runs to its end even if all who wait for it give up.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        disk: Disk,
+        directory: Path,
+        settings: WalSettings,
+        header: FileHeader,
+        growth: Growth,
+    ) -> None:
+        self.term = header.term
+        self.next_position = header.start
+        self._world = world
+        self._disk = disk
+        self._directory = directory
+        self._settings = settings
+        self._cluster_id = header.cluster_id
+        self._growth = growth
+        self._guard = TermGuard(disk, directory)
+        self._durable_before = header.start
+        self._handle: AppendHandle | None = None
+        self._refusal: ElanusError | None = None
+        self._is_closing = False
+        self._queue: deque[_Append] = deque()
+        self._write: asyncio.Task[int] | None = None
+
+    async def append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
+        if self._is_closing:
+            raise FencedWriter(f"this writer of the log {self._directory} is closed")
+        answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Append(records, _check_sizes(records), answer))
+        self._write_next()
+        return await answer
+
+    def _write_next(self) -> None:
+        while self._queue and self._write is None:
+            group = self._take_group()
+            records = [record for append in group for record in append.records]
+            if self._refusal is not None:
+                _refuse(group, self._refusal)
+            elif not records:
+                _acknowledge(group, self.next_position)
+            else:
+                step = self._world.executor.run("io", self._append_blocking, records)
+                self._write = asyncio.get_running_loop().create_task(step)
+                self._write.add_done_callback(partial(self._finish, group))
+
+    def _take_group(self) -> list[_Append]:
+        group = [self._queue.popleft()]
+        size_bytes = group[0].size_bytes
+        while self._queue and size_bytes + self._queue[0].size_bytes <= _MAX_GROUP_BYTES:
+            group.append(self._queue.popleft())
+            size_bytes += group[-1].size_bytes
+        return group
+
+    def _finish(self, group: list[_Append], write: "asyncio.Task[int]") -> None:
+        self._write = None
+        error = asyncio.CancelledError() if write.cancelled() else write.exception()
+        if error is None:
+            _acknowledge(group, write.result())
+            self._growth.notify()
+        else:
+            _refuse(group, error)
+        self._write_next()
+
+    def _append_blocking(self, records: Sequence[Sequence[Buffer]]) -> int:
+        """Gives the position of the first."""
+        self._check_term()
+        first = self.next_position
+        frames = self._encode(records)
+        handle = self._file_with_room()
+        good_size = handle.size
+        hit = self._world.failpoints.hit
+        # Whatever stops us from here on, a half-written group must not be followed by another.
+        self._refusal = Unavailable(f"the log {self._directory} must be opened again")
+        try:
+            hit("wal.append.before_write")
+            handle.write(frames)
+            hit("wal.append.before_sync")
+            if self._settings.sync:
+                self._sync(handle)
+            hit("wal.append.after_sync")
+        except Unavailable:
+            self._cut_back(handle, good_size)
+            self._refusal = None
+            raise
+        self._check_term()
+        self.next_position += len(records)
+        if self._settings.sync:
+            self._durable_before = self.next_position
+        self._refusal = None
+        return first
+
+    def _encode(self, records: Sequence[Sequence[Buffer]]) -> list[Buffer]:
+        frames: list[Buffer] = []
+        for position, parts in enumerate(records, self.next_position):
+            frames += encode_frame(position, self._durable_before, parts)
+        return frames
+
+    def _file_with_room(self) -> AppendHandle:
+        if self._handle is not None and self._handle.size >= self._settings.segment_size:
+            self._leave_file(self._handle)
+        if self._handle is None:
+            # A file that is there under this name has no acknowledged record and is replaced.
+            path = file_path(self._directory, self.next_position)
+            header = FileHeader(self.next_position, self.term, self._cluster_id)
+            self._disk.write_file_durably(path, [header.encode()])
+            self._handle = self._disk.open_append(path)
+        return self._handle
+
+    def _leave_file(self, handle: AppendHandle) -> None:
+        if not self._settings.sync:
+            handle.sync()
+            self._durable_before = self.next_position
+        handle.close()
+        self._handle = None
+
+    def _sync(self, handle: AppendHandle) -> None:
+        try:
+            handle.sync()
+        except Unavailable:
+            self._handle = None
+            raise
+
+    def _cut_back(self, handle: AppendHandle, good_size: int) -> None:
+        """Take back what a failed append wrote. Raises if that can't be made sure of."""
+        handle.truncate(good_size)
+        handle.sync()
+        if self._handle is None:
+            handle.close()
+
+    def _check_term(self) -> None:
+        newest = self._guard.newest()
+        if newest != self.term:
+            self._refusal = FencedWriter(
+                f"the log {self._directory} was taken over at term {newest}, "
+                f"this writer has term {self.term}"
+            )
+            raise self._refusal
+
+    async def close(self) -> None:
+        """Appends are refused from now on."""
+        self._is_closing = True
+        await run_to_end(self._close())
+
+    async def _close(self) -> None:
+        while self._write is not None:
+            await asyncio.wait([self._write])
+        handle, self._handle = self._handle, None
+        self._guard.close()
+        if handle is None:
+            return
+        try:
+            if not self._settings.sync:
+                await self._world.executor.run("io", handle.sync)
+        finally:
+            handle.close()
+
+
+def _acknowledge(group: list[_Append], first: int) -> None:
+    for append in group:
+        end = first + len(append.records)
+        if not append.answer.done():
+            append.answer.set_result(list(range(first, end)))
+        first = end
+
+
+def _refuse(group: list[_Append], error: BaseException) -> None:
+    for append in group:
+        if not append.answer.done():
+            append.answer.set_exception(error)
+
+
+def _check_sizes(records: Sequence[Sequence[Buffer]]) -> int:
+    """The bytes of all records. Raises ParameterTooLarge."""
+    total = 0
+    for parts in records:
+        size = sum(memoryview(part).nbytes for part in parts)
+        if size > MAX_PAYLOAD_BYTES:
+            raise ParameterTooLarge(
+                f"a write of {size} bytes exceeds the log's limit of {MAX_PAYLOAD_BYTES}"
+            )
+        total += size
+    return total
