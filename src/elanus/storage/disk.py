@@ -27,8 +27,6 @@ from elanus.storage.objects.base import Buffer
 
 DEBRIS_SUFFIX = ".tmp"
 _MAX_PARTS_PER_CALL = 512
-_JOINED_BYTES = 64 << 10
-"""Up to so much is copied together and written at once, which is cheaper than many parts."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -171,8 +169,6 @@ def _write_all(descriptor: int, parts: Sequence[Buffer]) -> int:
     """Write every byte of ``parts``, of which the system may take fewer at a time; their number."""
     views = [view.cast("B") for part in parts if (view := memoryview(part)).nbytes]
     total = sum(map(len, views))
-    if total <= _JOINED_BYTES:
-        views = [memoryview(b"".join(views))]
     index = 0
     while index < len(views):
         batch = views[index : index + _MAX_PARTS_PER_CALL]

@@ -14,13 +14,15 @@ from elanus.storage.disk import AppendHandle, Disk
 from elanus.storage.objects.base import Buffer
 from elanus.storage.uncancelled import run_to_end
 from elanus.storage.wal._files import file_path
-from elanus.storage.wal._frames import MAX_PAYLOAD_BYTES, FileHeader, encode_frame
+from elanus.storage.wal._frames import MAX_PAYLOAD_BYTES, FileHeader, encode_frame, size_of
 from elanus.storage.wal._growth import Growth
 from elanus.storage.wal._term import TermGuard
 from elanus.storage.wal.base import WalWriter
 
 _MAX_GROUP_BYTES = 4 << 20
 """Appends that together have more than this are not written at once."""
+_JOINED_BYTES = 256 << 10
+"""Up to so much is copied together, which costs less than many parts do."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +60,7 @@ class LocalWalWriter(WalWriter):
         self._durable_before = header.start
         self._handle: AppendHandle | None = None
         self._refusal: ElanusError | None = None
+        self._half_written = Unavailable(f"the log {directory} must be opened again")
         self._is_closing = False
         self._queue: deque[_Append] = deque()
         self._write: asyncio.Task[int] | None = None
@@ -79,7 +82,8 @@ class LocalWalWriter(WalWriter):
             elif not records:
                 _acknowledge(group, self.next_position)
             else:
-                step = self._world.executor.run("io", self._append_blocking, records)
+                size_bytes = sum(append.size_bytes for append in group)
+                step = self._world.executor.run("io", self._append_blocking, records, size_bytes)
                 self._write = asyncio.get_running_loop().create_task(step)
                 self._write.add_done_callback(partial(self._finish, group))
 
@@ -101,16 +105,16 @@ class LocalWalWriter(WalWriter):
             _refuse(group, error)
         self._write_next()
 
-    def _append_blocking(self, records: Sequence[Sequence[Buffer]]) -> int:
+    def _append_blocking(self, records: Sequence[Sequence[Buffer]], size_bytes: int) -> int:
         """Gives the position of the first."""
         self._check_term()
         first = self.next_position
-        frames = self._encode(records)
+        frames = self._encode(records, size_bytes)
         handle = self._file_with_room()
         good_size = handle.size
         hit = self._world.failpoints.hit
         # Whatever stops us from here on, a half-written group must not be followed by another.
-        self._refusal = Unavailable(f"the log {self._directory} must be opened again")
+        self._refusal = self._half_written
         try:
             hit("wal.append.before_write")
             handle.write(frames)
@@ -129,11 +133,11 @@ class LocalWalWriter(WalWriter):
         self._refusal = None
         return first
 
-    def _encode(self, records: Sequence[Sequence[Buffer]]) -> list[Buffer]:
+    def _encode(self, records: Sequence[Sequence[Buffer]], size_bytes: int) -> list[Buffer]:
         frames: list[Buffer] = []
         for position, parts in enumerate(records, self.next_position):
             frames += encode_frame(position, self._durable_before, parts)
-        return frames
+        return frames if size_bytes > _JOINED_BYTES else [b"".join(frames)]
 
     def _file_with_room(self) -> AppendHandle:
         if self._handle is not None and self._handle.size >= self._settings.segment_size:
@@ -213,7 +217,7 @@ def _check_sizes(records: Sequence[Sequence[Buffer]]) -> int:
     """The bytes of all records. Raises ParameterTooLarge."""
     total = 0
     for parts in records:
-        size = sum(memoryview(part).nbytes for part in parts)
+        size = size_of(parts)
         if size > MAX_PAYLOAD_BYTES:
             raise ParameterTooLarge(
                 f"a write of {size} bytes exceeds the log's limit of {MAX_PAYLOAD_BYTES}"
