@@ -216,7 +216,8 @@ class OnKafka(Backend):
         name = self.directory.name.replace("_", "-")
         self._topic = f"bare-{name}"
         topic = NewTopic(self._topic, 1, 1, config={"retention.ms": "-1"})
-        AdminClient(self._brokers).create_topics([topic])[self._topic].result()
+        admin = AdminClient(self._brokers)
+        admin.create_topics([topic])[self._topic].result()
         idempotent = {"acks": "all", "enable.idempotence": True, "linger.ms": 0}
         self._producer = Producer(self._brokers | idempotent | {"log_level": 0})
         settings = KafkaSettings(broker_list=self.running.address)

@@ -69,7 +69,10 @@ def padded(size: int) -> int:
 
 def size_of(parts: Sequence[Buffer]) -> int:
     """Bytes of a record that is given in parts."""
-    return sum([len(part) if type(part) is bytes else memoryview(part).nbytes for part in parts])
+    size_bytes = 0
+    for part in parts:
+        size_bytes += len(part) if type(part) is bytes else memoryview(part).nbytes
+    return size_bytes
 
 
 def encode_frame(position: int, durable_before: int, parts: Sequence[Buffer]) -> list[Buffer]:

@@ -21,8 +21,9 @@ from elanus.storage.wal.base import WalWriter
 
 _MAX_GROUP_BYTES = 4 << 20
 """Appends that together have more than this are not written at once."""
-_JOINED_BYTES = 256 << 10
-"""Up to so much is copied together, which costs less than many parts do."""
+_SMALL_PART_BYTES = 8 << 10
+"""Parts that are smaller on average are copied together, which costs less than writing them one
+by one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -137,7 +138,8 @@ class LocalWalWriter(WalWriter):
         frames: list[Buffer] = []
         for position, parts in enumerate(records, self.next_position):
             frames += encode_frame(position, self._durable_before, parts)
-        return frames if size_bytes > _JOINED_BYTES else [b"".join(frames)]
+        is_small = size_bytes < _SMALL_PART_BYTES * len(frames)
+        return [b"".join(frames)] if is_small else frames
 
     def _file_with_room(self) -> AppendHandle:
         if self._handle is not None and self._handle.size >= self._settings.segment_size:
