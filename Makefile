@@ -6,7 +6,7 @@ ARGS ?=
 SEED ?= 1
 SEEDS ?= 200
 
-.PHONY: help install run test lint format docs bench simulate clients wheels clean
+.PHONY: help install run test lint format docs bench bench-wal simulate clients wheels clean
 .PHONY: services services-install services-status services-stop test-services
 
 help: ## List the commands
@@ -74,6 +74,9 @@ clients: .clients/2.6/.installed .clients/3.0/.installed ## Install the clients 
 
 bench: $(VENV)/.installed-dev clients ## Compare with the real Milvus on this machine (takes a while)
 	$(BIN)/python -m benchmarks.compare $(ARGS)
+
+bench-wal: $(VENV)/.installed-dev ## Compare the write-ahead logs with bare clients (ARGS="local kafka")
+	$(BIN)/python -m benchmarks.wal $(ARGS)
 
 wheels: $(VENV)/.installed ## Build a wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
