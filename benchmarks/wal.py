@@ -32,6 +32,7 @@ import pulsar.asyncio
 import uvloop
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
+from msgspec.structs import replace
 from obstore.store import LocalStore
 from tests.integration.pulsar_log import in_new_namespace
 from tests.remote_objects import remote_settings
@@ -71,6 +72,7 @@ TURNS = 30
 SIDE_BY_SIDE = 16
 WARM_UP_WAVES = 5
 PIECE_BYTES = 4 << 20
+SERVER_PATIENCE_MS = 60_000
 KAFKA_MESSAGE_BYTES = 1_048_588
 
 Wave = Callable[[int], Awaitable[object]]
@@ -247,7 +249,8 @@ class OnPulsar(Backend):
     server = Pulsar
 
     async def open(self) -> Wal:
-        self._settings = in_new_namespace(self.running)
+        settings = in_new_namespace(self.running)
+        self._settings = replace(settings, request_timeout=SERVER_PATIENCE_MS)
         quiet = pulsar.ConsoleLogger(pulsar.LoggerLevel.Warn)
         self._client = pulsar.asyncio.Client(self._settings.address, logger=quiet)
         self._topic = f"persistent://public/{self._settings.namespace}/bare"

@@ -1,44 +1,28 @@
 """Appends to a pchannel's local log; see :mod:`elanus.storage.wal.local` for why that is safe."""
 
-import asyncio
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from elanus.config.settings import WalSettings
-from elanus.errors import ElanusError, FencedWriter, ParameterTooLarge, Unavailable
+from elanus.errors import ElanusError, FencedWriter, Unavailable
 from elanus.runtime.world import World
 from elanus.storage.disk import AppendHandle, Disk
 from elanus.storage.objects.base import Buffer
 from elanus.storage.uncancelled import run_to_end
 from elanus.storage.wal._files import file_path
-from elanus.storage.wal._frames import MAX_PAYLOAD_BYTES, FileHeader, encode_frame, size_of
+from elanus.storage.wal._frames import FileHeader, encode_frame
 from elanus.storage.wal._growth import Growth
+from elanus.storage.wal._shared_writes import Records, SharedWrites
 from elanus.storage.wal._term import TermGuard
 from elanus.storage.wal.base import WalWriter
 
-_MAX_GROUP_BYTES = 4 << 20
-"""Appends that together have more than this are not written at once."""
 _SMALL_PART_BYTES = 8 << 10
 """Parts that are smaller on average are copied together, which costs less than writing them one
 by one."""
 
 
-@dataclass(slots=True, eq=False)
-class _Append:
-    records: Sequence[Sequence[Buffer]]
-    size_bytes: int
-    answer: "asyncio.Future[list[int]]"
-
-
 class LocalWalWriter(WalWriter):
-    """The one writer of a pchannel. ``next_position``: every smaller one is acknowledged.
-
-    One write is under way at a time. Appends that come meanwhile queue up and share the next
-    write and its sync, up to a size. A write runs to its end even if all who wait for it give up.
-    """
+    """The one writer of a pchannel. ``next_position``: every smaller one is acknowledged."""
 
     def __init__(
         self,
@@ -63,53 +47,25 @@ class LocalWalWriter(WalWriter):
         self._refusal: ElanusError | None = None
         self._half_written = Unavailable(f"the log {directory} must be opened again")
         self._is_closing = False
-        self._queue: deque[_Append] = deque()
-        self._write: asyncio.Task[int] | None = None
+        self._writes = SharedWrites(self._write)
 
     async def append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
         if self._is_closing:
             raise FencedWriter(f"this writer of the log {self._directory} is closed")
-        answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Append(records, _check_sizes(records), answer))
-        self._write_next()
-        return await answer
+        return await self._writes.append(records)
 
-    def _write_next(self) -> None:
-        while self._queue and self._write is None:
-            group = self._take_group()
-            records = [record for append in group for record in append.records]
-            if self._refusal is not None:
-                _refuse(group, self._refusal)
-            elif not records:
-                _acknowledge(group, self.next_position)
-            else:
-                size_bytes = sum(append.size_bytes for append in group)
-                step = self._world.executor.run("io", self._append_blocking, records, size_bytes)
-                self._write = asyncio.get_running_loop().create_task(step)
-                self._write.add_done_callback(partial(self._finish, group))
-
-    def _take_group(self) -> list[_Append]:
-        group = [self._queue.popleft()]
-        size_bytes = group[0].size_bytes
-        while self._queue and size_bytes + self._queue[0].size_bytes <= _MAX_GROUP_BYTES:
-            group.append(self._queue.popleft())
-            size_bytes += group[-1].size_bytes
-        return group
-
-    def _finish(self, group: list[_Append], write: "asyncio.Task[int]") -> None:
-        self._write = None
-        error = asyncio.CancelledError() if write.cancelled() else write.exception()
-        if error is None:
-            _acknowledge(group, write.result())
-            self._growth.notify()
-        else:
-            _refuse(group, error)
-        self._write_next()
-
-    def _append_blocking(self, records: Sequence[Sequence[Buffer]], size_bytes: int) -> int:
-        """Gives the position of the first."""
-        self._check_term()
+    async def _write(self, records: Records, size_bytes: int) -> list[int]:
+        if self._refusal is not None:
+            raise self._refusal
+        if not records:
+            return []
         first = self.next_position
+        await self._world.executor.run("io", self._write_blocking, records, size_bytes)
+        self._growth.notify()
+        return list(range(first, self.next_position))
+
+    def _write_blocking(self, records: Records, size_bytes: int) -> None:
+        self._check_term()
         frames = self._encode(records, size_bytes)
         handle = self._file_with_room()
         good_size = handle.size
@@ -132,9 +88,8 @@ class LocalWalWriter(WalWriter):
         if self._settings.sync:
             self._durable_before = self.next_position
         self._refusal = None
-        return first
 
-    def _encode(self, records: Sequence[Sequence[Buffer]], size_bytes: int) -> list[Buffer]:
+    def _encode(self, records: Records, size_bytes: int) -> list[Buffer]:
         frames: list[Buffer] = []
         for position, parts in enumerate(records, self.next_position):
             frames += encode_frame(position, self._durable_before, parts)
@@ -188,8 +143,7 @@ class LocalWalWriter(WalWriter):
         await run_to_end(self._close())
 
     async def _close(self) -> None:
-        while self._write is not None:
-            await asyncio.wait([self._write])
+        await self._writes.idle()
         handle, self._handle = self._handle, None
         self._guard.close()
         if handle is None:
@@ -199,30 +153,3 @@ class LocalWalWriter(WalWriter):
                 await self._world.executor.run("io", handle.sync)
         finally:
             handle.close()
-
-
-def _acknowledge(group: list[_Append], first: int) -> None:
-    for append in group:
-        end = first + len(append.records)
-        if not append.answer.done():
-            append.answer.set_result(list(range(first, end)))
-        first = end
-
-
-def _refuse(group: list[_Append], error: BaseException) -> None:
-    for append in group:
-        if not append.answer.done():
-            append.answer.set_exception(error)
-
-
-def _check_sizes(records: Sequence[Sequence[Buffer]]) -> int:
-    """The bytes of all records. Raises ParameterTooLarge."""
-    total = 0
-    for parts in records:
-        size = size_of(parts)
-        if size > MAX_PAYLOAD_BYTES:
-            raise ParameterTooLarge(
-                f"a write of {size} bytes exceeds the log's limit of {MAX_PAYLOAD_BYTES}"
-            )
-        total += size
-    return total
