@@ -6,8 +6,8 @@ ARGS ?=
 SEED ?= 1
 SEEDS ?= 200
 
-.PHONY: help install run test lint format docs bench simulate clients wheels clean
 .PHONY: services services-install services-status services-stop test-services test-faults
+.PHONY: help install run test lint format docs bench bench-wal simulate clients wheels clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -77,6 +77,9 @@ clients: .clients/2.6/.installed .clients/3.0/.installed ## Install the clients 
 
 bench: $(VENV)/.installed-dev clients ## Compare with the real Milvus on this machine (takes a while)
 	$(BIN)/python -m benchmarks.compare $(ARGS)
+
+bench-wal: $(VENV)/.installed-dev ## Compare the write-ahead logs with bare clients (ARGS="local kafka")
+	$(BIN)/python -m benchmarks.wal $(ARGS)
 
 wheels: $(VENV)/.installed ## Build a wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.backends import KAFKA, PULSAR, WOODPECKER, settings_of
 from tests.crash.load import SteadyLoad
 from tests.server import RunningServer
