@@ -6,8 +6,9 @@ ARGS ?=
 SEED ?= 1
 SEEDS ?= 200
 
-.PHONY: services services-install services-status services-stop test-services test-faults
 .PHONY: help install run test lint format docs bench bench-wal simulate clients wheels clean
+.PHONY: services services-install services-status services-stop
+.PHONY: test-services test-cluster test-faults
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -49,6 +50,9 @@ test-services: services-install ## Run the tests that need real servers; they st
 
 test-faults: services-install ## Run a server under load while what it depends on fails (15 minutes)
 	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -m faults -s $(ARGS)
+
+test-cluster: services-install clients ## Run whole clusters, and kill their processes (CHAOS_S=600: longer)
+	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest tests/cluster -s $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style, format, types and import contracts
 	$(BIN)/ruff check .

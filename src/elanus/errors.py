@@ -29,6 +29,7 @@
     │   └── InvalidFieldName            1701
     ├── Unavailable                      2     retriable
     │   ├── NotReady                     1     retriable
+    │   ├── NotServed                    2     retriable: refused before anything was done
     │   ├── CollectionNotFullyLoaded   103     retriable
     │   ├── DiskFull                     9     retriable by hand: quota exceeded
     │   ├── ResourceInsufficient        12     retriable
@@ -239,6 +240,11 @@ class Unavailable(ElanusError):
 
 class NotReady(Unavailable):
     code = 1
+
+
+class NotServed(Unavailable):
+    """Refused by one that is not (or no longer) responsible, before anything was done: whatever
+    was asked for may be asked again of whoever is."""
 
 
 class CollectionNotFullyLoaded(Unavailable):

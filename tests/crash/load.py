@@ -31,6 +31,7 @@ class SteadyLoad:
             stderr=self._errors,
             text=True,
         )
+        self._notes: list[str] = []
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -42,6 +43,8 @@ class SteadyLoad:
         for line in self._process.stdout:
             if line.startswith("{"):
                 self._lines.put(json.loads(line))
+            else:
+                self._notes.append(line)
         self._lines.put(None)
 
     def _next(self, deadline: float) -> bool:
@@ -57,11 +60,12 @@ class SteadyLoad:
 
     def recovers(self, writes: int = 30) -> float:
         """Wait until that many more writes were acknowledged, by a load that is not failing.
-        Gives the longest time without an acknowledgement that any writer has seen since."""
+        Gives the longest time without an acknowledgement that any writer has seen since the last
+        call."""
+        deadline = time.monotonic() + SETTLE_TIMEOUT_S
         self.longest_gap_s = 0.0
         while not self._lines.empty():
-            self._lines.get_nowait()
-        deadline = time.monotonic() + SETTLE_TIMEOUT_S
+            assert self._next(deadline), self.errors()
         assert self._next(deadline), self.errors()
         wanted = self.last["acknowledged"] + writes
         while self.last["acknowledged"] < wanted:
@@ -80,10 +84,14 @@ class SteadyLoad:
 
     def errors(self) -> str:
         self._errors.seek(0)
-        return self._errors.read()[-6_000:]
+        return "".join([*self._notes[-20:], self._errors.read()[-6_000:]])
 
     def __enter__(self) -> "SteadyLoad":
-        self.recovers()
+        try:
+            self.recovers()
+        except BaseException as error:
+            self.__exit__(type(error), error, None)
+            raise
         return self
 
     def __exit__(

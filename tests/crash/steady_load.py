@@ -20,6 +20,7 @@ from pymilvus import MilvusClient, MilvusException
 
 PROGRESS_S = 0.5
 RETRY_S = 0.2
+SETTLE_S = 1.0
 READ_TIMEOUT_S = 20
 
 
@@ -55,6 +56,8 @@ class SteadyWriter(Writer):
             elif self.pending:
                 self.failures += 1
                 self.note(self.error)
+                # Whoever took the failed write may live on and be about to do it.
+                time.sleep(SETTLE_S)
                 self.check(self.read(reader, stop))
             time.sleep(0.005)
 
@@ -87,6 +90,11 @@ class SteadyWriter(Writer):
             self.settle(found)
 
 
+def daemon(work, *arguments):
+    """A thread that doesn't keep the process from ending."""
+    return threading.Thread(target=work, args=arguments, daemon=True)
+
+
 def main():
     uri, seed = sys.argv[1], int(sys.argv[2])
     client = connect(uri)
@@ -100,9 +108,9 @@ def main():
         except Exception:  # noqa: BLE001 - told at the end
             wrong.append(traceback.format_exc())
 
-    threads = [threading.Thread(target=guard, args=(w.work, uri, stop)) for w in writers]
-    threads.append(threading.Thread(target=guard, args=(maintain, connect(uri), stop, seed)))
-    threads.append(threading.Thread(target=lambda: (sys.stdin.read(), stop.set())))
+    threads = [daemon(guard, w.work, uri, stop) for w in writers]
+    threads.append(daemon(guard, maintain, connect(uri), stop, seed))
+    threads.append(daemon(lambda: (sys.stdin.read(), stop.set())))
     for thread in threads:
         thread.start()
     while not stop.wait(PROGRESS_S) and not wrong:

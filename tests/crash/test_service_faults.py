@@ -21,7 +21,7 @@ from tests.services.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.faults
 
-OUTAGE_S = float(os.environ.get("ELANUS_OUTAGE_S", "60"))
+OUTAGE_S = float(os.environ.pop("ELANUS_OUTAGE_S", "60"))
 SHORT_S = 12.0
 FAST = {"dataCoord.minSegmentNumRowsToEnableIndex": 200, "log.level": "info"}
 OwnService = Callable[..., Any]

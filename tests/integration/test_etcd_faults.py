@@ -32,7 +32,7 @@ from elanus.storage.meta.base import MAX_VALUE_BYTES, MetaStore, Put, RevisionCo
 
 OwnService = Callable[..., Any]
 
-OUTAGE_S = float(os.environ.get("ELANUS_TEST_OUTAGE_S", "3"))
+OUTAGE_S = float(os.environ.pop("ELANUS_TEST_OUTAGE_S", "3"))
 SHORT_MS = 1_000
 LONG_MS = 30_000
 TASKS = 4

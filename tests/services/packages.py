@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
-SERVICES = Path(os.environ.get("ELANUS_SERVICES_DIR", PROJECT / ".services")).absolute()
+SERVICES = Path(os.environ.pop("ELANUS_SERVICES_DIR", PROJECT / ".services")).absolute()
 MANIFESTS = Path(__file__).parent / "manifests"
 
 INSTALL_TIMEOUT_S = 3_000

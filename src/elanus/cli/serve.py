@@ -122,7 +122,7 @@ async def _serve_role(settings: Settings, name: str) -> int:
         started_s = time.monotonic()
         process = ClusterProcess(settings, ROLES[name]())
         try:
-            await process.start()
+            await unless(stop, asyncio.create_task(process.start()))
         except (ElanusError, OSError) as error:
             await process.stop()
             if not (has_served and isinstance(error, Unavailable)) or stop.is_set():
@@ -130,6 +130,10 @@ async def _serve_role(settings: Settings, name: str) -> int:
             log.warning("not back yet", reason=error.message)
             await unless(stop, asyncio.create_task(asyncio.sleep(RETRY_S)))
             continue
+        if not process.serves:
+            await process.stop()
+            log.info("stopped while starting", role=name, pid=os.getpid())
+            return 0
         has_served = True
         info = process.node.session.info
         log.info(

@@ -20,6 +20,7 @@ from elanus.coordinator.data.garbage import GarbageCollector
 from elanus.coordinator.data.index_tasks import IndexTasks
 from elanus.coordinator.data.segments import Segments
 from elanus.coordinator.dropping import drop_orphans
+from elanus.coordinator.query.holdings import Holdings
 from elanus.coordinator.query.loads import Loads
 from elanus.coordinator.records import ID_KEY, TIMESTAMP_KEY, CollectionState
 from elanus.coordinator.retry import UNBOUNDED, retry
@@ -50,6 +51,7 @@ class _Parts:
         self.context = context
         self.channels = Channels(context)
         self.loads = Loads(context, self.channels)
+        self.holdings = Holdings(context, self.loads)
         self.databases = Databases(context)
         self.collections = Collections(context, self.channels, self.loads.stop)
         self.alterations = Alterations(context, self.channels)
@@ -161,7 +163,7 @@ class Coordinator:
         if not self._has_metadata:
             await self.load_metadata()
         await self._open_logs()
-        self._parts.loads.restore()
+        self._parts.loads.restore(await self._parts.holdings.all_held())
         for info in self._catalog.collections(CollectionState.CREATING):
             self._world.tasks.spawn(
                 f"finish creating {info.name}", self._finish_creating(info.collection_id)
@@ -172,6 +174,7 @@ class Coordinator:
             await drop_orphans(self._context, info.collection_id)
             self._context.events.segments_changed(info.collection_id)
         self._world.tasks.spawn("garbage collection", self._parts.garbage.run_for_ever())
+        self._world.tasks.spawn("holdings", self._parts.holdings.compare_for_ever())
 
     async def close(self) -> None:
         """Give back the unused timestamps. Ending ``world.tasks`` is the composition's business."""
@@ -246,6 +249,7 @@ class Coordinator:
                     await self._parts.channels.move(pchannel)
                 except ElanusError as error:
                     log.warning("log not moved", pchannel=pchannel, reason=error.message)
+                    self._open_in_background([pchannel])
                     await self._world.clock.sleep(_BALANCE_PAUSE_S)
                 self._parts.loads.nodes_changed()
             elif not self._balance_again:

@@ -115,7 +115,10 @@ class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What a user asked to be loaded. Empty ``partition_ids`` means the whole collection."""
+    """What a user asked to be loaded. Empty ``partition_ids`` means the whole collection.
+
+    restoring: not by a user's new wish; a coordinator that has just begun makes sure of it.
+    """
 
     collection_id: int
     state: LoadState
@@ -123,6 +126,7 @@ class LoadInfo(msgspec.Struct, frozen=True, kw_only=True):
     replica_number: int = 1
     progress: int = 0
     reason: str = ""
+    restoring: bool = False
 
 
 class ChannelCheckpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -224,8 +224,15 @@ class StreamingService(Protocol):
 class QueryNodeService(Protocol):
     """A query node: holds sealed segments and searches them."""
 
-    async def load_segment(self, request: LoadSegment) -> None: ...
+    async def load_segment(self, request: LoadSegment) -> None:
+        """Serve this version or a newer one, with these deletes at least."""
+        ...
+
     async def release_segments(self, segment_ids: tuple[int, ...]) -> None: ...
+    async def list_segments(self) -> list[SegmentInfo]:
+        """What is held now, at which version."""
+        ...
+
     async def apply_deletes(
         self, segment_ids: tuple[int, ...], deletes: tuple[PrimaryKeys, ...], timestamp: int
     ) -> None: ...

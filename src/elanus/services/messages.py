@@ -213,6 +213,8 @@ class QueryView:
     delegator stops reading them in the same step.
     delta_ts: every delete of the shard with a ts ≤ this is part of what was loaded; the delegator
     applies its later ones to newly loaded segments before it switches, and forgets the others.
+    reloaded: segments whose copies may lack deletes after ``delta_ts``, even if the delegator knows
+    them at this place and version.
     """
 
     vchannel: str
@@ -222,6 +224,7 @@ class QueryView:
     delta_ts: int
     placement: dict[int, int] = field(default_factory=dict)
     partition_ids: tuple[int, ...] = ()
+    reloaded: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

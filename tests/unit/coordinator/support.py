@@ -136,6 +136,9 @@ class QueryStub(Flaky):
         if known is None or known.segment.version < request.segment.version:
             self.held[request.segment.segment_id] = request
 
+    async def list_segments(self) -> list[SegmentInfo]:
+        return [request.segment for request in self.held.values()]
+
     async def release_segments(self, segment_ids: tuple[int, ...]) -> None:
         self.called("release_segments")
         for segment_id in segment_ids:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import h2corn
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -13,6 +14,7 @@ from elanus.errors import (
     DeadlineExceeded,
     FencedWriter,
     InternalError,
+    NotServed,
     Unavailable,
 )
 from elanus.model.reads import Snapshot, VectorQuery
@@ -56,6 +58,9 @@ class Node:
         raise CollectionNotFound("default", "books")
 
     async def load_segment(self, request: Any) -> None: ...
+
+    async def list_segments(self) -> Any:
+        return []
 
     async def search(self, request: Any) -> Any:
         self.entered.set()
@@ -175,3 +180,97 @@ async def test_an_unreachable_peer_is_unavailable_by_its_address(
     await server.stop(0.0)
     with pytest.raises(Unavailable, match=peer.address):
         await query.release_segments((2,))
+
+
+async def test_without_a_connection_nothing_was_done(peer: Peer, server: H2cornServer) -> None:
+    query = stub(QueryNodeService, peer)
+    await server.stop(0.0)
+    async with asyncio.timeout(30):
+        while True:
+            # The first call may still meet the connection that is just ending.
+            with pytest.raises(Unavailable) as raised:
+                await query.release_segments((2,))
+            if raised.type is NotServed:
+                break
+
+
+async def test_a_peer_that_is_given_up_fails_its_calls_and_cancels_nobody(
+    peer: Peer, node: Node
+) -> None:
+    query = stub(QueryNodeService, peer, {"search": 60.0})
+    vectors = VectorQuery("v", MetricType.L2, np.zeros((1, 2), np.float32), 1)
+    call = asyncio.create_task(query.search(SegmentSearch((1,), vectors, Snapshot(1))))
+    await node.entered.wait()
+    await peer.close()
+    with pytest.raises(Unavailable, match="given up"):
+        await call
+    with pytest.raises(NotServed):
+        await query.release_segments((1,))
+
+
+async def test_a_time_limit_that_nobody_asked_for_is_unavailable(peer: Peer) -> None:
+    vectors = VectorQuery("v", MetricType.L2, np.zeros((1, 2), np.float32), 1)
+    query = stub(QueryNodeService, peer, {"search": 0.05})
+    with pytest.raises(Unavailable, match="no answer in time"):
+        await query.search(SegmentSearch((1,), vectors, Snapshot(1)))
+
+
+async def test_a_guard_refuses_before_the_call_and_withholds_the_answer_after_it() -> None:
+    valid = True
+
+    class Oracle:
+        async def allocate_timestamps(self, count: int = 1) -> int:
+            nonlocal valid
+            valid = False
+            return count
+
+        allocate_ids = allocate_timestamps
+
+    def guard() -> None:
+        if not valid:
+            raise Unavailable("lost")
+
+    services = RpcServices()
+    services.add(TimestampOracle, Oracle(), guard)
+
+    class Direct:
+        address = "here"
+
+        async def call(self, path: str, body: bytes, timeout_s: float) -> bytes:
+            return await services.handle(path, {}, body, timeout_s)
+
+    oracle = stub(TimestampOracle, Direct())  # type: ignore[arg-type]
+    with pytest.raises(Unavailable) as during:
+        await oracle.allocate_timestamps(1)
+    assert during.type is Unavailable
+    with pytest.raises(NotServed):
+        await oracle.allocate_timestamps(1)
+
+
+async def test_calls_may_take_longer_than_any_limit_of_the_transport(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, limit_s = h2corn.Config, 0.5
+    names = ("timeout_request_header", "timeout_request_body_idle")
+    names += ("h2_timeout_write", "h2_timeout_response_stall")
+    limits = dict.fromkeys(names, limit_s)
+    monkeypatch.setattr(h2corn, "Config", lambda **given: real(**{**given, **limits}))
+
+    class Oracle:
+        async def allocate_timestamps(self, count: int = 1) -> int:
+            await asyncio.sleep(5 * limit_s)
+            return count
+
+        allocate_ids = allocate_timestamps
+
+    services = RpcServices()
+    services.add(TimestampOracle, Oracle())
+    executor = ThreadExecutor(cores=1)
+    server = H2cornServer(services.handle, no_rest, TransportOptions(port=0), executor)
+    await server.start()
+    host, port = server.address
+    peer = Peer(f"{host}:{port}")
+    assert await stub(TimestampOracle, peer).allocate_timestamps(7) == 7
+    await peer.close()
+    await server.stop(1.0)
+    executor.close()

@@ -6,6 +6,7 @@ from typing import Any
 
 from elanus.access.context import CallContext
 from elanus.access.ddl.lookup import find_collection
+from elanus.access.owners import growing_of
 from elanus.access.proxy import Proxy
 from elanus.errors import CollectionNotFound, InvalidParameter, Rejected, Unimplemented
 from elanus.model.catalog import CollectionInfo
@@ -73,8 +74,8 @@ async def get_flush_state(proxy: Proxy, request: Any, context: CallContext) -> A
 async def _growing_ids(proxy: Proxy, info: CollectionInfo) -> set[int]:
     found: set[int] = set()
     for vchannel in info.vchannels:
-        node = await proxy.router.streaming_node(vchannel)
-        found.update(segment.segment_id for segment in await node.growing(vchannel))
+        growing = await growing_of(proxy, info, vchannel)
+        found.update(segment.segment_id for segment in growing)
     return found
 
 

@@ -10,6 +10,7 @@ from elanus.access.ddl.lookup import (
     load_progress,
     partition_infos,
 )
+from elanus.access.owners import growing_of
 from elanus.access.proxy import Proxy
 from elanus.errors import CollectionNotLoaded
 from elanus.model.catalog import CollectionInfo, SegmentInfo
@@ -31,8 +32,7 @@ async def segments_of(
     """
     growing: list[GrowingInfo] = []
     for vchannel in info.vchannels:
-        node = await proxy.router.streaming_node(vchannel)
-        growing += await node.growing(vchannel)
+        growing += await growing_of(proxy, info, vchannel)
     flushed = [
         segment
         for segment in await proxy.coordinator.list_segments(info.collection_id)

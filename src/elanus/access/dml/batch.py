@@ -18,6 +18,7 @@ from elanus.access.dml import rows as row_builder
 from elanus.access.dml.partitions import insert_partition
 from elanus.access.dml.routing import bucket_of, group_rows, key_partitions, split_rows, take
 from elanus.access.dql.scope import find_meta
+from elanus.access.owners import write_to_owner
 from elanus.access.proxy import Proxy
 from elanus.errors import InvalidParameter, ParameterTooLarge, SchemaMismatch
 from elanus.model.catalog import ALL_PARTITIONS, CollectionInfo
@@ -128,8 +129,7 @@ async def send(proxy: Proxy, requests: Sequence[WriteRequest]) -> int:
     one is durable, else raises the first failure."""
 
     async def send_one(request: WriteRequest) -> int:
-        node = await proxy.router.streaming_node(request.vchannel)
-        return await node.write(request)
+        return await write_to_owner(proxy, request.vchannel, lambda node: node.write(request))
 
     if len(requests) == 1:
         return await send_one(requests[0])

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from elanus.access.context import CallContext
 from elanus.access.dql.consistency import ReadInstant
 from elanus.access.dql.scope import shards_of
+from elanus.access.owners import read_from_owner
 from elanus.access.proxy import Proxy
 from elanus.engine.filter.plan import Plan
 from elanus.engine.reduce import merge_hits, slice_hits
@@ -73,7 +74,7 @@ async def search_shards(
     async def search(node: StreamingService, vchannel: str) -> SearchResponse:
         return await node.search(request(vchannel))
 
-    answers = await _ask(proxy, shards_of(collection, scope.plan), search)
+    answers = await _ask(proxy, collection, shards_of(collection, scope.plan), search)
     _note_stages(context, answers)
     _check_output_size(proxy, [answer.rows for answer in answers], "search")
     merged = answers[0] if len(answers) == 1 else _merge_searches(answers, query)
@@ -129,20 +130,23 @@ async def _query(
     async def query(node: StreamingService, vchannel: str) -> QueryResponse:
         return await node.query(request(vchannel))
 
-    answers = await _ask(proxy, shards_of(collection, scope.plan), query)
+    answers = await _ask(proxy, collection, shards_of(collection, scope.plan), query)
     _note_stages(context, answers)
     return answers
 
 
 async def _ask(
     proxy: Proxy,
+    collection: CollectionInfo,
     vchannels: Sequence[str],
     call: Callable[[StreamingService, str], Awaitable[T]],
 ) -> list[T]:
     """Calls the owners of all shards concurrently; the first failure fails the read."""
 
     async def ask(vchannel: str) -> T:
-        return await call(await proxy.router.streaming_node(vchannel), vchannel)
+        return await read_from_owner(
+            proxy, collection.collection_id, vchannel, lambda node: call(node, vchannel)
+        )
 
     if len(vchannels) == 1:
         return [await ask(vchannels[0])]

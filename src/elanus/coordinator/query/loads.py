@@ -14,9 +14,9 @@ import structlog
 
 from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import Context
-from elanus.coordinator.query.shard import LoadedShard, reason_of
+from elanus.coordinator.query.shard import Copy, LoadedShard, reason_of
 from elanus.coordinator.query.wishes import check_indexes, with_load, without_partitions
-from elanus.coordinator.records import LoadRecord
+from elanus.coordinator.records import CollectionState, LoadRecord
 from elanus.coordinator.retry import delay_s
 from elanus.coordinator.root.names import resolve_id
 from elanus.coordinator.streaming.channels import Channels
@@ -38,6 +38,7 @@ class _Loaded:
         self.shards = [LoadedShard(context, channels, vchannel) for vchannel in info.vchannels]
         self.state = LoadState.LOADING
         self.reason = "waiting to be loaded"
+        self.restoring = False
         self.wanted = asyncio.Event()
         self.task: asyncio.Task[None] | None = None
 
@@ -136,16 +137,25 @@ class Loads:
             replica_number=record.replica_number,
             progress=loaded.progress if loaded else 0,
             reason=loaded.reason if loaded else "waiting for the coordinator to recover",
+            restoring=loaded.restoring if loaded else True,
         )
 
     # --- events ---------------------------------------------------------------------------------
 
-    def restore(self) -> None:
-        """At start: load again what was loaded."""
-        for collection_id in sorted(self._catalog.tables.loads):
-            info = self._catalog.collection(collection_id)
-            if info is not None:
-                self._start(info)
+    def restore(self, held: Iterable[tuple[int, SegmentInfo]]) -> None:
+        """At start: load again what was loaded; ``held``: copies that are there, by node. What was
+        not loaded, or was being released, is released from owners that served it before."""
+        by_collection: dict[int, list[tuple[int, SegmentInfo]]] = {}
+        for node_id, segment in held:
+            by_collection.setdefault(segment.collection_id, []).append((node_id, segment))
+        for info in self._catalog.collections(CollectionState.CREATED):
+            copies = by_collection.get(info.collection_id, [])
+            if info.collection_id in self._catalog.tables.loads:
+                self._start(info, copies, restoring=True)
+            elif any(map(self._channels.is_adopted, info.vchannels)):
+                loaded = self._make(info, copies)
+                self._loaded[info.collection_id] = loaded
+                self.stop(info.collection_id)
 
     def wake(self, collection_id: int) -> None:
         """Something changed that may concern a loaded collection."""
@@ -181,12 +191,46 @@ class Loads:
             if shard.vchannel == segment.vchannel
         )
 
+    def believed(self, node_id: int) -> list[tuple[int, LoadedShard, dict[int, Copy]]]:
+        """By collection and shard, the copies that should be on the node."""
+        return [
+            (collection_id, shard, shard.believed(node_id))
+            for collection_id, loaded in self._loaded.items()
+            for shard in loaded.shards
+        ]
+
+    def is_stranger(self, node_id: int, segment: SegmentInfo) -> bool:
+        """Whether surely nobody uses the copy that the node holds."""
+        if segment.collection_id in self._stopping:
+            return False
+        loaded = self._loaded.get(segment.collection_id)
+        if loaded is None:
+            return segment.collection_id not in self._catalog.tables.loads
+        return not any(
+            shard.behind or shard.uses(node_id, segment.segment_id) for shard in loaded.shards
+        )
+
     # --- workers --------------------------------------------------------------------------------
 
-    def _start(self, info: CollectionInfo) -> None:
+    def _make(self, info: CollectionInfo, copies: Iterable[tuple[int, SegmentInfo]]) -> _Loaded:
+        loaded = _Loaded(info, self._context, self._channels)
+        for node_id, segment in copies:
+            for shard in loaded.shards:
+                if shard.vchannel == segment.vchannel:
+                    shard.adopt(node_id, segment.segment_id)
+        return loaded
+
+    def _start(
+        self,
+        info: CollectionInfo,
+        copies: Iterable[tuple[int, SegmentInfo]] = (),
+        *,
+        restoring: bool = False,
+    ) -> None:
         loaded = self._loaded.get(info.collection_id)
         if loaded is None:
-            loaded = _Loaded(info, self._context, self._channels)
+            loaded = self._make(info, copies)
+            loaded.restoring = restoring
             self._loaded[info.collection_id] = loaded
             loaded.task = self._context.world.tasks.spawn(
                 f"load collection {info.collection_id}", self._work(loaded)
@@ -231,6 +275,7 @@ class Loads:
         now = self._catalog.tables.loads.get(loaded.collection_id)
         if loaded.state is LoadState.LOADING and now == record:
             loaded.state = LoadState.LOADED
+            loaded.restoring = False
             self._context.events.metadata_changed(loaded.collection_id)
         loaded.reason = ""
 

@@ -7,6 +7,9 @@ the metadata again.
 Deletes: a copy is loaded with the deletes of the files at that moment (``delta_ts``); from the
 view on, the delegator keeps it up to date. So a copy that no view has yet may only be used with
 the ``delta_ts`` of its loading, and is loaded again once the delegator has forgotten that far.
+
+A copy that a former coordinator had loaded stays where it is and is loaded again there, which only
+adds what it lacks: a delegator that reads it goes on doing so.
 """
 
 import asyncio
@@ -29,11 +32,11 @@ log = structlog.get_logger(__name__)
 
 VIEW_ATTEMPTS = 4
 _UNKNOWN = -1
-"""Version and deletes of a copy whose loading was not answered."""
+"""Version and deletes of a copy whose loading was not answered, or was another coordinator's."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Copy:
+class Copy:
     """A loaded copy: on which node, which version, with the deletes up to which timestamp."""
 
     node_id: int
@@ -53,13 +56,46 @@ class LoadedShard:
         self.total = 0
         self.ready = 0
         self.behind = True
-        self._copies: dict[int, _Copy] = {}
+        self._copies: dict[int, Copy] = {}
+        self._left: set[tuple[int, int]] = set()
         self._prefer_replaced = True
+        self._has_lost_copies = False
 
     def segment_ids(self) -> set[int]:
         """Segments that a view or a loaded copy refers to."""
         viewed = () if self.view is None else self.view.sealed
         return {*self._copies, *(segment.segment_id for segment in viewed)}
+
+    def adopt(self, node_id: int, segment_id: int) -> None:
+        """A former coordinator had the segment loaded there."""
+        former = self._copies.get(segment_id)
+        if former is not None:
+            self._left.add((former.node_id, segment_id))
+        self._copies[segment_id] = Copy(node_id, _UNKNOWN, _UNKNOWN)
+
+    def believed(self, node_id: int) -> dict[int, Copy]:
+        """The copies that the node has told to have, by segment."""
+        return {
+            segment_id: copy
+            for segment_id, copy in self._copies.items()
+            if copy.node_id == node_id and copy.version != _UNKNOWN
+        }
+
+    def uses(self, node_id: int, segment_id: int) -> bool:
+        """Whether the copy there is, or may be, one of this shard's; sure while not ``behind``."""
+        copy = self._copies.get(segment_id)
+        return (copy is not None and copy.node_id == node_id) or (
+            (node_id, segment_id) in self._left
+        )
+
+    def lose(self, segment_id: int, copy: Copy) -> bool:
+        """The node does not have this copy. True if that was news."""
+        if self._copies.get(segment_id) is not copy:
+            return False
+        del self._copies[segment_id]
+        self._has_lost_copies = True
+        self.invalidate()
+        return True
 
     def invalidate(self) -> None:
         """The delegator may have lost the view: push one again."""
@@ -71,6 +107,10 @@ class LoadedShard:
     ) -> None:
         """One round. Raises what the last failed step raised."""
         self.behind = True
+        if self._has_lost_copies:
+            # Copies that are loaded anew must not be read before they have all deletes.
+            await (await self._channels.owner(self.vchannel)).release(self.vchannel)
+            self._has_lost_copies = False
         nodes = await self._context.router.query_nodes()
         target = self._target(collection, partition_ids, nodes)
         placement = place(
@@ -162,26 +202,21 @@ class LoadedShard:
         segment = request.segment
         node = await self._context.router.query_node(node_id)
         old = self._copies.get(segment.segment_id)
-        if (
-            old is not None
-            and old.node_id == node_id
-            and old.version in (segment.version, _UNKNOWN)
-            and (self.view is None or segment.segment_id not in self.view.placement)
-        ):
-            # The same version with fewer deletes: a node could take it for the same thing.
-            await node.release_segments((segment.segment_id,))
-        self._copies[segment.segment_id] = _Copy(node_id, _UNKNOWN, _UNKNOWN)
+        if old is not None and old.node_id != node_id:
+            self._left.add((old.node_id, segment.segment_id))
+        self._left.discard((node_id, segment.segment_id))
+        self._copies[segment.segment_id] = Copy(node_id, _UNKNOWN, _UNKNOWN)
         self._context.world.failpoints.hit("load_segment.before")
         await node.load_segment(request)
-        self._copies[segment.segment_id] = _Copy(node_id, segment.version, delta_ts)
+        self._copies[segment.segment_id] = Copy(node_id, segment.version, delta_ts)
         self.ready += 1
 
     async def _push(self, target: ShardTarget, placement: dict[int, int]) -> None:
-        fresh = [
-            self._copies[segment.segment_id].delta_ts
+        fresh = {
+            segment.segment_id: self._copies[segment.segment_id].delta_ts
             for segment in target.segments
             if not self._is_viewed(segment.segment_id)
-        ]
+        }
         if self.view is not None and not fresh and self._says_the_same(target):
             return
         view = QueryView(
@@ -189,9 +224,10 @@ class LoadedShard:
             version=await self._context.timestamps.allocate(),
             sealed=target.segments,
             superseded=target.superseded,
-            delta_ts=min([target.delta_ts, *fresh]),
+            delta_ts=min([target.delta_ts, *fresh.values()]),
             placement=placement,
             partition_ids=target.partition_ids,
+            reloaded=frozenset(fresh),
         )
         self._context.world.failpoints.hit("update_view.before")
         try:
@@ -227,9 +263,12 @@ class LoadedShard:
         await self._release_copies([i for i in sorted(self._copies) if i not in wanted])
 
     async def _release_copies(self, segment_ids: list[int]) -> None:
+        """These copies, and those that were left behind on other nodes."""
         by_node: dict[int, list[int]] = {}
         for segment_id in segment_ids:
             by_node.setdefault(self._copies[segment_id].node_id, []).append(segment_id)
+        for node_id, segment_id in sorted(self._left):
+            by_node.setdefault(node_id, []).append(segment_id)
         for node_id, ids in sorted(by_node.items()):
             try:
                 node = await self._context.router.query_node(node_id)
@@ -238,7 +277,10 @@ class LoadedShard:
             else:
                 await node.release_segments(tuple(ids))
             for segment_id in ids:
-                self._copies.pop(segment_id, None)
+                self._left.discard((node_id, segment_id))
+                copy = self._copies.get(segment_id)
+                if copy is not None and copy.node_id == node_id:
+                    del self._copies[segment_id]
 
     async def release(self) -> None:
         """The shard is no longer searched, then its copies go. May be repeated."""

@@ -9,7 +9,6 @@ find the owner by the same record.
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from contextlib import suppress
 from typing import TypeVar
 
 from elanus.coordinator.catalog import Change
@@ -54,6 +53,7 @@ class Channels:
         self._open: set[str] = set()
         self._met: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
+        self._adopted: set[str] = set()
 
     def choose(self, shards: int) -> tuple[str, ...]:
         """Pchannels for a new collection's shards."""
@@ -89,6 +89,10 @@ class Channels:
         if most - fewest < 2:
             return None
         return next(name for name, node_id in owned.items() if node_id == heaviest)
+
+    def is_adopted(self, vchannel: str) -> bool:
+        """Whether its owner served it before this coordinator began."""
+        return pchannel_of(vchannel) in self._adopted
 
     async def ensure_open(self, vchannel: str, *, attempts: int = ATTEMPTS_OF_A_REQUEST) -> None:
         """The pchannel of ``vchannel`` is open on a node that is alive. Raises Unavailable."""
@@ -134,8 +138,11 @@ class Channels:
         if pchannel not in self._met and known is not None and known.node_id in alive:
             self._met.add(pchannel)
             self._assigned[pchannel] = known
+            self._adopted.add(pchannel)
             return known
         self._met.add(pchannel)
+        if known is not None:
+            await self._close_at(known)
         owned = Counter(record.node_id for record in self._assigned.values())
         node_id = min(alive, key=lambda node: (owned[node], node))
 
@@ -149,9 +156,18 @@ class Channels:
         self._assigned[pchannel] = record
         return record
 
+    async def _close_at(self, former: PchannelRecord) -> None:
+        """As long as the former owner is alive it answers reads, which it must not do beside the
+        next one."""
+        try:
+            node = await self._context.router.streaming_node_by_id(former.node_id)
+        except Unavailable:
+            return  # it is gone
+        await node.close_pchannel(former.name, former.term)
+
     async def move(self, pchannel: str) -> None:
-        """Give the pchannel to the node that owns the fewest of those that take any; its present
-        owner closes it first. Raises Unavailable."""
+        """Give the pchannel to the node that owns the fewest of those that take any. Raises
+        Unavailable; then the log may have to be opened again."""
         async with self._locks.setdefault(pchannel, asyncio.Lock()):
             record = self._assigned.get(pchannel)
             if record is None:
@@ -161,9 +177,6 @@ class Channels:
             if not others:
                 return
             self._open.discard(pchannel)
-            with suppress(Unavailable):  # then the next owner fences it
-                node = await self._context.router.streaming_node_by_id(record.node_id)
-                await node.close_pchannel(pchannel, record.term)
             await self._assign(pchannel, others)
             await self._open_pchannel(pchannel, ATTEMPTS_OF_A_REQUEST)
 

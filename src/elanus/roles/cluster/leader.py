@@ -1,8 +1,9 @@
 """The active coordinator as other processes see it, and what it tells them.
 
 ``LeaderClient`` offers ``CoordinatorService``: each call goes to whoever leads now. While nobody
-does, a call waits for the next leader for a while; calls that only read, or that are the same when
-repeated, are repeated too when the leader is lost in the middle of them.
+does, a call waits for the next leader for a while; a call that was refused before anything was done
+is repeated; calls that only read, or that are the same when repeated, are repeated too when the
+leader is lost in the middle of them.
 
 ``ProxyNotifier`` is the other direction: before a change is answered, every proxy that is alive has
 forgotten what it remembered of the collection. A proxy that can't be reached is waited for until it
@@ -19,7 +20,7 @@ import structlog
 
 from elanus.coordinator.context import EVERYTHING
 from elanus.coordinator.election import LEADER_KEY, LeaderInfo
-from elanus.errors import ElanusError, Unavailable
+from elanus.errors import ElanusError, NotServed, Unavailable
 from elanus.roles.cluster.peers import Peers
 from elanus.runtime.world import World
 from elanus.services.cluster.following import PrefixFollower
@@ -90,8 +91,9 @@ class LeaderClient:
             service: Any = stub(CoordinatorService, self._peers.at(leader.address))
             try:
                 return await getattr(service, name)(*arguments, **keywords)
-            except Unavailable:
-                if not is_repeatable or self._world.clock.monotonic_s() > deadline_s:
+            except Unavailable as error:
+                may_repeat = is_repeatable or isinstance(error, NotServed)
+                if not may_repeat or self._world.clock.monotonic_s() > deadline_s:
                     raise
             await self._world.clock.sleep(RETRY_S)
 

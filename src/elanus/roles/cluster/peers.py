@@ -19,8 +19,9 @@ class Peers:
         return peer
 
     async def keep_only(self, addresses: set[str]) -> None:
-        for address in [address for address in self._peers if address not in addresses]:
-            await self._peers.pop(address).close()
+        gone = [address for address in self._peers if address not in addresses]
+        for peer in [self._peers.pop(address) for address in gone]:
+            await peer.close()
 
     async def close(self) -> None:
         await self.keep_only(set())

@@ -91,6 +91,7 @@ class ClusterProcess:
         self._opened = AsyncExitStack()
         self._health = Health(SystemClock().monotonic_s)
         self._node: Node | None = None
+        self.serves = False
 
     @property
     def node(self) -> Node:
@@ -119,6 +120,7 @@ class ClusterProcess:
         await self._role.registered(node, self._opened)
         add_readings(metrics, world)
         self._health.started()
+        self.serves = True
 
     async def describe(self) -> NodeStatus:
         status = self._role.describe()

@@ -12,11 +12,11 @@ from elanus.access.proxy import Proxy
 from elanus.access.rest.app import RestApp
 from elanus.coordinator.coordinator import Coordinator
 from elanus.coordinator.election import FencedMetaStore, win_leadership
-from elanus.errors import ElanusError, Unavailable
+from elanus.errors import ElanusError, NotServed
 from elanus.observability.requests import RequestObserver
 from elanus.roles.cluster.leader import PROXY, AnnouncingCoordinator, ProxyNotifier
 from elanus.roles.cluster.process import STOP_GRACE_S, Node, Role
-from elanus.roles.cluster.router import DATA, QUERY, STREAMING
+from elanus.roles.cluster.router import DATA, QUERY, STREAMING, ClusterRouter
 from elanus.roles.serving import public_server
 from elanus.roles.storage import empty_scratch, instance_of
 from elanus.services.interfaces import (
@@ -99,7 +99,7 @@ class CoordinatorRole(Role):
     async def start(self, node: Node, opened: AsyncExitStack) -> None:
         self._active: AnnouncingCoordinator | None = None
         self._term = 0
-        node.services.add(CoordinatorService, _Gate(self))
+        node.services.add(CoordinatorService, _Gate(self), guard=node.session.require_valid)
 
     async def registered(self, node: Node, opened: AsyncExitStack) -> None:
         node.world.tasks.spawn("lead", self._lead(node, opened))
@@ -109,7 +109,7 @@ class CoordinatorRole(Role):
 
     def active(self) -> AnnouncingCoordinator:
         if self._active is None:
-            raise Unavailable("this coordinator is not the leader, or only becoming it")
+            raise NotServed("this coordinator is not the leader, or only becoming it")
         return self._active
 
     async def _lead(self, node: Node, opened: AsyncExitStack) -> None:
@@ -122,7 +122,7 @@ class CoordinatorRole(Role):
             node.settings,
             meta=FencedMetaStore(meta, leadership, session.lost.set),
             objects=node.storage.objects,
-            router=node.router,
+            router=_GuardedRouter(node),
         )
         notifier = ProxyNotifier(node.world, session.info.node_id, node.membership, node.peers)
         announcing = AnnouncingCoordinator(coordinator, notifier)
@@ -164,6 +164,37 @@ class _Gate:
             return await getattr(self._role.active(), name)(*arguments, **keywords)
 
         return call
+
+
+class _GuardedRouter:
+    """Finds nobody any more for a leader that others may believe lost: what it would tell nodes
+    could undo what the next leader has told them."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @property
+    def _router(self) -> ClusterRouter:
+        self._node.session.require_valid()
+        return self._node.router
+
+    async def streaming_node(self, vchannel: str) -> StreamingService:
+        return await self._router.streaming_node(vchannel)
+
+    async def streaming_node_by_id(self, node_id: int) -> StreamingService:
+        return await self._router.streaming_node_by_id(node_id)
+
+    async def streaming_nodes(self) -> list[int]:
+        return await self._node.router.streaming_nodes()
+
+    async def query_node(self, node_id: int) -> QueryNodeService:
+        return await self._router.query_node(node_id)
+
+    async def query_nodes(self) -> list[int]:
+        return await self._node.router.query_nodes()
+
+    async def data_node(self) -> DataNodeService:
+        return await self._router.data_node()
 
 
 class ProxyRole(Role):

@@ -29,7 +29,7 @@ LONG_S = 24 * 3600.0
 """Time limit of tasks: they end by their outcome or with their node."""
 
 _STREAMING_TIMEOUTS_S = {"open_pchannel": 600.0, "close_pchannel": 120.0, "update_view": 120.0}
-_QUERY_TIMEOUTS_S = {"load_segment": 600.0}
+_QUERY_TIMEOUTS_S = {"load_segment": 600.0, "list_segments": 5.0}
 _DATA_TIMEOUTS_S = {"compact": LONG_S, "compact_deltas": LONG_S, "build_index": LONG_S}
 
 
@@ -94,9 +94,8 @@ class ClusterRouter:
             self._owners[pchannel] = msgspec.json.decode(value, type=PchannelRecord)
 
     def _members_changed(self, role: str) -> None:
-        addresses = {info.address for info in self._membership.everyone()}
-        self._world.tasks.spawn("close peers", self._forget(addresses))
+        self._world.tasks.spawn("close peers", self._forget())
 
-    async def _forget(self, addresses: set[str]) -> None:
+    async def _forget(self) -> None:
         await asyncio.sleep(0)
-        await self._peers.keep_only(addresses)
+        await self._peers.keep_only({info.address for info in self._membership.everyone()})

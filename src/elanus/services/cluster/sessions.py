@@ -79,8 +79,8 @@ class Session:
         """Raises Unavailable if others may believe this node lost: then it must not answer."""
         if not self.is_valid():
             raise Unavailable(
-                f"node {self.info.node_id} has lost touch with the metadata store, another one may "
-                "have taken over: try again"
+                f"node {self._info.node_id if self._info else 'without a session'} is not in touch "
+                "with the metadata store, another one may have taken over: try again"
             )
 
     async def register(self, role: str, address: str, management_address: str = "") -> SessionInfo:

@@ -1,17 +1,19 @@
 """Calls a role in another process as if it were here.
 
 Each call has a time limit; a caller that is cancelled cancels the call. Whatever keeps a call from
-an answer (nobody listens, the connection breaks, the time is over) is Unavailable, and then it is
-not known whether the call took effect. Nothing is repeated here: callers know what may be.
+an answer (the connection breaks, the time is over, the peer was given up) is Unavailable, and then
+it is not known whether the call took effect. Without a connection nothing is sent: that is
+NotServed. Nothing is repeated here: callers know what may be.
 """
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, cast
 
 import grpc
 import msgspec
 
-from elanus.errors import DeadlineExceeded, InternalError, Unavailable
+from elanus.errors import DeadlineExceeded, InternalError, NotServed, Unavailable
 from elanus.services.rpc.codec import decode, encode
 from elanus.services.rpc.failures import Failure, error_of
 from elanus.services.rpc.methods import Method, methods_of
@@ -22,8 +24,10 @@ DEFAULT_TIMEOUT_S = 30.0
 CONNECT_BACKOFF_MS = (50, 1_000)
 """A lost peer is sought after this, and at most this, time."""
 
+CONNECT_TIMEOUT_S = 3.0
 KEEPALIVE_MS = 10_000
 MAX_MESSAGE_BYTES = 512 << 20
+_HOPELESS = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
 
 class Peer:
@@ -46,9 +50,13 @@ class Peer:
         else:
             self._channel = grpc.aio.secure_channel(address, credentials, options)
         self._calls: dict[str, Any] = {}
+        self._closed = asyncio.Event()
 
     async def call(self, path: str, body: bytes, timeout_s: float) -> bytes:
-        """Raises Unavailable, DeadlineExceeded or InternalError."""
+        """Raises Unavailable, NotServed, DeadlineExceeded or InternalError."""
+        if self._closed.is_set():
+            raise NotServed(f"{self.address} belongs to nobody any more")
+        await self._connect()
         call = self._calls.get(path)
         if call is None:
             call = self._calls[path] = self._channel.unary_unary(path)
@@ -56,6 +64,28 @@ class Peer:
             return cast(bytes, await call(body, timeout=timeout_s))
         except grpc.aio.AioRpcError as error:
             raise self._translated(error, path) from error
+        except asyncio.CancelledError:
+            # The end of the channel cancels its calls, which is no wish of their callers.
+            task = asyncio.current_task()
+            if not self._closed.is_set() or task is None or task.cancelling():
+                raise
+            method = path.rpartition("/")[2]
+            raise Unavailable(f"{self.address} was given up during {method}") from None
+
+    async def _connect(self) -> None:
+        """Raises NotServed if there is no connection soon."""
+        state = self._channel.get_state(try_to_connect=True)
+        if state is grpc.ChannelConnectivity.READY:
+            return
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                while state is not grpc.ChannelConnectivity.READY:
+                    if state in _HOPELESS or self._closed.is_set():
+                        raise NotServed(f"can't connect to {self.address}")
+                    await self._channel.wait_for_state_change(state)
+                    state = self._channel.get_state(try_to_connect=True)
+        except TimeoutError:
+            raise NotServed(f"no connection to {self.address}") from None
 
     def _translated(self, error: grpc.aio.AioRpcError, path: str) -> Exception:
         what = f"{path.rpartition('/')[2]} at {self.address}: {error.details()}"
@@ -68,6 +98,7 @@ class Peer:
                 return InternalError(f"{what} ({code.name})")
 
     async def close(self) -> None:
+        self._closed.set()
         await self._channel.close()
 
 
@@ -101,7 +132,12 @@ class Stub(Generic[S]):
         if deadline_s is not None:
             timeout_s = deadline_s
         body = encode(method.bind(arguments, keywords))
-        answer = await self._peer.call(method.path, body, timeout_s)
+        try:
+            answer = await self._peer.call(method.path, body, timeout_s)
+        except DeadlineExceeded as error:
+            if deadline_s is not None:
+                raise
+            raise Unavailable(error.message) from error
         try:
             if answer[:1] == FAILED:
                 raise error_of(decode(memoryview(answer)[1:], Failure))

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from elanus.errors import ElanusError, InternalError
+from elanus.errors import ElanusError, InternalError, NotServed, Unavailable
 from elanus.services.rpc.client import FAILED, SUCCEEDED
 from elanus.services.rpc.codec import decode, encode
 from elanus.services.rpc.failures import failure_of
@@ -34,7 +34,8 @@ class RpcServices:
         """Serve the methods of ``interface`` by those of ``implementation``.
 
         ``guard`` is called before and after each call; if it raises, the caller gets that for an
-        answer: what was computed may be about a state that others have left behind.
+        answer: what was computed may be about a state that others have left behind. Before the
+        call its Unavailable becomes NotServed.
         """
         for name, method in methods_of(interface).items():
             self._handlers[method.path] = _handler(method, getattr(implementation, name), guard)
@@ -54,7 +55,7 @@ def _handler(
     async def handle(body: bytes) -> bytes:
         try:
             request = decode(body, method.request)
-            guard()
+            _admit(guard)
             positional, keywords = method.arguments(request)
             answer = await function(*positional, **keywords)
             guard()
@@ -70,3 +71,10 @@ def _handler(
             return FAILED + encode(failure_of(failure))
 
     return handle
+
+
+def _admit(guard: Callable[[], None]) -> None:
+    try:
+        guard()
+    except Unavailable as error:
+        raise NotServed(error.message) from error

@@ -18,7 +18,7 @@ from elanus.engine.reduce import merge_hits, merge_rows
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.sealed import SealedSegment
 from elanus.errors import Unavailable
-from elanus.model.catalog import ALL_PARTITIONS
+from elanus.model.catalog import ALL_PARTITIONS, SegmentInfo
 from elanus.model.reads import Hits, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema
 from elanus.runtime.world import World
@@ -58,14 +58,15 @@ class QueryNode:
     # --- life cycle -----------------------------------------------------------------------------
 
     async def load_segment(self, request: LoadSegment) -> None:
-        """Serve this version of the segment, or a newer one, when it returns."""
+        """Serve this version of the segment, or a newer one, with these deletes at least, when it
+        returns. A copy that another coordinator had loaded may lack deletes."""
         segment_id = request.segment.segment_id
         async with self._lock(segment_id):
             loaded = self._segments.get(segment_id)
             if loaded is None:
                 loaded = await self._loader.load(request)
                 self._segments[segment_id] = loaded
-            elif loaded.info.version < request.segment.version:
+            elif loaded.info.version <= request.segment.version:
                 await self._loader.refresh(loaded, request)
             else:
                 return
@@ -79,6 +80,9 @@ class QueryNode:
                 loaded = self._segments.pop(segment_id, None)
                 if loaded is not None:
                     self._loader.release(loaded)
+
+    async def list_segments(self) -> list[SegmentInfo]:
+        return [loaded.info for _, loaded in sorted(self._segments.items())]
 
     def segment_ids(self) -> list[int]:
         """What this node holds now."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 import structlog
 
 from elanus.config.settings import Settings
-from elanus.errors import ElanusError, FencedWriter, Unavailable
+from elanus.errors import ElanusError, FencedWriter, NotServed, Unavailable
 from elanus.model.catalog import CollectionInfo, IndexInfo, pchannel_of
 from elanus.runtime.world import World
 from elanus.services.interfaces import CoordinatorService
@@ -270,14 +270,17 @@ class StreamingNode:
     def _pchannel(self, vchannel: str) -> Pchannel:
         pchannel = self._pchannels.get(pchannel_of(vchannel))
         if pchannel is None:
-            raise Unavailable(f"the log of {vchannel} is not open on this streaming node")
+            raise NotServed(f"the log of {vchannel} is not open on this streaming node")
+        if isinstance(pchannel.broken, FencedWriter):
+            # Its next owner has taken writes that are not here.
+            raise NotServed(f"another streaming node has taken over the log of {vchannel}")
         return pchannel
 
     def _shard(self, vchannel: str) -> tuple[Pchannel, Shard]:
         pchannel = self._pchannel(vchannel)
         shard = pchannel.shards.get(vchannel)
         if shard is None:
-            raise Unavailable(f"shard {vchannel} is not on this streaming node")
+            raise NotServed(f"shard {vchannel} is not on this streaming node")
         return pchannel, shard
 
     def _shards_by_pchannel(self) -> list[tuple[Pchannel, Shard]]:

@@ -25,6 +25,8 @@ from elanus.engine.segment.growing import GrowingSegment
 from elanus.errors import (
     DiskFull,
     ElanusError,
+    FencedWriter,
+    NotServed,
     PartitionNotFound,
     SchemaMismatch,
     TooManyRequests,
@@ -254,7 +256,7 @@ class Pchannel:
                 self.broken = refusal
             self.ended.set()
             self.safe_time.abandon()
-            self._abandon(Unavailable(f"the log {self.name} is not served here now"))
+            self._abandon(f"the log {self.name} is not served here now")
 
     def _take_group(self) -> list[_PendingWrite]:
         """Writes from the head of the queue, up to the next step, that are still valid."""
@@ -265,6 +267,9 @@ class Pchannel:
             if isinstance(head, _Step):
                 break
             self._queue.popleft()
+            if head.answer.cancelled():
+                self._give_back(head.size_bytes)
+                continue
             try:
                 head.shard = self._check_valid(head.request)
             except ElanusError as error:
@@ -294,8 +299,11 @@ class Pchannel:
             self._unassign(group)
             self._settle(group)
             self._in_flight = []
+            failure = error
+            if isinstance(error, FencedWriter):
+                failure = Unavailable(f"another node took over the log {self.name} meanwhile")
             for write in group:
-                self._fail(write, error)
+                self._fail(write, failure)
             return
         applies = [
             Apply(write.shard, write.request, first_ts + n, position, write.segments)
@@ -419,7 +427,7 @@ class Pchannel:
 
     def _check_serving(self) -> None:
         if self._closing or self.broken is not None:
-            raise Unavailable(f"the log {self.name} is being recovered, try again")
+            raise NotServed(f"the log {self.name} is being recovered, try again")
 
     def _check_valid(self, request: WriteRequest) -> Shard:
         shard = self.shards.get(request.vchannel)
@@ -445,12 +453,14 @@ class Pchannel:
         if not write.answer.done():
             write.answer.set_exception(error)
 
-    def _abandon(self, error: ElanusError) -> None:
+    def _abandon(self, reason: str) -> None:
+        """What was under way may have happened; what queues has not."""
         for write in self._in_flight:
             if not write.answer.done():
-                write.answer.set_exception(error)
+                write.answer.set_exception(Unavailable(reason))
         if self._running_step is not None:
-            self._running_step.abandon(error)
+            self._running_step.abandon(Unavailable(reason))
+        error = NotServed(reason)
         while self._queue:
             head = self._queue.popleft()
             if isinstance(head, _Step):

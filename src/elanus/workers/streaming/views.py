@@ -156,12 +156,13 @@ def _covers(held: set[int], segment: SegmentInfo) -> bool:
 
 
 def _new_segments(shard: Shard, view: QueryView) -> frozenset[int]:
-    """Ids of the segments of ``view`` that the shard does not read in this form and place yet."""
+    """Ids of the segments of ``view`` that the shard does not read in this form and place yet, or
+    whose copies are not those that it has kept up to date."""
     known: set[tuple[int, int, int]] = set()
     if shard.view is not None:
         old = shard.view
         known = {(s.segment_id, s.version, old.placement[s.segment_id]) for s in old.sealed}
-    return frozenset(
+    return view.reloaded | frozenset(
         s.segment_id
         for s in view.sealed
         if (s.segment_id, s.version, view.placement[s.segment_id]) not in known

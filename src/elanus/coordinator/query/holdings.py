@@ -1,0 +1,74 @@
+"""What query nodes really hold, compared with what the coordinator believes.
+
+A coordinator that begins to lead asks for it, so that copies loaded by a former one are used where
+they are. From then on it compares now and then: a copy that no loaded shard uses is released, one
+that a shard believes in and that is not there is loaded again. Nothing else would ever notice
+either: the answer to a load or a release may be lost together with the one that waited for it.
+"""
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+
+from elanus.coordinator.context import Context
+from elanus.coordinator.query.loads import Loads
+from elanus.errors import ElanusError
+from elanus.model.catalog import SegmentInfo
+
+log = structlog.get_logger(__name__)
+
+COMPARE_EVERY_S = 10.0
+
+
+class Holdings:
+    def __init__(self, context: Context, loads: Loads) -> None:
+        self._context = context
+        self._loads = loads
+
+    async def all_held(self) -> list[tuple[int, SegmentInfo]]:
+        """(node id, segment) of everything that is loaded. A node that doesn't answer is left
+        out: what it holds is found by a later comparison."""
+        nodes = await self._context.router.query_nodes()
+        held = await asyncio.gather(*map(self._held_by, nodes))
+        return [
+            (node_id, segment)
+            for node_id, segments in zip(nodes, held, strict=True)
+            for segment in segments
+        ]
+
+    async def compare_for_ever(self) -> None:
+        while True:
+            await self._context.world.clock.sleep(COMPARE_EVERY_S)
+            for node_id in await self._context.router.query_nodes():
+                await self.compare(node_id)
+
+    async def compare(self, node_id: int) -> None:
+        """Once, for one node."""
+        believed = self._loads.believed(node_id)
+        try:
+            node = await self._context.router.query_node(node_id)
+            held = await node.list_segments()
+            here = {segment.segment_id for segment in held}
+            for collection_id, shard, copies in believed:
+                lost = [i for i, copy in copies.items() if i not in here and shard.lose(i, copy)]
+                if lost:
+                    log.warning("loaded segments are missing", node_id=node_id, segments=lost)
+                    self._loads.wake(collection_id)
+            strangers = tuple(sorted(self._strangers(node_id, held)))
+            if strangers:
+                log.info("segments released that nobody uses", node_id=node_id, segments=strangers)
+                await node.release_segments(strangers)
+        except ElanusError as error:
+            log.info("holdings not compared", node_id=node_id, reason=error.message)
+
+    def _strangers(self, node_id: int, held: Iterable[SegmentInfo]) -> list[int]:
+        return [s.segment_id for s in held if self._loads.is_stranger(node_id, s)]
+
+    async def _held_by(self, node_id: int) -> list[SegmentInfo]:
+        try:
+            node = await self._context.router.query_node(node_id)
+            return await node.list_segments()
+        except ElanusError as error:
+            log.info("holdings not known", node_id=node_id, reason=error.message)
+            return []
