@@ -6,8 +6,9 @@ ARGS ?=
 SEED ?= 1
 SEEDS ?= 200
 
-.PHONY: help install run test lint format docs bench simulate clients wheels clean
-.PHONY: services services-install services-status services-stop test-services test-cluster
+.PHONY: help install run test lint format docs bench bench-wal simulate clients wheels clean
+.PHONY: services services-install services-status services-stop
+.PHONY: test-services test-cluster test-faults
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -45,7 +46,10 @@ services-stop: $(VENV)/.installed-dev ## Stop the servers that `make services` s
 	$(BIN)/python -m tests.services stop $(ARGS)
 
 test-services: services-install ## Run the tests that need real servers; they start their own
-	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -m services $(ARGS)
+	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -m "services and not faults" $(ARGS)
+
+test-faults: services-install ## Run a server under load while what it depends on fails (15 minutes)
+	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -m faults -s $(ARGS)
 
 test-cluster: services-install clients ## Run whole clusters, and kill their processes (CHAOS_S=600: longer)
 	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest tests/cluster -s $(ARGS)
@@ -77,6 +81,9 @@ clients: .clients/2.6/.installed .clients/3.0/.installed ## Install the clients 
 
 bench: $(VENV)/.installed-dev clients ## Compare with the real Milvus on this machine (takes a while)
 	$(BIN)/python -m benchmarks.compare $(ARGS)
+
+bench-wal: $(VENV)/.installed-dev ## Compare the write-ahead logs with bare clients (ARGS="local kafka")
+	$(BIN)/python -m benchmarks.wal $(ARGS)
 
 wheels: $(VENV)/.installed ## Build a wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

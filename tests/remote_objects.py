@@ -4,7 +4,9 @@ from itertools import count
 from typing import Any, Protocol
 
 from elanus.config.storage import MinioSettings
+from tests.services.gcs import GcsStandIn
 
+BUCKET = "elanus"
 _numbers = count(1)
 
 
@@ -27,6 +29,15 @@ def behind(proxy_endpoint: str, server: ObjectServer, **changes: Any) -> MinioSe
 
 
 def _values(server: Any) -> dict[str, Any]:
+    if isinstance(server, GcsStandIn):
+        server.make_bucket(BUCKET)
+        return {
+            "address": "",
+            "cloud_provider": "gcp",
+            "gcp_credential_json": server.service_account_key,
+            "bucket_name": BUCKET,
+            "root_path": f"case-{next(_numbers)}",
+        }
     host, _, port = server.endpoint.rpartition(":")
     is_azure = server.name == "azurite"
     return {
@@ -35,6 +46,6 @@ def _values(server: Any) -> dict[str, Any]:
         "access_key_id": server.account if is_azure else server.access_key,
         "secret_access_key": server.account_key if is_azure else server.secret_key,
         "cloud_provider": "azure" if is_azure else "aws",
-        "bucket_name": "elanus-test",
+        "bucket_name": BUCKET,
         "root_path": f"case-{next(_numbers)}",
     }

@@ -27,6 +27,7 @@ KINDS = [
     "seaweedfs",
     "moto",
     "azurite",
+    "gcs",
     "cached memory",
     "cached minio",
 ]

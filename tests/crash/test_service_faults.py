@@ -1,7 +1,8 @@
 """A server under load survives whatever happens to the services that it depends on.
 
 Nothing acknowledged is lost, nothing is doubled, a failed write is whole or absent, and writes go
-on by themselves once the fault is over. ``ELANUS_OUTAGE_S`` is the length of the longest outage.
+on by themselves once the fault is over. ``ELANUS_OUTAGE_S`` is the length of the longest outage. It
+takes a quarter of an hour: `make test-faults`.
 """
 
 import os
@@ -11,10 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.backends import KAFKA, PULSAR, WOODPECKER, settings_of
 from tests.crash.load import SteadyLoad
 from tests.server import RunningServer
 from tests.services.tcp_proxy import TcpProxy
+
+pytestmark = pytest.mark.faults
 
 OUTAGE_S = float(os.environ.pop("ELANUS_OUTAGE_S", "60"))
 SHORT_S = 12.0

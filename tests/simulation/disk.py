@@ -112,6 +112,9 @@ class SimulatedDisk:
         view[:] = piece
         return view
 
+    def watch_file(self, path: Path) -> "_Watch":
+        return _Watch(self._image, path, self._file(path))
+
     def write_file_durably(
         self,
         path: Path,
@@ -203,6 +206,21 @@ class SimulatedHandle:
     def truncate(self, size: int) -> None:
         self._disk.before_operation("truncate")
         self._file.truncate(size)
+
+    def close(self) -> None:
+        pass
+
+
+class _Watch:
+    """Files that are watched are replaced, never changed."""
+
+    def __init__(self, image: DiskImage, path: Path, file: _File) -> None:
+        self._image = image
+        self._path = path
+        self._file = file
+
+    def is_unchanged(self) -> bool:
+        return self._image.files.get(self._path) is self._file
 
     def close(self) -> None:
         pass

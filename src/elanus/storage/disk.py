@@ -66,6 +66,16 @@ class AppendHandle(Protocol):
     def close(self) -> None: ...
 
 
+class FileWatch(Protocol):
+    """Notices when a name leads to another file, or when the file has changed."""
+
+    def is_unchanged(self) -> bool:
+        """Whether the name still leads to the file of the beginning, as it was then."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class DirectoryLock(Protocol):
     def release(self) -> None: ...
 
@@ -95,6 +105,8 @@ class Disk(Protocol):
         """The bytes from ``start``, fewer than ``length`` at the end of the file; the memory is
         aligned to 64 bytes."""
         ...
+
+    def watch_file(self, path: Path) -> FileWatch: ...
 
     def write_file_durably(
         self,
@@ -153,9 +165,10 @@ def _sync_descriptor(descriptor: int) -> None:
         os.fdatasync(descriptor)
 
 
-def _write_all(descriptor: int, parts: Sequence[Buffer]) -> None:
-    """Write every byte of ``parts``; the system may take fewer at a time."""
-    views = [memoryview(part).cast("B") for part in parts if memoryview(part).nbytes]
+def _write_all(descriptor: int, parts: Sequence[Buffer]) -> int:
+    """Write every byte of ``parts``, of which the system may take fewer at a time; their number."""
+    views = [view.cast("B") for part in parts if (view := memoryview(part)).nbytes]
+    total = sum(map(len, views))
     index = 0
     while index < len(views):
         batch = views[index : index + _MAX_PARTS_PER_CALL]
@@ -166,6 +179,7 @@ def _write_all(descriptor: int, parts: Sequence[Buffer]) -> None:
                 break
             written -= len(view)
             index += 1
+    return total
 
 
 class _LocalAppendHandle:
@@ -181,8 +195,7 @@ class _LocalAppendHandle:
 
     def write(self, parts: Sequence[Buffer]) -> None:
         with translate_os_errors(self._path):
-            _write_all(self._descriptor, parts)
-            self._size += sum(memoryview(part).nbytes for part in parts)
+            self._size += _write_all(self._descriptor, parts)
 
     def sync(self) -> None:
         with translate_os_errors(self._path):
@@ -196,6 +209,31 @@ class _LocalAppendHandle:
     def close(self) -> None:
         with translate_os_errors(self._path):
             os.close(self._descriptor)
+
+
+class _LocalWatch:
+    """Keeps the file open, so that no other one can get its number."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = str(path)
+        with translate_os_errors(path):
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._identity = _identity(os.fstat(self._descriptor))
+
+    def is_unchanged(self) -> bool:
+        try:
+            return _identity(os.stat(self._path)) == self._identity
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise Unavailable(f"{self._path}: {error.strerror or error}") from error
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class _LocalLock:
@@ -272,6 +310,9 @@ class LocalDisk:
                 return view[:done]
             finally:
                 os.close(descriptor)
+
+    def watch_file(self, path: Path) -> FileWatch:
+        return _LocalWatch(path)
 
     def write_file_durably(
         self,

@@ -30,7 +30,7 @@ from elanus.services.messages import (
     SegmentRows,
     SegmentSearch,
 )
-from elanus.services.rpc.client import Peer, stub, wait_for_peer
+from elanus.services.rpc.client import Peer, stub
 from elanus.services.rpc.server import RpcServices
 from elanus.transport.base import TransportOptions, no_rest
 from elanus.transport.h2corn_server import H2cornServer
@@ -184,8 +184,6 @@ async def test_an_unreachable_peer_is_unavailable_by_its_address(
     await server.stop(0.0)
     with pytest.raises(Unavailable, match=peer.address):
         await query.release_segments((2,))
-    with pytest.raises(Unavailable, match=peer.address):
-        await wait_for_peer(peer, 0.1)
 
 
 async def test_without_a_connection_nothing_was_done(peer: Peer, server: H2cornServer) -> None:

@@ -89,3 +89,24 @@ def test_a_full_device_is_disk_full() -> None:
     with pytest.raises(DiskFull, match="/dev/full"):
         handle.write([b"x"])
     handle.close()
+
+
+def test_a_watch_notices_every_other_file_of_the_name(tmp_path: Path) -> None:
+    disk = LocalDisk()
+    path = tmp_path / "file"
+    disk.write_file_durably(path, [b"1"])
+    watch = disk.watch_file(path)
+    assert watch.is_unchanged()
+    for _ in range(5):  # the system gives numbers of files again
+        disk.write_file_durably(path, [b"1"])
+        assert not watch.is_unchanged()
+    watch.close()
+    watch = disk.watch_file(path)
+    assert watch.is_unchanged()
+    path.write_bytes(b"22")
+    assert not watch.is_unchanged()
+    disk.remove(path)
+    assert not watch.is_unchanged()
+    watch.close()
+    with pytest.raises(FileMissing):
+        disk.watch_file(path)

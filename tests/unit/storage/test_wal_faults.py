@@ -1,15 +1,17 @@
 """The local WAL on a disk that runs full or fails."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from elanus.config.settings import WalSettings
-from elanus.errors import DiskFull, ElanusError, Unavailable
+from elanus.errors import DiskFull, ElanusError, FencedWriter, Unavailable
 from elanus.runtime.world import World
 from elanus.storage.disk import AppendHandle, LocalDisk
 from elanus.storage.objects.base import Buffer
+from elanus.storage.wal._term import write_term
 from elanus.storage.wal.local import LocalWal
 
 CLUSTER = "7a0e7c0c-3b8e-4a51-9b9d-2f6d1c6f5a10"
@@ -23,6 +25,7 @@ class FaultyDisk(LocalDisk):
         self.sync_error: ElanusError | None = None
         self.truncate_error: ElanusError | None = None
         self.create_error: ElanusError | None = None
+        self.syncs = 0
 
     def open_append(self, path: Path) -> AppendHandle:
         return _FaultyHandle(self, super().open_append(path))
@@ -59,6 +62,7 @@ class _FaultyHandle:
         raise self._disk.write_error
 
     def sync(self) -> None:
+        self._disk.syncs += 1
         if self._disk.sync_error is not None:
             error, self._disk.sync_error = self._disk.sync_error, None
             raise error
@@ -146,4 +150,63 @@ async def test_if_cutting_back_fails_the_writer_refuses_until_reopened(
     writer = await wal.open_writer("p", 1)
     assert await writer.append([[b"2"]]) == [1]
     assert await contents(wal) == [b"1", b"2"]
+    await wal.close()
+
+
+async def test_appends_side_by_side_share_a_sync(world: World, tmp_path: Path) -> None:
+    disk = FaultyDisk()
+    wal = open_log(world, disk, tmp_path)
+    writer = await wal.open_writer("p", 1)
+    await writer.append([[b"first"]])
+    before = disk.syncs
+    payloads = [b"%d" % number for number in range(20)]
+    positions = await asyncio.gather(*(writer.append([[payload]]) for payload in payloads))
+    assert positions == [[number] for number in range(1, 21)]
+    assert disk.syncs - before == 2  # one of the first alone, one of those that came meanwhile
+    assert await contents(wal) == [b"first", *payloads]
+    await wal.close()
+
+
+async def test_appends_that_share_a_failed_write_are_all_refused_and_absent(
+    world: World, tmp_path: Path
+) -> None:
+    disk = FaultyDisk()
+    wal = open_log(world, disk, tmp_path)
+    writer = await wal.open_writer("p", 1)
+    disk.write_error = DiskFull(str(tmp_path))
+    outcomes = await asyncio.gather(
+        *(writer.append([[b"refused"]]) for _ in range(5)), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [DiskFull] * 5
+    disk.write_error = None
+    assert await writer.append([[b"1"], [b"2"]]) == [0, 1]
+    assert await contents(wal) == [b"1", b"2"]
+    await wal.close()
+
+
+async def test_closing_waits_for_appends_under_way(world: World, tmp_path: Path) -> None:
+    wal = open_log(world, LocalDisk(), tmp_path)
+    writer = await wal.open_writer("p", 1)
+    appends = [asyncio.create_task(writer.append([[b"%d" % number]])) for number in range(5)]
+    await asyncio.sleep(0)
+    await writer.close()
+    assert await asyncio.gather(*appends) == [[number] for number in range(5)]
+    with pytest.raises(FencedWriter):
+        await writer.append([])
+
+
+@pytest.mark.parametrize("step", ["before_sync", "after_sync"])
+async def test_a_writer_replaced_while_it_writes_acknowledges_nothing(
+    world: World, tmp_path: Path, step: str
+) -> None:
+    wal = open_log(world, LocalDisk(), tmp_path)
+    writer = await wal.open_writer("p", 1)
+    await writer.append([[b"1"]])
+    world.failpoints.arm_with(
+        f"wal.append.{step}", lambda: write_term(LocalDisk(), tmp_path / "p", 2)
+    )
+    with pytest.raises(FencedWriter, match="taken over at term 2"):
+        await writer.append([[b"unknown"]])
+    with pytest.raises(FencedWriter):
+        await writer.append([[b"refused"]])
     await wal.close()

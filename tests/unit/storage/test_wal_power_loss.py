@@ -71,6 +71,9 @@ class ForgetfulDisk:
     def read_range(self, path: Path, start: int, length: int) -> memoryview:
         return memoryview(self.read_file(path))[start : start + length]
 
+    def watch_file(self, path: Path) -> "ForgetfulWatch":
+        return ForgetfulWatch(self, path)
+
     def write_file_durably(
         self,
         path: Path,
@@ -138,6 +141,21 @@ class ForgetfulHandle:
         del self._data[size:]
         if self._path in self._disk.synced:
             self._disk.synced[self._path] = self._disk.synced[self._path][:size]
+
+    def close(self) -> None:
+        pass
+
+
+class ForgetfulWatch:
+    def __init__(self, disk: ForgetfulDisk, path: Path) -> None:
+        if path not in disk.current:
+            raise FileMissing(path)
+        self._disk = disk
+        self._path = path
+        self._data = disk.current[path]
+
+    def is_unchanged(self) -> bool:
+        return self._disk.current.get(self._path) is self._data
 
     def close(self) -> None:
         pass

@@ -153,12 +153,3 @@ SUCCEEDED, FAILED = b"\x00", b"\x01"
 def stub(interface: type[S], peer: Peer, timeouts_s: Mapping[str, float] | None = None) -> S:
     """An object with the methods of ``interface``, each a call to ``peer``."""
     return cast(S, Stub(interface, peer, timeouts_s))
-
-
-async def wait_for_peer(peer: Peer, timeout_s: float) -> None:
-    """Returns when the peer accepts connections. Raises Unavailable."""
-    try:
-        async with asyncio.timeout(timeout_s):
-            await peer._channel.channel_ready()
-    except TimeoutError:
-        raise Unavailable(f"nobody listens at {peer.address}") from None

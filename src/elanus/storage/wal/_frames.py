@@ -67,15 +67,23 @@ def padded(size: int) -> int:
     return -(-size // FRAME_SIZE) * FRAME_SIZE
 
 
+def size_of(parts: Sequence[Buffer]) -> int:
+    """Bytes of a record that is given in parts."""
+    size_bytes = 0
+    for part in parts:
+        size_bytes += len(part) if type(part) is bytes else memoryview(part).nbytes
+    return size_bytes
+
+
 def encode_frame(position: int, durable_before: int, parts: Sequence[Buffer]) -> list[Buffer]:
     """The buffers of one frame, to be written one after another."""
-    length = sum(memoryview(part).nbytes for part in parts)
+    length = size_of(parts)
     tail = _FRAME_TAIL.pack(length, 0, position, durable_before)
     checksum = zlib.crc32(tail)
     for part in parts:
         checksum = zlib.crc32(part, checksum)
     head = _FRAME_MAGIC + _CHECKSUM.pack(checksum) + tail
-    return [head, *parts, _ZEROS[: padded(length) - length]]
+    return [head, *parts, _ZEROS[: -length % FRAME_SIZE]]
 
 
 @dataclass(frozen=True, slots=True)

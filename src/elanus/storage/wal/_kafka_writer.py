@@ -4,14 +4,13 @@
 import asyncio
 from collections.abc import Sequence
 
-from elanus.errors import CorruptData, ElanusError, FencedWriter, ParameterTooLarge, Unavailable
+from elanus.errors import CorruptData, ElanusError, FencedWriter, Unavailable
 from elanus.runtime.world import World
 from elanus.storage.objects.base import Buffer
-from elanus.storage.uncancelled import run_to_end
-from elanus.storage.wal._frames import MAX_PAYLOAD_BYTES
 from elanus.storage.wal._kafka_messages import Header, Kind, LogDecoder, Packed, pack, position_at
 from elanus.storage.wal._kafka_producer import Delivery, KafkaProducer
 from elanus.storage.wal._kafka_reader import KafkaReader
+from elanus.storage.wal._shared_writes import Records, SharedWrites
 from elanus.storage.wal.base import WalWriter
 
 _SEND_ON_LOOP_BYTES = 1 << 20
@@ -33,36 +32,37 @@ class KafkaWalWriter(WalWriter):
         self._producer = producer
         self._scout = scout
         self._refusal: ElanusError | None = None
-        self._one_at_a_time = asyncio.Lock()
+        self._is_closing = False
+        self._writes = SharedWrites(self._write)
 
     async def append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
-        return await run_to_end(self._append(records))
+        if self._is_closing:
+            raise FencedWriter(f"this writer of the log {self._topic} is closed")
+        return await self._writes.append(records)
 
-    async def _append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
-        async with self._one_at_a_time:
-            if self._refusal is not None:
-                raise self._refusal
-            if not records:
-                return []
-            size = _check_sizes(records)
-            hit = self._world.failpoints.hit
-            hit("wal.append.before_write")
-            self._refusal = Unavailable(f"the log {self._topic} must be opened again")
-            if size <= _SEND_ON_LOOP_BYTES:
-                delivery, packed = self._send(records)
-            else:
-                delivery, packed = await self._world.executor.run("io", self._send, records)
-            offsets = await asyncio.wrap_future(delivery.offsets)
-            hit("wal.append.after_sync")
-            await self._ensure_not_replaced(offsets)
-            self._next_offset = offsets[-1] + 1
-            self._refusal = None
-            return [
-                position_at(offset, index)
-                for offset, part in zip(offsets, packed, strict=True)
-                if part.chunk == part.chunks - 1
-                for index in range(part.records)
-            ]
+    async def _write(self, records: Records, size_bytes: int) -> list[int]:
+        if self._refusal is not None:
+            raise self._refusal
+        if not records:
+            return []
+        hit = self._world.failpoints.hit
+        hit("wal.append.before_write")
+        self._refusal = Unavailable(f"the log {self._topic} must be opened again")
+        if size_bytes <= _SEND_ON_LOOP_BYTES:
+            delivery, packed = self._send(records)
+        else:
+            delivery, packed = await self._world.executor.run("io", self._send, records)
+        offsets = await asyncio.wrap_future(delivery.offsets)
+        hit("wal.append.after_sync")
+        await self._ensure_not_replaced(offsets)
+        self._next_offset = offsets[-1] + 1
+        self._refusal = None
+        return [
+            position_at(offset, index)
+            for offset, part in zip(offsets, packed, strict=True)
+            if part.chunk == part.chunks - 1
+            for index in range(part.records)
+        ]
 
     def _send(self, records: Sequence[Sequence[Buffer]]) -> tuple[Delivery, list[Packed]]:
         packed = list(pack(records))
@@ -116,21 +116,5 @@ class KafkaWalWriter(WalWriter):
 
     async def close(self) -> None:
         """Appends are refused from now on."""
-        await run_to_end(self._close())
-
-    async def _close(self) -> None:
-        async with self._one_at_a_time:
-            self._refusal = FencedWriter(f"this writer of the log {self._topic} is closed")
-
-
-def _check_sizes(records: Sequence[Sequence[Buffer]]) -> int:
-    """The bytes of all records. Raises ParameterTooLarge."""
-    total = 0
-    for parts in records:
-        size = sum(memoryview(part).nbytes for part in parts)
-        if size > MAX_PAYLOAD_BYTES:
-            raise ParameterTooLarge(
-                f"a write of {size} bytes exceeds the log's limit of {MAX_PAYLOAD_BYTES}"
-            )
-        total += size
-    return total
+        self._is_closing = True
+        await self._writes.idle()

@@ -1,0 +1,92 @@
+"""Lets appends that come while a write is under way share the next one.
+
+One write is under way at a time and runs to its end, even if all who wait for it give up: the next
+would run beside it otherwise. Appends keep the order of their calls. An error of a write is the
+error of all appends in it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+from elanus.errors import ParameterTooLarge
+from elanus.storage.objects.base import Buffer
+from elanus.storage.wal._frames import MAX_PAYLOAD_BYTES, size_of
+
+_MAX_SHARED_BYTES = 4 << 20
+"""Appends that together have more than this are not written at once."""
+
+Records: TypeAlias = list[Sequence[Buffer]]
+Write: TypeAlias = Callable[[Records, int], Coroutine[Any, Any, list[int]]]
+"""Makes records durable, given their bytes too, and gives their positions."""
+
+
+@dataclass(slots=True, eq=False)
+class _Append:
+    records: Sequence[Sequence[Buffer]]
+    size_bytes: int
+    answer: "asyncio.Future[list[int]]"
+
+
+class SharedWrites:
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._queue: deque[_Append] = deque()
+        self._under_way: asyncio.Task[list[int]] | None = None
+
+    async def append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
+        """Positions of ``records``. Raises ParameterTooLarge, or what the write raises."""
+        size_bytes = _check_sizes(records)
+        answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        self._queue.append(_Append(records, size_bytes, answer))
+        if self._under_way is None:
+            self._begin()
+        return await answer
+
+    def _begin(self) -> None:
+        group = [self._queue.popleft()]
+        size_bytes = group[0].size_bytes
+        while self._queue and size_bytes + self._queue[0].size_bytes <= _MAX_SHARED_BYTES:
+            group.append(self._queue.popleft())
+            size_bytes += group[-1].size_bytes
+        records = [record for append in group for record in append.records]
+        write = asyncio.get_running_loop().create_task(self._write(records, size_bytes))
+        write.add_done_callback(partial(self._finish, group))
+        self._under_way = write
+
+    def _finish(self, group: list[_Append], write: "asyncio.Task[list[int]]") -> None:
+        error = asyncio.CancelledError() if write.cancelled() else write.exception()
+        first = 0
+        for append in group:
+            end = first + len(append.records)
+            if append.answer.done():
+                pass  # whoever waited has given up
+            elif error is not None:
+                append.answer.set_exception(error)
+            else:
+                append.answer.set_result(write.result()[first:end])
+            first = end
+        self._under_way = None
+        if self._queue:
+            self._begin()
+
+    async def idle(self) -> None:
+        """Returns when nothing is under way."""
+        while self._under_way is not None:
+            await asyncio.wait([self._under_way])
+
+
+def _check_sizes(records: Sequence[Sequence[Buffer]]) -> int:
+    """The bytes of all records. Raises ParameterTooLarge."""
+    total = 0
+    for parts in records:
+        size = size_of(parts)
+        if size > MAX_PAYLOAD_BYTES:
+            raise ParameterTooLarge(
+                f"a write of {size} bytes exceeds the log's limit of {MAX_PAYLOAD_BYTES}"
+            )
+        total += size
+    return total
