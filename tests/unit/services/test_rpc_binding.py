@@ -44,9 +44,6 @@ class Node:
         self.cancelled = asyncio.Event()
         self.entered = asyncio.Event()
 
-    async def list_segments(self) -> list[SegmentInfo]:
-        return []
-
     async def release_segments(self, segment_ids: tuple[int, ...]) -> None:
         if not segment_ids:
             raise ValueError("a defect")
