@@ -17,7 +17,6 @@ from elanus.errors import (
     NotServed,
     Unavailable,
 )
-from elanus.model.catalog import SegmentInfo
 from elanus.model.reads import Snapshot, VectorQuery
 from elanus.model.types import MetricType
 from elanus.runtime.executor import ThreadExecutor
