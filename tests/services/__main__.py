@@ -19,9 +19,7 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def in_parallel(
-    kinds: list[Any], act: Callable[[Any], None], workers: int
-) -> int:
+def in_parallel(kinds: list[Any], act: Callable[[Any], None], workers: int) -> int:
     """Do it for each; what went wrong is said and counted."""
     failures = 0
     with ThreadPoolExecutor(workers) as pool:
