@@ -21,6 +21,7 @@ pytestmark = pytest.mark.services
 
 CHART = PROJECT / "deploy" / "helm" / "elanus"
 KUBERNETES_VERSION = "1.30"
+FOR_VERSION = ("--kube-version", f"{KUBERNETES_VERSION}.0")
 RELEASE = "test"
 ROLES = {"proxy", "coordinator", "streaming", "query", "data"}
 TIMEOUT_S = 120.0
@@ -88,7 +89,7 @@ def values(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="module")
 def manifests(values: Path) -> list[dict[str, Any]]:
     chart = (RELEASE, str(CHART), "--values", str(values), "--namespace", "databases")
-    result = helm("template", *chart, folder=values.parent)
+    result = helm("template", *chart, *FOR_VERSION, folder=values.parent)
     assert result.returncode == 0, result.stderr
     return [document for document in yaml.safe_load_all(result.stdout) if document]
 
@@ -217,6 +218,8 @@ def test_selectors_and_ports_meet(manifests: list[dict[str, Any]]) -> None:
 def test_pods_have_no_more_rights_than_they_need(manifests: list[dict[str, Any]]) -> None:
     for workload in workloads(manifests).values():
         pod, only = workload["spec"]["template"]["spec"], container(workload)
+        # Or a Service's name would make variables that are no settings.
+        assert pod["enableServiceLinks"] is False
         assert pod["securityContext"]["runAsNonRoot"]
         security = only["securityContext"]
         assert security["readOnlyRootFilesystem"]
@@ -244,6 +247,7 @@ def test_pods_have_no_more_rights_than_they_need(manifests: list[dict[str, Any]]
 def test_what_is_missing_is_said(given: dict[str, Any], complaint: str, tmp_path: Path) -> None:
     path = tmp_path / "values.yaml"
     path.write_text(yaml.safe_dump(given))
-    result = helm("template", RELEASE, str(CHART), "--values", str(path), folder=tmp_path)
+    chart = (RELEASE, str(CHART), "--values", str(path))
+    result = helm("template", *chart, *FOR_VERSION, folder=tmp_path)
     assert result.returncode != 0
     assert complaint in result.stderr
