@@ -4,11 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from tests.services.background import Background
 from tests.services.base import Service, ServiceError
 from tests.services.packages import InstallError
-from tests.services.registry import SERVICES, services_named
+from tests.services.registry import INSTALLABLE, SERVICES, named
+from tests.services.tools import Tool
 
 INSTALLS_AT_ONCE = 3
 
@@ -17,9 +19,7 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def in_parallel(
-    kinds: list[type[Service]], act: Callable[[type[Service]], None], workers: int
-) -> int:
+def in_parallel(kinds: list[Any], act: Callable[[Any], None], workers: int) -> int:
     """Do it for each; what went wrong is said and counted."""
     failures = 0
     with ThreadPoolExecutor(workers) as pool:
@@ -33,7 +33,7 @@ def in_parallel(
     return failures
 
 
-def install_one(kind: type[Service]) -> None:
+def install_one(kind: type[Service] | Tool) -> None:
     if kind.package.installed:
         say(f"{kind.name} {kind.package.version} is there")
         return
@@ -42,7 +42,7 @@ def install_one(kind: type[Service]) -> None:
     say(f"{kind.name} {kind.package.version}: installed in {seconds:.0f} s")
 
 
-def install(kinds: list[type[Service]]) -> int:
+def install(kinds: list[type[Service] | Tool]) -> int:
     return in_parallel(kinds, install_one, INSTALLS_AT_ONCE)
 
 
@@ -75,7 +75,8 @@ def main() -> int:
     parser.add_argument("command", choices=COMMANDS)
     parser.add_argument("name", nargs="*", help="all servers, if none is named")
     arguments = parser.parse_args()
-    return min(COMMANDS[arguments.command](services_named(arguments.name)), 1)
+    among = INSTALLABLE if arguments.command == "install" else SERVICES
+    return min(COMMANDS[arguments.command](named(arguments.name, among)), 1)
 
 
 if __name__ == "__main__":

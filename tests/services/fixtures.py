@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.services.kafka import Kafka
     from tests.services.minio import MinioServer
     from tests.services.moto import Moto
+    from tests.services.packages import Package
     from tests.services.pulsar import Pulsar
     from tests.services.seaweedfs import SeaweedFS
 
@@ -67,6 +68,12 @@ def require(kind: "type[Service]") -> None:
     """Skip or fail the test unless the server is installed."""
     if not kind.package.installed:
         missing(kind.name)
+
+
+def require_tool(package: "Package") -> None:
+    """Skip or fail the test unless the program is installed."""
+    if not package.installed:
+        missing(package.name)
 
 
 def missing(name: str) -> NoReturn:

@@ -8,6 +8,7 @@ Maven's checksums, npm's lock file, pip's hashes. Nothing needs root.
 """
 
 import fcntl
+import getpass
 import hashlib
 import os
 import shutil
@@ -168,3 +169,51 @@ class PythonProgram(_WithManifest):
         quiet = ("--quiet", "--disable-pip-version-check")
         into = ("--target", target, "--requirement", target.parent / "requirements.txt")
         run(sys.executable, "-m", "pip", "install", *quiet, *into, cwd=target.parent)
+
+
+@dataclass(frozen=True)
+class DebianPrograms(Package):
+    """Programs of Debian's release ``version`` with all libraries they need, whatever runs here.
+
+    apt checks the signatures; it works on lists and folders of its own. The newest build that the
+    release has is taken: Debian keeps no older one.
+    """
+
+    packages: tuple[str, ...]
+
+    @property
+    def libraries(self) -> Path:
+        (folder,) = self.directory.glob("usr/lib/*-linux-gnu")
+        return folder
+
+    def command(self, program: str) -> list[str]:
+        """``program`` is a path such as ``usr/sbin/nginx``; it runs on its own C library."""
+        (loader,) = self.libraries.glob("ld-linux-*")
+        path = ("--library-path", str(self.libraries))
+        return [str(loader), *path, str(self.directory / program)]
+
+    def _fetch(self, target: Path) -> None:
+        apt = target.parent / "apt"
+        for folder in ("lists/partial", "cache/archives/partial", "packages"):
+            (apt / folder).mkdir(parents=True)
+        (apt / "status").touch()
+        (apt / "sources.list").write_text(
+            "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
+            f" http://deb.debian.org/debian {self.version} main\n"
+        )
+        settings = {
+            "Dir::State": apt,
+            "Dir::State::lists": apt / "lists",
+            "Dir::State::status": apt / "status",
+            "Dir::Cache": apt / "cache",
+            "Dir::Etc::sourcelist": apt / "sources.list",
+            "Dir::Etc::sourceparts": "/dev/null",
+            "Dir::Etc::preferences": "/dev/null",
+            "Dir::Etc::preferencesparts": "/dev/null",
+            "APT::Sandbox::User": getpass.getuser(),
+        }
+        options = [f"--option={key}={value}" for key, value in settings.items()]
+        run("apt-get", *options, "--quiet", "update", cwd=apt)
+        run("apt-get", *options, "--quiet", "download", *self.packages, cwd=apt / "packages")
+        for file in sorted((apt / "packages").glob("*.deb")):
+            run("dpkg-deb", "--extract", file, target, cwd=apt)
