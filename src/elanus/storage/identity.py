@@ -56,17 +56,22 @@ class MetaMark(IdentityMark):
     def __init__(self, meta: MetaStore) -> None:
         self.name = "metadata"
         self._meta = meta
+        self._revision: int | None = None
 
     async def read(self) -> Identity | None:
         pair = await self._meta.get(META_KEY)
+        self._revision = 0 if pair is None else pair.modified_revision
         return None if pair is None else decode_identity(pair.value, self.name)
 
     async def write(self, identity: Identity) -> None:
-        pair = await self._meta.get(META_KEY)
-        compare = Compare(META_KEY, pair.modified_revision if pair else 0)
+        """Only over what was read last: of processes that start together, one creates the id."""
+        if self._revision is None:
+            await self.read()
+        compare = Compare(META_KEY, self._revision or 0)
         result = await self._meta.transact([Put(META_KEY, encode_identity(identity))], [compare])
         if not result.succeeded:
             raise InternalError("another process is starting on the same metadata")
+        self._revision = result.revision
 
     async def holds_data(self) -> bool:
         pairs = await self._meta.range("", limit=2)

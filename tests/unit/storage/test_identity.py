@@ -5,10 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from elanus.errors import CorruptData
+from elanus.errors import CorruptData, InternalError
 from elanus.runtime.world import World
 from elanus.storage.disk import LocalDisk
-from elanus.storage.identity import DirectoryMark, IdentityMark, MetaMark, ObjectsMark
+from elanus.storage.identity import (
+    DirectoryMark,
+    Identity,
+    IdentityMark,
+    MetaMark,
+    ObjectsMark,
+)
 from elanus.storage.identity import ensure_identity as ensure
 from elanus.storage.meta.base import Put
 from elanus.storage.meta.memory import MemoryMetaStore
@@ -143,3 +149,15 @@ async def test_an_unknown_format_version_is_refused(storage: Storage) -> None:
     await storage.meta.transact([Put("storage/identity", newer)])
     with pytest.raises(CorruptData, match="format version 9"):
         await storage.start()
+
+
+async def test_of_processes_that_start_together_one_creates_the_id(storage: Storage) -> None:
+    first, second = MetaMark(storage.meta), MetaMark(storage.meta)
+    assert await first.read() is None
+    assert await second.read() is None
+    await first.write(Identity(cluster_id="a", complete=False))
+    with pytest.raises(InternalError, match="another process"):
+        await second.write(Identity(cluster_id="b", complete=False))
+    known = await second.read()
+    assert known is not None
+    assert known.cluster_id == "a"
