@@ -20,6 +20,7 @@ from starlette.routing import Route
 from tests.services.http_faults import HttpFaults
 from tests.services.loop_thread import LoopThread
 from tests.services.minio import MinioServer
+from tests.services.ports import free_port
 
 BIG = 5_000_000
 
@@ -154,9 +155,7 @@ def test_a_delay_outlasts_an_impatient_client(proxy: HttpFaults, client: httpx.C
 
 
 def test_a_server_that_is_down_is_a_bad_gateway() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        address = f"http://127.0.0.1:{closed.getsockname()[1]}"
-    with HttpFaults(address) as proxy:
+    with HttpFaults(f"http://127.0.0.1:{free_port()}") as proxy:
         assert httpx.get(proxy.address, trust_env=False).status_code == 502
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.services.loop_thread import LoopThread
+from tests.services.ports import free_port
 from tests.services.tcp_proxy import TcpProxy
 
 TIMEOUT_S = 10.0
@@ -127,10 +128,11 @@ def test_delayed_data_keeps_its_order(proxy: TcpProxy) -> None:
         assert ask(connection, data) == data
 
 
+def ask_once(proxy: TcpProxy) -> bytes:
+    with connect(proxy) as connection:
+        return connection.recv(1)
+
+
 def test_connections_to_a_server_that_is_down_are_reset() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        target = f"127.0.0.1:{closed.getsockname()[1]}"
-    with TcpProxy(target) as proxy:
-        connection = connect(proxy)
-        with connection, pytest.raises(ConnectionResetError):
-            connection.recv(1)
+    with TcpProxy(f"127.0.0.1:{free_port()}") as proxy, pytest.raises(ConnectionResetError):
+        ask_once(proxy)
