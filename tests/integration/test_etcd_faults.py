@@ -6,6 +6,7 @@ anything again; nothing acknowledged is lost and nothing happens twice.
 
 import asyncio
 import os
+import random
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,13 +29,15 @@ from tests.services.tcp_proxy import TcpProxy
 from elanus.config.storage import EtcdSettings
 from elanus.errors import DiskFull, Unavailable
 from elanus.storage.meta import etcd as etcd_module
-from elanus.storage.meta.base import MAX_VALUE_BYTES, MetaStore, Put, RevisionCompacted
+from elanus.storage.meta.base import MAX_VALUE_BYTES, Compare, MetaStore, Put, RevisionCompacted
 
 OwnService = Callable[..., Any]
 
-OUTAGE_S = float(os.environ.pop("ELANUS_TEST_OUTAGE_S", "3"))
+OUTAGE_S = float(os.environ.get("ELANUS_TEST_OUTAGE_S", "3"))
 SHORT_MS = 1_000
 LONG_MS = 30_000
+HELD_BACK_MS = 1_000
+ON_THE_WAY_MS = 5
 TASKS = 4
 INCREMENTS = 100
 
@@ -93,14 +96,36 @@ async def test_cut_connections_lose_and_double_nothing(server: Etcd, proxy: TcpP
             asyncio.create_task(count_up(store, f"task-{task}", INCREMENTS, progress))
             for task in range(TASKS)
         ]
+        proxy.delay(ON_THE_WAY_MS)
         for cut in range(1, 20):
             await progress.reach(cut * total // 20)
+            # Anywhere within the next increment, not always right after an answer.
+            await asyncio.sleep(random.uniform(0, 5 * ON_THE_WAY_MS / 1_000))
             await asyncio.to_thread(proxy.reset_connections)
         async with asyncio.timeout(PATIENCE_S):
             await asyncio.gather(*counting)
             seen = await watching
         assert await counted(store) == (total, list(range(1, total + 1)))
         assert seen == list(range(1, total + 1))
+
+
+@pytest.mark.parametrize("compared", [True, False])
+async def test_a_change_whose_answer_was_lost_is_unknown_and_happens_once(
+    server: Etcd, proxy: TcpProxy, compared: bool
+) -> None:
+    async with open_store(settings_for(proxy)) as store, open_store(settings_for(server)) as other:
+        revision = await store.put("key", b"1")
+        compares = [Compare("key", revision)] if compared else []
+        proxy.delay(HELD_BACK_MS)
+        changing = asyncio.create_task(store.transact([Put("key", b"2")], compares))
+        event = await anext(other.watch("key", revision + 1))
+        await asyncio.to_thread(proxy.reset_connections)
+        proxy.heal()
+        with pytest.raises(Unavailable, match="not known whether a change took effect"):
+            await changing
+        pair = await store.get("key")
+        assert pair is not None
+        assert (pair.value, pair.modified_revision) == (b"2", event.revision)
 
 
 async def test_a_connection_that_is_dead_without_a_word_is_left(

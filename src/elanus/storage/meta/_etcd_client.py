@@ -88,15 +88,25 @@ class EtcdClient:
         response = await self.call(protocol.RANGE, self._probe)
         return int(response.header.revision)
 
-    async def call(self, method: Method, request: Any, *, repeatable: bool = True) -> Any:
+    def deadline_s(self) -> float:
+        """When a call that begins now must have ended, on the monotonic clock."""
+        return self._world.clock.monotonic_s() + self.timeout_s
+
+    async def call(
+        self,
+        method: Method,
+        request: Any,
+        *,
+        repeatable: bool = True,
+        deadline_s: float | None = None,
+    ) -> Any:
         """The response. Raises OutcomeUnknown if a call that is not repeatable may have been
         done, Unavailable if etcd can't be reached in time, or what etcd refuses it for."""
-        deadline_s = self._world.clock.monotonic_s() + self.timeout_s
+        deadline_s = self.deadline_s() if deadline_s is None else deadline_s
         attempt = 0
         while True:
-            remaining_s = deadline_s - self._world.clock.monotonic_s()
             try:
-                return await self._attempt(method, request, repeatable, remaining_s)
+                return await self._attempt(method, request, repeatable, deadline_s)
             except TryAgain as failure:
                 reason = failure
             except asyncio.CancelledError:
@@ -112,17 +122,25 @@ class EtcdClient:
                 ) from reason
             await self._world.clock.sleep(pause_s)
 
-    async def _attempt(self, method: Method, request: Any, repeatable: bool, limit_s: float) -> Any:
+    async def _attempt(
+        self, method: Method, request: Any, repeatable: bool, deadline_s: float
+    ) -> Any:
         if self.closed:
             raise self._closed_error()
         member = self._members[self._current]
-        share_s = min(limit_s, self.timeout_s / _ATTEMPTS_IN_TIMEOUT)
-        metadata = await self.log_in(member, share_s)
+        metadata = await self.log_in(member, self._share_s(deadline_s))
         if repeatable:
-            limit_s = share_s
-        elif not member.is_connected():
-            await self._send(member, protocol.RANGE, self._probe, metadata, share_s)
+            limit_s = self._share_s(deadline_s)
+        else:
+            if not member.is_connected():
+                share_s = self._share_s(deadline_s)
+                await self._send(member, protocol.RANGE, self._probe, metadata, share_s)
+            limit_s = deadline_s - self._world.clock.monotonic_s()
         return await self._send(member, method, request, metadata, limit_s, repeatable)
+
+    def _share_s(self, deadline_s: float) -> float:
+        remaining_s = deadline_s - self._world.clock.monotonic_s()
+        return min(remaining_s, self.timeout_s / _ATTEMPTS_IN_TIMEOUT)
 
     async def _send(
         self,

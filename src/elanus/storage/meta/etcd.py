@@ -12,6 +12,7 @@ can say whose change that was, and the outcome is unknown.
 
 import math
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 from elanus.config.storage import EtcdSettings
@@ -117,16 +118,19 @@ class EtcdMetaStore(MetaStore):
     ) -> TransactionResult:
         check_transaction(operations, compares)
         request = self._transaction(operations, compares)
+        call = partial(
+            self._client.call, protocol.TRANSACTION, request, deadline_s=self._client.deadline_s()
+        )
         if not operations:
-            response = await self._client.call(protocol.TRANSACTION, request)
+            response = await call()
             return TransactionResult(response.succeeded, response.header.revision)
         self._hit("meta.transact.before_commit")
         try:
-            response = await self._client.call(protocol.TRANSACTION, request, repeatable=False)
+            response = await call(repeatable=False)
         except OutcomeUnknown:
             if not _happens_once_only(operations, compares):
                 raise
-            response = await self._client.call(protocol.TRANSACTION, request, repeatable=False)
+            response = await call(repeatable=False)
             if not response.succeeded:
                 raise
         self._hit("meta.transact.after_commit")
