@@ -59,7 +59,7 @@ def in_new_namespace(server: Pulsar) -> PulsarSettings:
         address=server.address,
         web_address=server.http_address,
         namespace=namespace,
-        request_timeout=5_000,
+        request_timeout=30_000,
     )
 
 

@@ -87,7 +87,6 @@ async def test_a_broker_that_is_killed_loses_and_doubles_nothing(
         await load.reach(50)
     load.is_ending = True
     await running
-    assert load.failures
     await load.check()
 
 

@@ -282,26 +282,36 @@ class KafkaSettings(Section, frozen=True, kw_only=True):
 
 
 class PulsarSettings(Section, frozen=True, kw_only=True):
-    address: Annotated[str, Meta(description="Pulsar's service address.")] = (
-        "pulsar://127.0.0.1:6650"
-    )
-    web_address: Annotated[str, Meta(description="Address of Pulsar's administration.")] = (
-        "http://127.0.0.1:8080"
-    )
+    address: Annotated[
+        str, Meta(description="Pulsar's service address; pulsar+ssl:// for TLS.")
+    ] = "pulsar://127.0.0.1:6650"
+    web_address: Annotated[
+        str, Meta(description="Address of Pulsar's administration; https:// for TLS.")
+    ] = "http://127.0.0.1:8080"
     tenant: Annotated[str, Meta(description="Tenant of the topics.")] = "public"
     namespace: Annotated[str, Meta(description="Namespace of the topics.")] = "default"
     auth_plugin: Annotated[
         str, Meta(description="token, tls or basic; empty = no authentication.")
     ] = ""
     auth_params: Annotated[
-        str, Meta(description="Parameters of authPlugin, key:value pairs.", extra=SECRET)
+        str,
+        Meta(
+            description="Parameters of authPlugin, key:value pairs separated by commas: token; or "
+            "tlsCertFile and tlsKeyFile; or userId and password.",
+            extra=SECRET,
+        ),
     ] = ""
     tls_ca_cert: Annotated[
         str, Meta(description="Authority that signs Pulsar's certificate, a PEM file.")
     ] = field(default="", name="tlsCACert")
     max_message_size: Annotated[
-        Positive, Meta(description="Largest message that the broker takes, bytes.")
+        int,
+        Meta(
+            ge=65_536,
+            description="Largest message that the broker takes, bytes; larger records are spread "
+            "over several.",
+        ),
     ] = 5_242_880
     request_timeout: Annotated[
-        Positive, Meta(description="Time limit of a request to Pulsar, ms.")
+        int, Meta(ge=2_000, description="Time limit of a request to Pulsar, ms.")
     ] = 30_000
