@@ -11,9 +11,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.backends import WOODPECKER
 from tests.cluster.harness import RunningCluster, cluster_on
 from tests.crash.load import SteadyLoad
+
+pytestmark = pytest.mark.faults
 
 CHAOS_S = float(os.environ.get("CHAOS_S", "40"))
 CHAOS_SEED = int(os.environ.get("CHAOS_SEED", "1"))
