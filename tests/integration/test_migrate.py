@@ -80,6 +80,7 @@ def test_a_cluster_moves_and_comes_back_as_it_was(
     servers = servers_of(combination, request)
     settings = settings_of(combination, servers, f"m{uuid4().hex[:8]}")
     settings["localStorage.path"] = str(tmp_path / "there")
+    settings["msgChannel.chanNamePrefix.cluster"] = "here"  # topics keep their names
     file = settings_file(tmp_path / "there.yaml", settings)
     before = content_of(source)
     there = migrate("--data-dir", source, "--to", file)

@@ -169,5 +169,5 @@ def _comparable(key: str, value: bytes) -> Record | bytes | None:
     if isinstance(record, ChannelCheckpoint):
         return msgspec.structs.replace(record, position=0)
     if isinstance(record, PchannelRecord):
-        return msgspec.structs.replace(record, term=0)
+        return msgspec.structs.replace(record, term=0, node_id=0)
     return record
