@@ -62,6 +62,9 @@ class Workers:
     async def growing(self, vchannel: str) -> list[Any]:
         return []
 
+    async def list_segments(self) -> list[Any]:
+        return []
+
     async def update_collection(self, *_: Any) -> int:
         assert self.coordinator is not None
         return await self.coordinator.allocate_timestamps()
