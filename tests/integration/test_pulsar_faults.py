@@ -253,25 +253,12 @@ async def test_the_mark_keeps_clusters_apart(
     await other.close()
 
 
-class ProxiedPulsar(Pulsar):
-    """Sends its clients to a proxy in front of it."""
-
-    proxy_port = 0
-
-    def prepare(self) -> None:
-        super().prepare()
-        file = self.directory / "standalone.conf"
-        listener = f"internal:pulsar://127.0.0.1:{self.proxy_port}"
-        kept = [line for line in file.read_text().splitlines() if "advertisedAddress" not in line]
-        file.write_text("\n".join([*kept, f"advertisedListeners={listener}", ""]))
-
-
 @pytest.fixture
 async def proxy(tmp_path: Path) -> AsyncIterator[tuple[LossyProxy, PulsarSettings]]:
-    require(ProxiedPulsar)
-    server = ProxiedPulsar(tmp_path / "pulsar")
-    server.proxy_port = free_port()
-    proxy = LossyProxy(server.proxy_port, server.ports["broker"])
+    require(Pulsar)
+    server, proxy_port = Pulsar(tmp_path / "pulsar"), free_port()
+    server.advertised = f"127.0.0.1:{proxy_port}"
+    proxy = LossyProxy(proxy_port, server.ports["broker"])
     await proxy.start()
     try:
         await asyncio.to_thread(server.start)
@@ -279,7 +266,7 @@ async def proxy(tmp_path: Path) -> AsyncIterator[tuple[LossyProxy, PulsarSetting
         yield (
             proxy,
             PulsarSettings(
-                address=f"pulsar://127.0.0.1:{server.proxy_port}",
+                address=f"pulsar://{server.advertised}",
                 web_address=server.http_address,
                 namespace="proxied",
                 request_timeout=20_000,
