@@ -336,25 +336,31 @@ async def test_bytes_that_changed_on_their_way_are_not_stored(
     host, _, port = minio.endpoint.rpartition(":")
     damaged = 0
 
+    handlers: set[asyncio.Task[None] | None] = set()
+
     async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal damaged
+        handlers.add(asyncio.current_task())
         there = await asyncio.open_connection(host, int(port))
 
         async def back() -> None:
             while data := await there[0].read(65_536):
                 writer.write(data)
                 await writer.drain()
-            writer.close()
 
-        task = asyncio.create_task(back())
-        while data := await reader.read(65_536):
-            if b"fragile" in data and not damaged:
-                damaged += 1
-                data = data.replace(b"fragile", b"fr4gile")
-            there[1].write(data)
-            await there[1].drain()
-        there[1].close()
-        await task
+        answering = asyncio.create_task(back())
+        try:
+            while data := await reader.read(65_536):
+                if b"fragile" in data and not damaged:
+                    damaged += 1
+                    data = data.replace(b"fragile", b"fr4gile")
+                there[1].write(data)
+                await there[1].drain()
+        finally:
+            answering.cancel()
+            for end in (writer, there[1]):
+                end.transport.abort()
+            await asyncio.gather(answering, return_exceptions=True)
 
     server = await asyncio.start_server(forward, "127.0.0.1", 0)
     async with server:
@@ -364,3 +370,7 @@ async def test_bytes_that_changed_on_their_way_are_not_stored(
         assert damaged == 1
         assert store.stats.retries == 1
         assert await reader.get("k") == b"fragile" * 10
+    for handler in handlers:
+        assert handler is not None
+        handler.cancel()
+    await asyncio.gather(*filter(None, handlers), return_exceptions=True)
