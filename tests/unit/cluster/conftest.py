@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.contract.conftest import ManualClock as StandingClock
 
 from elanus.errors import Unavailable
 from elanus.runtime.executor import ThreadExecutor
@@ -25,29 +26,11 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-class ManualClock:
+class ManualClock(StandingClock):
     """Stands still until a test moves it: with ``pass_`` in small steps, as time passes for those
     that run; with ``jump`` at once, as it does for a process that was paused."""
 
-    def __init__(self) -> None:
-        self._now_s = 1_000_000.0
-        self._moved = asyncio.Event()
-
-    def now_ms(self) -> int:
-        return int(self._now_s * 1_000)
-
-    def monotonic_s(self) -> float:
-        return self._now_s
-
-    async def sleep(self, seconds: float) -> None:
-        end = self._now_s + seconds
-        while self._now_s < end:
-            await self._moved.wait()
-
-    def jump(self, seconds: float) -> None:
-        self._now_s += seconds
-        moved, self._moved = self._moved, asyncio.Event()
-        moved.set()
+    jump = StandingClock.advance
 
     async def pass_(self, seconds: float) -> None:
         await turns()
