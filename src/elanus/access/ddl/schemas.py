@@ -11,6 +11,7 @@ import msgspec
 from elanus.access.ddl import names
 from elanus.access.ddl.fields import check_field
 from elanus.config.settings import Settings
+from elanus.engine.text.fields import check_text_fields
 from elanus.errors import IllegalSchema, InvalidParameter, Rejected
 from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema
 from elanus.model.types import DataType
@@ -65,6 +66,7 @@ def resolve(request: CollectionRequest, settings: Settings) -> CollectionRequest
     for field in schema.fields:
         check_field(field, name, limits)
     _check_duplicates(schema.fields)
+    check_text_fields(schema.fields)
     fields = schema.fields
     if schema.enable_dynamic_field:
         fields = (*fields, dynamic_field)
