@@ -17,11 +17,12 @@ def test_run_analyzer(client: MilvusClient):
     found = client.run_analyzer(["The Foxes", "été"], {"type": "english"})
     assert [result.tokens for result in found] == [["fox"], ["été"]]
     detailed = client.run_analyzer("été of milvus", "{}", with_detail=True, with_hash=True).tokens
-    assert detailed[2] == {
+    assert detailed[2].dict == {
         "token": "milvus",
         "start_offset": 9,
         "end_offset": 15,
         "position": 2,
+        "position_length": 1,
         "hash": 725768567,
     }
     with pytest.raises(MilvusException, match="filter not found :nope"):
