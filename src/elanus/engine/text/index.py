@@ -58,15 +58,22 @@ class TextIndex:
         return RowSet(self.row_count, mask=counts >= minimum)
 
     def phrase(self, tokens: Sequence[tuple[str, int]], slop: int = 0) -> RowSet:
-        """Rows in which the tokens (with their positions in the phrase) stand so that the sum of
-        the displacements from each to the next is at most ``slop``. None if there are no tokens."""
+        """Rows in which the tokens (with their positions in the phrase) stand at most ``slop``
+        apart, displaced all alike. None if there are no tokens.
+
+        An occurrence less its position in the phrase is where the phrase would begin; all tokens
+        need one within a window of ``slop + 1`` beginnings, which begins with one of them.
+        """
         mask = np.zeros(self.row_count, np.bool_)
-        if tokens:
-            places = self._places(*tokens[0])
-            spent = np.zeros(len(places), np.int64)
-            for token in tokens[1:]:
-                places, spent = _followed(places, spent, self._places(*token), slop)
-            mask[places >> _ROW_SHIFT] = True
+        places = [self._places(*token) for token in tokens]
+        if not places or not all(map(len, places)):
+            return RowSet(self.row_count, mask=mask)
+        windows = places[0] if slop == 0 else np.unique(np.concatenate(places))
+        for one in places:
+            at = np.searchsorted(one, windows)
+            inside = one[np.minimum(at, len(one) - 1)] - windows
+            windows = windows[(inside >= 0) & (inside <= min(slop, _LARGEST_SLOP))]
+        mask[windows >> _ROW_SHIFT] = True
         return RowSet(self.row_count, mask=mask)
 
     def _places(self, token: str, position: int) -> Places:
@@ -91,27 +98,6 @@ class TextIndex:
                 high = middle
         found = low < len(self.tokens) and self.tokens[low].as_py() == token
         return low if found else None
-
-
-def _followed(
-    places: Places, spent: npt.NDArray[np.int64], following: Places, slop: int
-) -> tuple[Places, npt.NDArray[np.int64]]:
-    """Of ``following`` those that some place reaches, each with the least displacement in all."""
-    if slop == 0:
-        common = np.intersect1d(places, following)
-        return common, np.zeros(len(common), np.int64)
-    left = np.minimum(slop, _LARGEST_SLOP) - spent
-    first = np.searchsorted(following, places - left, "left")
-    last = np.searchsorted(following, places + left, "right")
-    counts = last - first
-    source = np.repeat(np.arange(len(places)), counts)
-    offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    target = first[source] + offsets
-    reached = following[target]
-    cost = spent[source] + np.abs(reached - places[source])
-    order = np.lexsort((cost, target))
-    kept = order[np.unique(target[order], return_index=True)[1]]
-    return reached[kept], cost[kept]
 
 
 def build_text_index(analyzer: Analyzer, texts: pa.Array) -> TextIndex:
