@@ -27,13 +27,13 @@ from elanus.engine.index.dense.neighbours import Neighbours, prepare_queries
 from elanus.engine.index.rows import RowSet
 from elanus.engine.reduce import merge_hits
 from elanus.engine.segment.growing import GrowingSegment
-from elanus.engine.segment.hits import vector_column
 from elanus.engine.segment.sealed import SealedSegment
 from elanus.engine.strategy import search_index
 from elanus.engine.threads import limit_kernel_threads
 from elanus.model.reads import Hits, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.types import DataType, MetricType
+from elanus.model.vectors import vector_column
 
 COSINE = MetricType.COSINE
 TOP_K = 10

@@ -22,7 +22,9 @@ class Snapshot:
 class VectorQuery:
     """What to search for.
 
-    vectors: float32 (nq, dim), C-contiguous, as the user gave them (not normalised).
+    vectors: one for each query, as the user gave them (not normalised). Of a dense field float32
+        (nq, dim), C-contiguous, whatever its elements are; of a binary one uint8 (nq, dim / 8); of
+        a sparse one an Arrow array (nq,) as :mod:`elanus.model.vectors` has them.
     top_k: hits wanted for each query vector, offset included.
     params: search parameters of the index (ef, nprobe, …), already validated.
     radius, range_filter: bounds of a range search on the returned score (see the metric).
@@ -30,7 +32,7 @@ class VectorQuery:
 
     field_name: str
     metric: MetricType
-    vectors: npt.NDArray[np.float32]
+    vectors: Any
     top_k: int
     params: dict[str, int | float | str] = field(default_factory=dict)
     radius: float | None = None

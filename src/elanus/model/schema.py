@@ -1,8 +1,8 @@
 """Collection schemas: what a row of a collection looks like.
 
 Rows travel and rest as Arrow record batches whose columns are named by field name. The Arrow type
-of each field type stands in :func:`arrow_type`; a FloatVector is a fixed-size list of float32, JSON
-(and the dynamic field ``$meta``) is UTF-8 text in a binary column.
+of each field type stands in :func:`arrow_type`: JSON (and the dynamic field ``$meta``) is UTF-8
+text in a binary column, vectors are what :mod:`elanus.model.vectors` says.
 """
 
 from functools import cached_property
@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from elanus.model.types import DataType
+from elanus.model.vectors import vector_arrow_type
 
 DYNAMIC_FIELD = "$meta"
 ROW_ID_FIELD = "RowID"
@@ -53,6 +54,9 @@ class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def dim(self) -> int:
+        """Of a vector; 0 of a sparse one, which has none."""
+        if self.data_type is DataType.SPARSE_FLOAT_VECTOR:
+            return 0
         return int(self.type_params["dim"])
 
     @property
@@ -106,8 +110,8 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
 def arrow_type(field: FieldSchema) -> Any:
     """The ``pyarrow.DataType`` that holds a column of this field."""
-    if field.data_type is DataType.FLOAT_VECTOR:
-        return pa.list_(pa.float32(), field.dim)
+    if field.data_type.is_vector:
+        return vector_arrow_type(field.data_type, field.dim)
     if field.data_type is DataType.ARRAY:
         return pa.list_(_COLUMNS[field.element_type])
     return _COLUMNS[field.data_type]

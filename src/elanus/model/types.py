@@ -41,6 +41,15 @@ class DataType(IntEnum):
         return 100 <= self < 200
 
     @property
+    def is_dense_vector(self) -> bool:
+        """Whether it is a vector of ``dim`` numbers (of bits, it is binary)."""
+        return self.is_vector and self not in (
+            DataType.BINARY_VECTOR,
+            DataType.SPARSE_FLOAT_VECTOR,
+            DataType.ARRAY_OF_VECTOR,
+        )
+
+    @property
     def is_integer(self) -> bool:
         return DataType.INT8 <= self <= DataType.INT64
 
@@ -85,10 +94,24 @@ class MetricType(StrEnum):
     L2 = "L2"
     IP = "IP"
     COSINE = "COSINE"
+    HAMMING = "HAMMING"
+    JACCARD = "JACCARD"
+    SUBSTRUCTURE = "SUBSTRUCTURE"
+    SUPERSTRUCTURE = "SUPERSTRUCTURE"
 
     @property
     def larger_is_better(self) -> bool:
-        return self is not MetricType.L2
+        return self in (MetricType.IP, MetricType.COSINE)
+
+
+DENSE_METRICS = (MetricType.L2, MetricType.IP, MetricType.COSINE)
+BINARY_METRICS = (
+    MetricType.HAMMING,
+    MetricType.JACCARD,
+    MetricType.SUBSTRUCTURE,
+    MetricType.SUPERSTRUCTURE,
+)
+SPARSE_METRICS = (MetricType.IP,)
 
 
 class ConsistencyLevel(IntEnum):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from elanus.engine.rank import ReciprocalRank, Weighted, fuse, round_scores
 from elanus.model.reads import Hits
-from elanus.model.types import MetricType
+from elanus.model.types import DENSE_METRICS, MetricType
 
 Lists = list[list[tuple[Any, float]]]  # one sub-request: a list of (key, score) for each query
 
@@ -89,7 +89,7 @@ def problems(draw: st.DrawFn) -> Any:
         ]
         for _ in range(count)
     ]
-    metrics = [draw(st.sampled_from(list(MetricType))) for _ in range(count)]
+    metrics = [draw(st.sampled_from(DENSE_METRICS)) for _ in range(count)]
     weights = tuple(draw(st.sampled_from([0.0, 0.25, 0.5, 1.0])) for _ in range(count))
     ranker = draw(
         st.sampled_from(

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from elanus.engine.index.base import Interim
 from elanus.engine.index.dense.build import faiss_metric
 from elanus.engine.index.dense.exact import (
     VectorBlock,
@@ -75,7 +76,7 @@ def is_worth_building(row_count: int, dim: int) -> bool:
     return row_count >= MIN_ROWS and dim >= MIN_DIM
 
 
-class InterimIndex:
+class InterimIndex(Interim):
     """Covers the rows ``0 … covered-1`` of a segment. ``trained_rows``: there were so many."""
 
     def __init__(self, metric: MetricType, codes: Any, trained_rows: int) -> None:
@@ -106,7 +107,10 @@ class InterimIndex:
     def train(blocks: Sequence[VectorBlock], metric: MetricType, row_count: int) -> "InterimIndex":
         """Codes for rows like those spread over the first ``row_count``; covers nothing yet."""
         step = max(1, row_count // TRAINING_ROWS)
-        sample = [block.vectors[: max(0, row_count - block.first_row) : step] for block in blocks]
+        ends = [max(0, row_count - block.first_row) for block in blocks]
+        sample = [
+            block.floats(slice(0, end, step)) for block, end in zip(blocks, ends, strict=True)
+        ]
         training = _codable(prepare_queries(np.concatenate(sample), metric))
         dim = training.shape[1]
         codes = faiss.IndexPQFastScan(dim, dim // 2, 4, faiss_metric(metric))
@@ -120,7 +124,7 @@ class InterimIndex:
         codes = faiss.clone_index(self._codes)
         for block in trimmed(blocks, self.covered, row_count):
             for start in range(0, len(block.vectors), PIECE_ROWS):
-                piece = block.vectors[start : start + PIECE_ROWS]
+                piece = block.floats(slice(start, start + PIECE_ROWS))
                 codes.add(_codable(prepare_queries(piece, self.metric)))
         return InterimIndex(self.metric, codes, self.trained_rows)
 

@@ -1,7 +1,15 @@
-"""faiss without its type stubs, which know a part of it only."""
+"""faiss and SciPy without their type stubs, which know a part of them or are not there.
+
+SciPy's loops over sparse matrices are called directly: by way of its classes each call would copy
+what it multiplies.
+"""
 
 from typing import Any
 
 import faiss as _faiss
+import scipy.sparse as _scipy_sparse  # type: ignore[import-untyped]
+from scipy.sparse import _sparsetools
 
 faiss: Any = _faiss
+sparse: Any = _scipy_sparse
+sparsetools: Any = _sparsetools

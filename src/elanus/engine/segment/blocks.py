@@ -3,66 +3,95 @@
 One writer fills; what it has published is never moved or changed, so readers need no lock.
 """
 
-from typing import Generic, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
+from elanus.engine.index.base import VectorColumn
+from elanus.engine.index.binary.column import BinaryColumn
+from elanus.engine.index.binary.exact import BinaryBlock, bit_counts
+from elanus.engine.index.dense.column import DenseColumn
 from elanus.engine.index.dense.exact import VectorBlock
-from elanus.engine.index.dense.neighbours import Floats, inverse_norms
+from elanus.engine.index.dense.neighbours import inverse_norms
+from elanus.engine.index.sparse.column import SparseColumn
+from elanus.engine.segment import chunks as chunk_list
+from elanus.engine.segment.chunks import Chunks
+from elanus.model.schema import FieldSchema
+from elanus.model.types import DataType
+from elanus.model.vectors import ELEMENT_DTYPES, vector_width, vectors_of, widened
 
 FIRST_BLOCK_ROWS = 1_024
 LARGEST_BLOCK_ROWS = 65_536
 LARGEST_BLOCK_BYTES = 64 << 20
+_SPARSE = "vectors"
+
+Block = TypeVar("Block")
+Measure = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
 
-class VectorBlocks:
-    """Vectors of one field with the inverse of their lengths, in preallocated blocks that are few
-    and large, so that a scan is few kernel calls. Only what is filled of a large block is resident:
-    the system gives memory to pages when they are first written."""
+class Blocks(Generic[Block]):
+    """Vectors of fixed size with a number that is measured of each, in preallocated blocks that
+    are few and large, so that a scan is few kernel calls. Only what is filled of a large block is
+    resident: the system gives memory to pages when they are first written.
 
-    def __init__(self, dim: int) -> None:
-        self._dim = dim
-        self._largest = max(64, min(LARGEST_BLOCK_ROWS, LARGEST_BLOCK_BYTES // (4 * dim)))
-        self._full: tuple[VectorBlock, ...] = ()
+    make: a block of (first row, vectors, numbers). measure: the numbers (rows,) of vectors.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        dtype: np.dtype[Any],
+        make: Callable[[int, npt.NDArray[Any], npt.NDArray[Any]], Block],
+        measure: Measure,
+    ) -> None:
+        self._make = make
+        self._measure = measure
+        self._row_bytes = width * dtype.itemsize
+        self._largest = max(64, min(LARGEST_BLOCK_ROWS, LARGEST_BLOCK_BYTES // self._row_bytes))
+        self._full: tuple[Block, ...] = ()
         self._first_row = 0
-        self._vectors: Floats = np.empty((0, dim), np.float32)
-        self._norms: Floats = np.empty(0, np.float32)
+        self._vectors: npt.NDArray[Any] = np.empty((0, width), dtype)
+        self._numbers = measure(self._vectors)
         self._filled = 0
 
-    def append(self, vectors: Floats) -> tuple[VectorBlock, ...]:
-        """Copies ``vectors``, float32 (rows, dim). Returns blocks of all rows so far."""
+    def append(self, vectors: npt.NDArray[Any]) -> tuple[Block, ...]:
+        """Copies ``vectors``, (rows, width). Returns blocks of all rows so far."""
         while len(vectors):
             if self._filled == len(self._vectors):
                 self._open_block()
             piece = vectors[: len(self._vectors) - self._filled]
             end = self._filled + len(piece)
             self._vectors[self._filled : end] = piece
-            self._norms[self._filled : end] = inverse_norms(piece)
+            self._numbers[self._filled : end] = self._measure(piece)
             self._filled = end
             vectors = vectors[len(piece) :]
-        return (*self._full, self._last())
+        return (*self._full, self._last()) if self._filled else ()
 
-    def _last(self) -> VectorBlock:
+    def _last(self) -> Block:
         end = self._filled
-        return VectorBlock(self._first_row, self._vectors[:end], self._norms[:end])
+        return self._make(self._first_row, self._vectors[:end], self._numbers[:end])
 
     def _open_block(self) -> None:
         if self._filled:
             self._full = (*self._full, self._last())
         capacity = self._largest if self._filled else min(FIRST_BLOCK_ROWS, self._largest)
         self._first_row += self._filled
-        self._vectors = np.empty((capacity, self._dim), np.float32)
-        self._norms = np.empty(capacity, np.float32)
+        self._vectors = np.empty((capacity, self._vectors.shape[1]), self._vectors.dtype)
+        self._numbers = np.empty(capacity, self._numbers.dtype)
         self._filled = 0
 
     @property
     def size_bytes(self) -> int:
         """Of what is filled."""
-        return (self._first_row + self._filled) * 4 * (self._dim + 1)
+        row_bytes = self._row_bytes + self._numbers.dtype.itemsize
+        return (self._first_row + self._filled) * row_bytes
 
 
-Number = TypeVar("Number", np.int64, np.uint64)
+Number = TypeVar("Number", np.int64, np.uint64, np.bool_)
 
 
 class Numbers(Generic[Number]):
@@ -87,12 +116,74 @@ class Numbers(Generic[Number]):
         return int(self._room.nbytes)
 
 
-def gather(blocks: tuple[VectorBlock, ...], offsets: npt.NDArray[np.int64], dim: int) -> Floats:
-    """The vectors of the rows at ``offsets``, float32 (n, dim)."""
-    result = np.empty((len(offsets), dim), np.float32)
-    for block in blocks:
-        within = offsets - block.first_row
-        at = np.flatnonzero((within >= 0) & (within < len(block.vectors)))
-        if len(at):
-            result[at] = block.vectors[within[at]]
-    return result
+class GrowingVectors(ABC):
+    """A vector field of a growing segment."""
+
+    @abstractmethod
+    def append(self, column: pa.Array) -> VectorColumn:
+        """Copies the rows of an Arrow column. Returns all rows so far."""
+
+    @property
+    @abstractmethod
+    def size_bytes(self) -> int: ...
+
+
+def growing_vectors(field: FieldSchema) -> GrowingVectors:
+    """Room for the vectors of a field of any kind."""
+    if field.data_type is DataType.SPARSE_FLOAT_VECTOR:
+        return _GrowingSparse()
+    return _GrowingFixed(field)
+
+
+class _GrowingFixed(GrowingVectors):
+    """Dense or binary vectors."""
+
+    def __init__(self, field: FieldSchema) -> None:
+        self._dim = field.dim
+        self._is_binary = field.data_type is DataType.BINARY_VECTOR
+        self._valid = Numbers(np.bool_) if field.nullable else None
+        dtype = ELEMENT_DTYPES[field.data_type]
+        width = vector_width(field.data_type, field.dim)
+        self._blocks: Blocks[Any] = (
+            Blocks(width, dtype, BinaryBlock, bit_counts)
+            if self._is_binary
+            else Blocks(width, dtype, VectorBlock, _lengths)
+        )
+
+    def append(self, column: pa.Array) -> VectorColumn:
+        vectors = vectors_of(column)
+        valid = None
+        if self._valid is not None:
+            present = column.is_valid().to_numpy(zero_copy_only=False)
+            self._valid.append(present, len(present))
+            valid = self._valid.view
+            if column.null_count:
+                # Nothing is known of what stands in place of a vector that isn't there.
+                vectors = np.where(present[:, None], vectors, np.zeros(1, vectors.dtype))
+        blocks = self._blocks.append(vectors)
+        if self._is_binary:
+            return BinaryColumn(blocks, self._dim, valid)
+        return DenseColumn(blocks, self._dim, valid)
+
+    @property
+    def size_bytes(self) -> int:
+        return self._blocks.size_bytes + (self._valid.size_bytes if self._valid else 0)
+
+
+def _lengths(vectors: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return inverse_norms(widened(vectors))
+
+
+class _GrowingSparse(GrowingVectors):
+    """Sparse vectors, in chunks that are merged like those of scalars."""
+
+    def __init__(self) -> None:
+        self._chunks: Chunks = ()
+
+    def append(self, column: pa.Array) -> VectorColumn:
+        self._chunks = chunk_list.with_batch(self._chunks, pa.record_batch({_SPARSE: column}))
+        return SparseColumn([chunk.rows.column(0) for chunk in self._chunks])
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(chunk.size_bytes for chunk in self._chunks)

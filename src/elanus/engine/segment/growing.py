@@ -15,22 +15,14 @@ import pyarrow as pa
 
 from elanus.engine.filter.evaluate import evaluate
 from elanus.engine.filter.plan import Plan
-from elanus.engine.index.dense.exact import VectorBlock
+from elanus.engine.index.base import Interim, VectorColumn
 from elanus.engine.index.dense.neighbours import Ints, Neighbours
-from elanus.engine.index.interim import InterimIndex, is_worth_building, search_with_interim
 from elanus.engine.index.rows import RowSet, intersect
 from elanus.engine.segment import chunks as chunk_list
 from elanus.engine.segment.base import Segment
-from elanus.engine.segment.blocks import Numbers, VectorBlocks, gather
+from elanus.engine.segment.blocks import Numbers, growing_vectors
 from elanus.engine.segment.chunks import Chunks
-from elanus.engine.segment.hits import (
-    hits_of,
-    key_order,
-    missing_column,
-    rows_of,
-    vector_column,
-    vectors_of,
-)
+from elanus.engine.segment.hits import hits_of, key_order, missing_column, rows_of
 from elanus.engine.segment.keys import KeyIndex, equal
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema
@@ -45,7 +37,7 @@ class _State:
 
     row_count: int
     chunks: Chunks
-    vectors: Mapping[str, tuple[VectorBlock, ...]]
+    vectors: Mapping[str, VectorColumn]
     timestamps: npt.NDArray[np.uint64]
     deletes: npt.NDArray[np.uint64]
     first_delete_ts: int
@@ -70,15 +62,15 @@ class GrowingSegment(Segment):
         self.schema = schema
         self.segment_id = segment_id
         self.partition_id = partition_id
-        self._blocks = {field.name: VectorBlocks(field.dim) for field in schema.vector_fields}
+        self._vectors = {field.name: growing_vectors(field) for field in schema.vector_fields}
         self._timestamps = Numbers(np.uint64)
         self._integer_keys = Numbers(np.int64)
-        self._interim: dict[str, InterimIndex] = {}
+        self._interim: dict[str, Interim] = {}
         none = np.empty(0, np.uint64)
         self._state = _State(
             row_count=0,
             chunks=(),
-            vectors=dict.fromkeys(self._blocks, ()),
+            vectors={},
             timestamps=none,
             deletes=none,
             first_delete_ts=MAX_TIMESTAMP,
@@ -93,7 +85,7 @@ class GrowingSegment(Segment):
     @property
     def size_bytes(self) -> int:
         state = self._state
-        held = sum(blocks.size_bytes for blocks in self._blocks.values())
+        held = sum(vectors.size_bytes for vectors in self._vectors.values())
         held += sum(index.size_bytes for index in list(self._interim.values()))
         held += sum(chunk.size_bytes for chunk in state.chunks)
         held += self._timestamps.size_bytes + self._integer_keys.size_bytes + state.deletes.nbytes
@@ -115,10 +107,9 @@ class GrowingSegment(Segment):
                 f"can't append at {timestamp}"
             )
         vectors = {
-            name: blocks.append(vectors_of(rows.column(name)))
-            for name, blocks in self._blocks.items()
+            name: growing.append(rows.column(name)) for name, growing in self._vectors.items()
         }
-        scalars = [name for name in rows.schema.names if name not in self._blocks]
+        scalars = [name for name in rows.schema.names if name not in self._vectors]
         self._timestamps.append(timestamp, rows.num_rows)
         keys = rows.column(self.schema.primary.name)
         if pa.types.is_integer(keys.type):
@@ -154,23 +145,18 @@ class GrowingSegment(Segment):
 
     def index_pending(self, field_name: str) -> bool:
         """Whether ``build_interim`` is worth calling: enough rows are not covered by an index."""
-        current = self._interim.get(field_name)
-        rows = self._state.row_count
-        if current is None:
-            return is_worth_building(rows, self.schema.by_name[field_name].dim)
-        return rows - current.covered >= current.wanted_tail
+        column = self._state.vectors.get(field_name)
+        return column is not None and column.is_interim_due(self._interim.get(field_name))
 
     def build_interim(self, field_name: str, metric: MetricType) -> None:
         """Let an interim index cover the rows of now, trained anew if they have grown much.
 
         Call in a compute thread, one call at a time for a segment; searches go on meanwhile.
         """
-        state = self._state
-        blocks = state.vectors[field_name]
-        current = self._interim.get(field_name)
-        if current is None or current.metric is not metric or current.is_outgrown(state.row_count):
-            current = InterimIndex.train(blocks, metric, state.row_count)
-        self._interim[field_name] = current.extended(blocks, state.row_count)
+        column = self._state.vectors[field_name]
+        extended = column.extended(metric, self._interim.get(field_name))
+        if extended is not None:
+            self._interim[field_name] = extended
 
     def rows_for_flush(self) -> FlushedRows:
         """All rows, deleted ones too, sorted for files."""
@@ -186,12 +172,13 @@ class GrowingSegment(Segment):
     def search(self, query: VectorQuery, snapshot: Snapshot, plan: Plan | None) -> Hits:
         state = self._state
         end, rows = self._wanted(state, snapshot, plan)
-        if end == 0 or (rows is not None and rows.count == 0):
+        column = state.vectors.get(query.field_name)
+        if column is not None:
+            rows = column.with_vectors(rows, end)
+        if column is None or end == 0 or (rows is not None and rows.count == 0):
             found = Neighbours.none(len(query.vectors))
         else:
-            blocks = state.vectors[query.field_name]
-            interim = self._interim.get(query.field_name)
-            found = search_with_interim(blocks, interim, query, end, rows)
+            found = column.search(query, end, rows, self._interim.get(query.field_name))
         keys = self._keys_at(state, found.offsets)
         timestamps = state.timestamps[found.offsets]
         return hits_of(found, query.metric, keys, timestamps, self.segment_id)
@@ -287,9 +274,9 @@ class GrowingSegment(Segment):
         return self._take(state, self.schema.primary.name, offsets)
 
     def _take(self, state: _State, name: str, offsets: Ints) -> pa.Array:
-        blocks = state.vectors.get(name)
-        if blocks is not None:
-            return vector_column(gather(blocks, offsets, self.schema.by_name[name].dim))
+        column = state.vectors.get(name)
+        if column is not None:
+            return column.take(offsets)
         return chunk_list.take(
             state.chunks, name, offsets, lambda size: missing_column(self.schema, name, size)
         )

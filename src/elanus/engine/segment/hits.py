@@ -79,15 +79,3 @@ def missing_column(schema: CollectionSchema, name: str, row_count: int) -> pa.Ar
     if field.data_type is DataType.JSON and isinstance(value, str):
         value = value.encode()
     return pa.repeat(pa.scalar(value, kind), row_count)
-
-
-def vector_column(vectors: npt.NDArray[np.float32]) -> pa.Array:
-    """float32 (rows, dim) as a fixed-size list array, without a copy."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-
-
-def vectors_of(column: pa.Array) -> npt.NDArray[np.float32]:
-    """A fixed-size list array as float32 (rows, dim), without a copy."""
-    dim = column.type.list_size
-    flat = np.asarray(column.values, np.float32)
-    return flat[column.offset * dim : (column.offset + len(column)) * dim].reshape(-1, dim)

@@ -15,28 +15,20 @@ import pyarrow as pa
 
 from elanus.engine.filter.evaluate import evaluate
 from elanus.engine.filter.plan import Plan
-from elanus.engine.index.dense.exact import VectorBlock
-from elanus.engine.index.dense.load import LoadedIndex
-from elanus.engine.index.dense.neighbours import (
-    Floats,
-    Ints,
-    Neighbours,
-    inverse_norms,
-)
-from elanus.engine.index.interim import InterimIndex, is_worth_building, search_with_interim
+from elanus.engine.index.base import Interim, VectorColumn, VectorIndex
+from elanus.engine.index.dense.neighbours import Ints, Neighbours
+from elanus.engine.index.kinds import stored_column
 from elanus.engine.index.rows import RowSet, intersect
 from elanus.engine.segment.base import Segment
 from elanus.engine.segment.cache import BitmapCache
-from elanus.engine.segment.hits import hits_of, missing_column, rows_of, vector_column
+from elanus.engine.segment.hits import hits_of, missing_column, rows_of
 from elanus.engine.segment.keys import KeyIndex, equal, matches
-from elanus.engine.strategy import search_index
 from elanus.errors import CorruptData
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema
 from elanus.model.timestamp import MAX_TIMESTAMP
 from elanus.model.types import MetricType
 
-NORM_PIECE_ROWS = 65_536
 KEY_PIECE_ROWS = 16_384
 
 _owners = itertools.count(1)
@@ -61,8 +53,9 @@ class SegmentColumns(Protocol):
         """A scalar field's column, of the schema's Arrow type."""
         ...
 
-    def vectors(self, name: str) -> npt.NDArray[np.float32]:
-        """A vector field's column, float32 (rows, dim), C-contiguous."""
+    def vectors(self, name: str) -> Any:
+        """A vector field's column: a C-contiguous NumPy array (rows, width), or an Arrow array of
+        the field's type."""
         ...
 
 
@@ -92,9 +85,9 @@ class SealedSegment(Segment):
         self._max_ts = int(self._timestamps.max()) if self._row_count else 0
         self._cache = filter_cache or BitmapCache(0)
         self._owner = next(_owners)
-        self._indexes: dict[str, LoadedIndex] = {}
-        self._interim: dict[str, InterimIndex] = {}
-        self._norms: dict[str, Floats] = {}
+        self._indexes: dict[str, VectorIndex] = {}
+        self._interim: dict[str, Interim] = {}
+        self._vectors: dict[str, VectorColumn] = {}
         self._hashes: KeyIndex | None = None
         self._deletes: npt.NDArray[np.uint64] | None = None
         self._first_delete_ts = MAX_TIMESTAMP
@@ -110,13 +103,13 @@ class SealedSegment(Segment):
     @property
     def size_bytes(self) -> int:
         held = sum(index.size_bytes for index in list(self._interim.values()))
-        held += sum(norms.nbytes for norms in list(self._norms.values()))
+        held += sum(column.size_bytes for column in list(self._vectors.values()))
         held += self._hashes.size_bytes if self._hashes is not None else 0
         return held + (self._deletes.nbytes if self._deletes is not None else 0)
 
     # --- the owner's side ---------------------------------------------------------------------
 
-    def attach_index(self, field_name: str, loaded: LoadedIndex) -> None:
+    def attach_index(self, field_name: str, loaded: VectorIndex) -> None:
         """Search the field by this index from now on. Raises CorruptData if it is not one over
         this segment's rows."""
         dim = self.schema.by_name[field_name].dim
@@ -127,18 +120,20 @@ class SealedSegment(Segment):
             )
         self._indexes[field_name] = loaded
         self._interim.pop(field_name, None)
-        self._norms.pop(field_name, None)
+        if field_name in self._vectors:
+            self._vectors[field_name].forget()
 
-    def attach_interim(self, field_name: str, index: InterimIndex) -> None:
+    def attach_interim(self, field_name: str, index: Interim) -> None:
         self._interim[field_name] = index
 
     def build_interim(self, field_name: str, metric: MetricType) -> None:
         """Make and attach an interim index, if there are rows enough. For a compute thread."""
-        dim = self.schema.by_name[field_name].dim
-        if is_worth_building(self._row_count, dim) and field_name not in self._indexes:
-            blocks = self._blocks(field_name, metric)
-            trained = InterimIndex.train(blocks, metric, self._row_count)
-            self.attach_interim(field_name, trained.extended(blocks, self._row_count))
+        column = self._column_of_vectors(field_name)
+        if column is None or field_name in self._indexes or not column.is_interim_due(None):
+            return
+        interim = column.extended(metric, None)
+        if interim is not None:
+            self.attach_interim(field_name, interim)
 
     def release(self) -> None:
         """Give back what is cached elsewhere. Readers that still run may go on."""
@@ -170,16 +165,18 @@ class SealedSegment(Segment):
 
     def search(self, query: VectorQuery, snapshot: Snapshot, plan: Plan | None) -> Hits:
         rows = self._wanted(snapshot, plan)
-        if self._row_count == 0 or (rows is not None and rows.count == 0):
+        column = self._column_of_vectors(query.field_name)
+        if column is not None:
+            rows = column.with_vectors(rows, self._row_count)
+        if column is None or self._row_count == 0 or (rows is not None and rows.count == 0):
             found = Neighbours.none(len(query.vectors))
         else:
             loaded = self._indexes.get(query.field_name)
             if loaded is not None and loaded.metric is query.metric:
-                found = search_index(loaded, query, rows)
+                found = loaded.search(column, query, rows)
             else:
-                blocks = self._blocks(query.field_name, query.metric)
                 interim = self._interim.get(query.field_name)
-                found = search_with_interim(blocks, interim, query, self._row_count, rows)
+                found = column.search(query, self._row_count, rows, interim)
         keys = self._keys_at(found.offsets)
         timestamps = self._timestamps[found.offsets]
         return hits_of(found, query.metric, keys, timestamps, self.segment_id)
@@ -206,8 +203,8 @@ class SealedSegment(Segment):
         for name in fields:
             if not self._columns.has_column(name):
                 columns.append(missing_column(self.schema, name, len(offsets)))
-            elif self.schema.by_name[name].data_type.is_vector:
-                columns.append(vector_column(self._columns.vectors(name)[offsets]))
+            elif (vectors := self._column_of_vectors(name)) is not None:
+                columns.append(vectors.take(offsets))
             else:
                 columns.append(self._columns.column(name).take(indices))
         return pa.RecordBatch.from_arrays(columns, names=list(fields))
@@ -292,16 +289,14 @@ class SealedSegment(Segment):
         same = equal(column.take(pa.array(offsets)), keys.take(pa.array(at)))
         return at[same], offsets[same]
 
-    def _blocks(self, field_name: str, metric: MetricType) -> tuple[VectorBlock, ...]:
-        """The column for exact scans, with the lengths of its vectors for COSINE."""
-        vectors = np.asarray(self._columns.vectors(field_name))
-        if metric is not MetricType.COSINE:
-            return (VectorBlock(0, vectors),)
-        norms = self._norms.get(field_name)
-        if norms is None:
-            pieces = range(0, len(vectors), NORM_PIECE_ROWS)
-            norms = np.concatenate(
-                [inverse_norms(vectors[start : start + NORM_PIECE_ROWS]) for start in pieces]
+    def _column_of_vectors(self, name: str) -> VectorColumn | None:
+        """None if the field is no vector, or the segment was written without it."""
+        field = self.schema.by_name[name]
+        if not field.data_type.is_vector or not self._columns.has_column(name):
+            return None
+        column = self._vectors.get(name)
+        if column is None:
+            column = self._vectors.setdefault(
+                name, stored_column(field, self._columns.vectors(name))
             )
-            self._norms[field_name] = norms
-        return (VectorBlock(0, vectors, norms),)
+        return column

@@ -1,4 +1,5 @@
-"""Columns as files: Arrow IPC for scalars, ``.npy`` for vectors and timestamps.
+"""Columns as files: ``.npy`` for vectors of fixed size and timestamps, Arrow IPC for scalars,
+sparse vectors, and vectors some of which are null.
 
 A file holds one contiguous column, so that it is read from a mapping without a copy. Pure: bytes
 in, arrays out.
@@ -15,21 +16,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from elanus.errors import CorruptData, InternalError
+from elanus.model.vectors import vectors_of
 from elanus.storage.formats.manifest import Statistic
 from elanus.storage.objects.base import Buffer
 
 ARROW = "arrow"
 NPY = "npy"
 _VALUES = "values"
+_NPY_MAGIC = b"\x93NUMPY"
 _MAX_STATISTIC_BYTES = 256
 _MAX_NPY_HEADER_BYTES = 4_096
 
 
-def encoding_of(data_type: Any) -> str:
-    """How a column of this ``pyarrow.DataType`` is stored."""
-    if pa.types.is_fixed_size_list(data_type) and data_type.value_type == pa.float32():
-        return NPY
-    return ARROW
+def encoding_of(column: Any) -> str:
+    """How a column, Array or ChunkedArray, is stored."""
+    return NPY if pa.types.is_fixed_size_list(column.type) and not column.null_count else ARROW
 
 
 def encode_arrow(column: Any) -> list[Buffer]:
@@ -68,12 +69,15 @@ def contiguous(column: Any) -> Any:
 
 
 def encode_vectors(column: Any) -> list[Buffer]:
-    """An ``.npy`` file of a FixedSizeList<float32> column, chunk after chunk without a copy."""
+    """An ``.npy`` file of a column of fixed-size lists without nulls, chunk after chunk without a
+    copy."""
     if column.null_count:
-        raise InternalError("a vector column with nulls can't be stored")
+        raise InternalError("a vector column with nulls can't be stored as a plain array")
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    values = [memoryview(chunk.flatten().to_numpy(zero_copy_only=True)) for chunk in chunks]
-    header = _npy_header(np.dtype("<f4"), (len(column), column.type.list_size))
+    # As bytes: not every consumer of buffers knows float16.
+    values: list[Any] = [vectors_of(chunk).reshape(-1).view(np.uint8).data for chunk in chunks]
+    dtype = np.dtype(column.type.value_type.to_pandas_dtype())
+    header = _npy_header(dtype, (len(column), column.type.list_size))
     return [header, *(value for value in values if value.nbytes)]
 
 
@@ -104,6 +108,15 @@ def decode_numbers(buffer: Any, name: str) -> npt.NDArray[Any]:
         return array.reshape(shape)
     except ValueError as error:
         raise CorruptData(f"file {name} is no .npy file that we can read: {error}") from error
+
+
+def map_column(path: str) -> Any:
+    """The column of a local file in either form, mapped: a NumPy array of an ``.npy`` file, an
+    Arrow array of an Arrow IPC file. Raises CorruptData."""
+    with pa.memory_map(path, "r") as file:
+        buffer = file.read_buffer()
+    is_numpy = bytes(memoryview(buffer)[: len(_NPY_MAGIC)]) == _NPY_MAGIC
+    return decode_numbers(buffer, path) if is_numpy else decode_arrow(buffer, path)
 
 
 def statistics_of(column: Any) -> tuple[Statistic, Statistic]:

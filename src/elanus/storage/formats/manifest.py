@@ -26,7 +26,7 @@ class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ColumnFile(FileEntry, frozen=True, kw_only=True):
-    """The file of one field: ``arrow`` (an Arrow IPC file) or ``npy`` (float32 (rows, dim)).
+    """The file of one field: ``arrow`` (an Arrow IPC file) or ``npy`` (vectors, (rows, width)).
 
     minimum, maximum: of the values that are not null and not NaN; None if there are none or they
     are not known.

@@ -25,7 +25,7 @@ class SegmentFiles:
         self._world = world
         self._objects = objects
         self._arrow: dict[str, Any] = {}
-        self._vectors: dict[str, npt.NDArray[np.float32]] = {}
+        self._vectors: dict[str, npt.NDArray[Any]] = {}
         self._timestamps: npt.NDArray[np.uint64] | None = None
 
     @property
@@ -74,10 +74,11 @@ class SegmentFiles:
         """The ``pyarrow.Array`` of a loaded scalar field (rows,)."""
         return self._loaded(self._arrow, field_name)
 
-    def vectors(self, field_name: str) -> npt.NDArray[np.float32]:
-        """float32 (rows, dim) of a loaded vector field, read-only, C-contiguous."""
-        vectors: npt.NDArray[np.float32] = self._loaded(self._vectors, field_name)
-        return vectors
+    def vectors(self, field_name: str) -> Any:
+        """The column of a loaded vector field: a NumPy array (rows, width), read-only,
+        C-contiguous, or an Arrow array (rows,) of a sparse field or one with nulls."""
+        stored = self._arrow if field_name in self._arrow else self._vectors
+        return self._loaded(stored, field_name)
 
     def _loaded(self, columns: dict[str, Any], field_name: str) -> Any:
         try:

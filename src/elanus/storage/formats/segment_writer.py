@@ -81,7 +81,7 @@ async def write_segment(
 async def _write_column(
     world: World, objects: ObjectStore, place: SegmentPlace, number: int, name: str, column: Any
 ) -> ColumnFile:
-    encoding = encoding_of(column.type)
+    encoding = encoding_of(column)
 
     def encode() -> tuple[list[Buffer], tuple[Statistic, Statistic]]:
         if encoding == NPY:

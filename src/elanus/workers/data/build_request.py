@@ -3,16 +3,15 @@
 import os
 from dataclasses import dataclass
 
-import numpy as np
-
-from elanus.engine.index.dense.build import build_index
+from elanus.engine.index.files import build_index
 from elanus.model.types import MetricType
+from elanus.storage.formats.columns import map_column
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """vectors_path: an ``.npy`` file, float32 (rows, dim). out_path: where the index file goes.
-    threads: 0 = one per core."""
+    """vectors_path: the file of a column, in any of its forms. out_path: where the index file
+    goes. threads: 0 = one per core."""
 
     index_type: str
     metric: MetricType
@@ -28,7 +27,7 @@ def run_build(request: BuildRequest) -> int:
         request.index_type,
         request.metric,
         request.params,
-        np.load(request.vectors_path, mmap_mode="r"),
+        map_column(request.vectors_path),
         request.out_path,
         request.threads or os.cpu_count() or 1,
     )

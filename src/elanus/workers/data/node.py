@@ -22,7 +22,7 @@ from elanus.model.types import IndexState, SegmentLevel, SegmentState
 from elanus.runtime.world import World
 from elanus.services.interfaces import TimestampOracle
 from elanus.services.messages import CompactionTask, DeltaCompactionTask, IndexTask, TaskResult
-from elanus.storage.formats.columns import encode_numbers
+from elanus.storage.formats.columns import NPY, encode_arrow, encode_numbers
 from elanus.storage.formats.deltas import DeltaRows, read_deltas, write_deltas
 from elanus.storage.formats.files import checked_path, checksum_of_file
 from elanus.storage.formats.keys import SegmentPlace, index_key, manifest_key
@@ -242,7 +242,7 @@ class DataNode:
         return TaskResult(task.task_id, (changed,))
 
     async def _vectors(self, task: IndexTask, copy: Path) -> Path:
-        """A verified ``.npy`` file of the field: ``copy``, or the object itself where it is local.
+        """A verified file of the field's column: ``copy``, or the object itself where it is local.
 
         A store that keeps copies of remote objects may remove one at any time, and the build opens
         the file later, in another process: a second name keeps it.
@@ -258,7 +258,8 @@ class DataNode:
             return copy
         files = SegmentFiles(self._world, self._objects, manifest)
         await files.load({task.index.field_name})
-        parts = encode_numbers(files.vectors(task.index.field_name))
+        stored = files.vectors(task.index.field_name)
+        parts = encode_numbers(stored) if column.encoding == NPY else encode_arrow(stored)
 
         def write() -> None:
             with copy.open("wb") as file:

@@ -14,10 +14,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elanus.engine.segment.hits import key_order, missing_column, vector_column
+from elanus.engine.segment.hits import key_order, missing_column
 from elanus.model.catalog import ALL_PARTITIONS
 from elanus.model.schema import CollectionSchema, FieldSchema, arrow_type
 from elanus.model.types import DataType
+from elanus.model.vectors import ELEMENT_DTYPES, vector_column, vector_width, vectors_of
 from elanus.storage.formats.deltas import DeltaRows
 from elanus.storage.formats.segment_reader import SegmentFiles
 
@@ -97,10 +98,11 @@ def _column(
     kept: Sequence[npt.NDArray[np.int64]],
     order: npt.NDArray[np.int64],
 ) -> Any:
-    if field.data_type is DataType.FLOAT_VECTOR:
+    if field.data_type in ELEMENT_DTYPES:
         return _vectors(field, inputs, kept, order)
+    is_sparse = field.data_type is DataType.SPARSE_FLOAT_VECTOR
     parts = [
-        files.column(field.name).take(pa.array(k))
+        (files.vectors if is_sparse else files.column)(field.name).take(pa.array(k))
         if field.name in files.field_names
         else missing_column(schema, field.name, len(k))
         for files, k in _paired(inputs, kept)
@@ -115,18 +117,33 @@ def _vectors(
     kept: Sequence[npt.NDArray[np.int64]],
     order: npt.NDArray[np.int64],
 ) -> Any:
-    """Each vector is copied once, from the mapping to its place."""
-    merged = np.empty((len(order), field.dim), dtype=np.float32)
+    """Each vector is copied once, from the mapping to its place; where there is none, are zeros."""
+    width = vector_width(field.data_type, field.dim)
+    merged = np.zeros((len(order), width), ELEMENT_DTYPES[field.data_type])
+    valid = np.ones(len(order), np.bool_)
     position = np.empty(len(order), dtype=np.int64)
     position[order] = np.arange(len(order))
     start = 0
     for files, offsets in _paired(inputs, kept):
-        vectors = files.vectors(field.name)
+        vectors, present = _stored(files.vectors(field.name))
         for first in range(0, len(offsets), PIECE_ROWS):
             piece = offsets[first : first + PIECE_ROWS]
-            merged[position[start : start + len(piece)]] = vectors[piece]
+            places = position[start : start + len(piece)]
+            if present is None:
+                merged[places] = vectors[piece]
+            else:
+                valid[places] = present[piece]
+                merged[places[present[piece]]] = vectors[piece[present[piece]]]
             start += len(piece)
-    return vector_column(merged)
+    return vector_column(merged, valid if field.nullable else None)
+
+
+def _stored(vectors: Any) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    """(vectors (rows, width), which rows have one; None: all)."""
+    if isinstance(vectors, np.ndarray):
+        return vectors, None
+    present = vectors.is_valid().to_numpy(zero_copy_only=False) if vectors.null_count else None
+    return vectors_of(vectors), present
 
 
 def _paired(

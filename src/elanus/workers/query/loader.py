@@ -13,14 +13,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
-from elanus.engine.index.dense.load import LoadedIndex, open_index
-from elanus.engine.index.interim import InterimIndex
+from elanus.engine.index.base import VectorIndex
+from elanus.engine.index.files import open_index
+from elanus.engine.index.kinds import interim_bytes_per_row
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.sealed import SealedSegment
 from elanus.errors import CorruptData
@@ -61,7 +63,7 @@ class MappedColumns:
     def column(self, name: str) -> pa.Array:
         return self._files.column(name)
 
-    def vectors(self, name: str) -> npt.NDArray[np.float32]:
+    def vectors(self, name: str) -> Any:
         return self._files.vectors(name)
 
 
@@ -185,7 +187,7 @@ class Loader:
 
     async def _open_index(
         self, segment: SealedSegment, index: IndexInfo, part: SegmentIndex
-    ) -> LoadedIndex | None:
+    ) -> VectorIndex | None:
         entry = FileEntry(key=part.key, size_bytes=part.size_bytes, crc32=part.checksum)
         path: Path | None = await checked_path(self._world, self._objects, entry)
         if path is None or index.metric_type is None:
@@ -223,7 +225,7 @@ class Loader:
 def _bytes_per_row(schema: CollectionSchema) -> int:
     """Memory that a mapped row may take beside its file: a delete timestamp and codes in interim
     indexes."""
-    codes = (InterimIndex.bytes_per_row(field.dim) for field in schema.vector_fields)
+    codes = map(interim_bytes_per_row, schema.vector_fields)
     return _DELETE_TIMESTAMP_BYTES + sum(codes)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from elanus.engine.index.dense.exact import PIECE_ROWS, VectorBlock, exact_search
 from elanus.engine.index.dense.neighbours import Bounds, inverse_norms
 from elanus.engine.index.rows import RowSet
-from elanus.model.types import MetricType
+from elanus.model.types import DENSE_METRICS, MetricType
 
 
 def similarities(vectors: np.ndarray, queries: np.ndarray, metric: MetricType) -> np.ndarray:
@@ -22,7 +22,7 @@ def similarities(vectors: np.ndarray, queries: np.ndarray, metric: MetricType) -
     return products
 
 
-@pytest.mark.parametrize("metric", list(MetricType))
+@pytest.mark.parametrize("metric", DENSE_METRICS)
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 1_000),

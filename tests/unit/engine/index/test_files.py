@@ -11,7 +11,7 @@ from elanus.engine.index.dense.neighbours import prepare_queries
 from elanus.engine.strategy import search_index
 from elanus.errors import CorruptData, InvalidParameter
 from elanus.model.reads import VectorQuery
-from elanus.model.types import MetricType
+from elanus.model.types import DENSE_METRICS, MetricType
 
 ROWS, DIM = 3_000, 16
 PARAMS = {"HNSW": {"M": "8", "efConstruction": "60"}, "IVF_FLAT": {"nlist": "32"}}
@@ -26,7 +26,7 @@ def vectors() -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("metric", list(MetricType))
+@pytest.mark.parametrize("metric", DENSE_METRICS)
 @pytest.mark.parametrize("index_type", ["HNSW", "IVF_FLAT"])
 def test_a_built_index_opens_mapped_and_finds_rows_with_exact_scores(
     tmp_path: Path, vectors: np.ndarray, index_type: str, metric: MetricType

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from elanus.engine.segment.hits import vector_column
 from elanus.model.reads import Hits, Rows, Snapshot
 from elanus.model.schema import CollectionSchema, FieldSchema, arrow_type
 from elanus.model.timestamp import MAX_TIMESTAMP
 from elanus.model.types import DataType, MetricType
+from elanus.model.vectors import vector_column
 
 DIM = 4
 

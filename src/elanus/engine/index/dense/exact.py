@@ -7,11 +7,12 @@ gathering the others when these are few, else by masking their scores. Winners o
 are scored again by the distance kernel, so that a row's score never depends on the way taken.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from elanus.engine.index.dense.neighbours import (
     LOWEST,
@@ -28,6 +29,7 @@ from elanus.engine.index.dense.neighbours import (
 from elanus.engine.index.library import faiss
 from elanus.engine.index.rows import RowSet
 from elanus.model.types import MetricType
+from elanus.model.vectors import widened
 
 MATRIX_QUERIES = 4
 """From this many queries on matrix products win."""
@@ -38,19 +40,45 @@ GATHER_DENSITY = 0.2
 """Above this part of wanted rows a single query scans all rows and masks (measured at 300,000)."""
 MATRIX_GATHER_DENSITY = 0.5
 RESCORE_ROWS = 1 << 20
+WIDENED_FLOATS = 1 << 17
+"""Narrow elements are widened for the kernels by pieces of so many, which stay in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class VectorBlock:
     """Consecutive rows of a segment.
 
-    vectors: float32 (rows, dim), C-contiguous. inverse_norms: float32 (rows,) for COSINE over
-    vectors as given; None if the vectors have unit length (or the metric does not care).
+    vectors: (rows, dim), C-contiguous; float32, or another dense kind of elements (see
+    :mod:`elanus.model.vectors`), of which kernels get pieces as float32. inverse_norms: float32
+    (rows,) for COSINE over vectors as given; None if the vectors have unit length (or the metric
+    does not care).
     """
 
     first_row: int
-    vectors: Floats
+    vectors: npt.NDArray[Any]
     inverse_norms: Floats | None = None
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the elements must be widened."""
+        return self.vectors.dtype != np.float32
+
+    def floats(self, which: slice | Ints) -> Floats:
+        """Some of the rows as float32 (n, dim)."""
+        return widened(self.vectors[which])
+
+    def piece(self, which: slice | Ints) -> "VectorBlock":
+        """Some of the rows, as float32, as a block of its own that begins with row 0."""
+        norms = None if self.inverse_norms is None else self.inverse_norms[which]
+        return VectorBlock(0, self.floats(which), norms)
+
+    def pieces(self, ids: Ints | None) -> Iterator[tuple[slice, "VectorBlock"]]:
+        """The rows ``ids`` (None: all) as (where they stand among these, piece)."""
+        size = len(self.vectors) if ids is None else len(ids)
+        step = max(64, WIDENED_FLOATS // self.vectors.shape[1])
+        for start in range(0, size, step):
+            which = slice(start, min(start + step, size))
+            yield which, self.piece(which if ids is None else ids[which])
 
 
 def exact_search(
@@ -104,6 +132,10 @@ def score_rows(query: Floats, block: VectorBlock, metric: MetricType, ids: Ints 
     size = len(block.vectors) if ids is None else len(ids)
     result = np.empty(size, np.float32)
     if size == 0:
+        return result
+    if block.is_narrow:
+        for which, piece in block.pieces(ids):
+            result[which] = score_rows(query, piece, metric, None)
         return result
     x, y, out = pointer(query), pointer(block.vectors), pointer(result)
     if metric is MetricType.L2:
@@ -182,7 +214,7 @@ class _Products:
         return self._rescored(self._compress(), blocks)
 
     def _piece(self, block: VectorBlock, which: slice | Ints, rows: RowSet | None) -> None:
-        vectors = block.vectors[which]
+        vectors = block.floats(which)
         similarities = np.matmul(vectors, self._transposed, out=self._buffer[: len(vectors)])
         if self._metric is MetricType.L2:
             similarities *= 2
@@ -219,7 +251,7 @@ class _Products:
             self._compress()
 
     def _raise_bar(self, similarities: Floats) -> None:
-        """See ``neighbours._threshold``: the k-th best of the maxima of groups of rows."""
+        """See ``neighbours.threshold``: the k-th best of the maxima of groups of rows."""
         rows, nq = similarities.shape
         group = rows // (2 * self._top_k)
         if group < 2:
@@ -280,6 +312,11 @@ def score_pairs(
     """Similarities of the pairs (``queries[which[i]]``, row ``ids[i]`` of the block)."""
     result = np.empty(len(which), np.float32)
     which, ids = np.ascontiguousarray(which), np.ascontiguousarray(ids)
+    if block.is_narrow:
+        for part, piece in block.pieces(ids):
+            within = np.arange(part.stop - part.start)
+            result[part] = score_pairs(queries, which[part], piece, within, metric)
+        return result
     kernel = (
         faiss.pairwise_indexed_L2sqr
         if metric is MetricType.L2

@@ -88,14 +88,14 @@ def best(similarities: Floats, top_k: int) -> Ints:
     size = len(similarities)
     positions: Ints | None = None
     if size > 4 * top_k:
-        positions = np.flatnonzero(similarities >= _threshold(similarities, top_k))
+        positions = np.flatnonzero(similarities >= threshold(similarities, top_k))
     if positions is None:
         positions = np.flatnonzero(similarities >= LOWEST)
     order = np.argsort(-similarities[positions], kind="stable")[:top_k]
     return positions[order]
 
 
-def _threshold(similarities: Floats, top_k: int) -> float:
+def threshold(similarities: Floats, top_k: int) -> float:
     """A value that at least ``top_k`` of the values reach (or LOWEST).
 
     The k-th largest of the maxima of groups is such a value, and a group's maximum is found

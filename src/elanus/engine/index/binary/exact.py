@@ -1,0 +1,126 @@
+"""Exact nearest neighbours among binary vectors.
+
+One kernel counts the bits in which a query and each row differ; with the number of bits that are
+set in each, the size of union and intersection follow, and so every metric. A row belongs among
+the hits of SUBSTRUCTURE if its bits are among the query's, of SUPERSTRUCTURE if the query's are
+among its own; all such rows have the same score, 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elanus.engine.index.dense.neighbours import (
+    Bounds,
+    Floats,
+    Ints,
+    Neighbours,
+    best,
+    merge_neighbours,
+    scatter,
+)
+from elanus.engine.index.library import faiss
+from elanus.engine.index.rows import RowSet
+from elanus.model.types import MetricType
+
+Bytes = npt.NDArray[np.uint8]
+
+GATHER_DENSITY = 0.2
+"""Above this part of wanted rows all are compared and the others masked."""
+
+
+@dataclass(frozen=True, slots=True)
+class BinaryBlock:
+    """Consecutive rows of a segment.
+
+    vectors: uint8 (rows, bytes), C-contiguous. counts: int32 (rows,), how many bits of each row
+    are set; None if it is not known, which HAMMING does not need.
+    """
+
+    first_row: int
+    vectors: Bytes
+    counts: npt.NDArray[np.int32] | None = None
+
+
+def bit_counts(vectors: Bytes) -> npt.NDArray[np.int32]:
+    """int32 (rows,): how many bits of each row are set."""
+    zero = np.zeros((1, vectors.shape[1]), np.uint8)
+    return _differing(zero, np.ascontiguousarray(vectors))
+
+
+def exact_search(
+    blocks: Sequence[BinaryBlock],
+    vectors: Bytes,
+    metric: MetricType,
+    top_k: int,
+    rows: RowSet | None = None,
+    bounds: Bounds | None = None,
+) -> Neighbours:
+    """The best ``top_k`` of ``rows`` (None: all) for each of ``vectors``, uint8 (nq, bytes)."""
+    if not blocks or (rows is not None and rows.count == 0):
+        return Neighbours.none(len(vectors))
+    queries = np.ascontiguousarray(vectors)
+    parts = [
+        (np.array([i]), _scan(blocks, queries[i : i + 1], metric, top_k, rows, bounds))
+        for i in range(len(queries))
+    ]
+    return scatter(parts, len(queries)) if parts else Neighbours.none(0)
+
+
+def score_rows(query: Bytes, block: BinaryBlock, metric: MetricType, ids: Ints | None) -> Floats:
+    """Similarities of one query (1, bytes) to the block's rows ``ids`` (within the block; None:
+    all); -inf for rows that can't be hits."""
+    differing = _differing(query, block.vectors if ids is None else block.vectors[ids])
+    if metric is MetricType.HAMMING:
+        similarities: Floats = np.negative(differing.astype(np.float32))
+        return similarities
+    counts = bit_counts(block.vectors) if block.counts is None else block.counts
+    own = counts if ids is None else counts[ids]
+    asked = int(np.bitwise_count(query).sum(dtype=np.int64))
+    shared = (own + asked - differing) >> 1
+    if metric is MetricType.JACCARD:
+        union = (own + asked + differing) >> 1
+        similar = shared.astype(np.float32) / np.maximum(union, 1).astype(np.float32)
+        distances: Floats = np.float32(1) - similar
+        return -distances
+    holds = shared == (own if metric is MetricType.SUBSTRUCTURE else asked)
+    return np.where(holds, np.float32(-0.0), np.float32(-np.inf))
+
+
+def _differing(query: Bytes, vectors: Bytes) -> npt.NDArray[np.int32]:
+    """int32 (rows,): the bits in which each row differs from the query (1, bytes)."""
+    result = np.empty(len(vectors), np.int32)
+    if len(vectors):
+        ends: Any = (faiss.swig_ptr(query), faiss.swig_ptr(vectors))
+        faiss.hammings(*ends, 1, len(vectors), vectors.shape[1], faiss.swig_ptr(result))
+    return result
+
+
+def _scan(
+    blocks: Sequence[BinaryBlock],
+    query: Bytes,
+    metric: MetricType,
+    top_k: int,
+    rows: RowSet | None,
+    bounds: Bounds | None,
+) -> Neighbours:
+    parts = []
+    masked = rows is not None and rows.density > GATHER_DENSITY
+    for block in blocks:
+        end = block.first_row + len(block.vectors)
+        ids = None
+        if rows is not None and not masked:
+            start, stop = np.searchsorted(rows.ids, (block.first_row, end))
+            ids = rows.ids[start:stop] - block.first_row
+        similarities = score_rows(query, block, metric, ids)
+        if rows is not None and masked:
+            similarities[~rows.mask[block.first_row : end]] = -np.inf
+        if bounds is not None:
+            similarities[~bounds.holds(similarities)] = -np.inf
+        chosen = best(similarities, top_k)
+        offsets = (chosen if ids is None else ids[chosen]) + block.first_row
+        parts.append(Neighbours(np.array([len(chosen)]), similarities[chosen], offsets))
+    return merge_neighbours(parts, top_k)

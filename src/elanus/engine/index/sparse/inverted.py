@@ -1,0 +1,133 @@
+"""An inverted index of sparse rows: for each index that occurs, the rows that have it.
+
+A search adds up, term by term, what each posting gives to its row. Scores of all rows lie in one
+array, so that a filter is a mask and the best are picked at the speed of memory.
+
+For BM25 the values are the counts of each term in a document; :class:`Bm25` turns them into
+weights with the average length of the documents of the whole collection, which changes with every
+insert, so nothing of it is stored. The idf of a term is for the caller to put into the query's
+weights.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from elanus.engine.index.dense.neighbours import Bounds, Floats, Ints, best, threshold
+from elanus.engine.index.library import sparse, sparsetools
+from elanus.engine.index.rows import RowSet
+from elanus.engine.index.sparse.scan import SparseQuery
+from elanus.model.vectors import SparseRows
+
+DIRECT_INDICES = 1 << 22
+"""Rows whose indices are below this are sorted by counting, others are numbered first."""
+_LEAST = float(np.nextafter(np.float32(0), np.float32(1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Bm25:
+    """tf · (k1 + 1) / (tf + k1 · (1 − b + b · length / average_length)) in place of the value."""
+
+    k1: float
+    b: float
+    average_length: float
+
+
+@dataclass(frozen=True, slots=True)
+class InvertedLists:
+    """terms: uint32 (terms,), ascending. starts: int32 (terms + 1,), where the postings of each
+    begin in ``rows``, int32 (n,), ascending within a term, and ``values``, float32 (n,). lengths:
+    float32 (row_count,), the sum of each row's values."""
+
+    terms: npt.NDArray[np.uint32]
+    starts: npt.NDArray[np.int32]
+    rows: npt.NDArray[np.int32]
+    values: Floats
+    lengths: Floats
+
+    @property
+    def row_count(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def size_bytes(self) -> int:
+        arrays = (self.terms, self.starts, self.rows, self.values, self.lengths)
+        return sum(array.nbytes for array in arrays)
+
+    @staticmethod
+    def build(column: SparseRows) -> "InvertedLists":
+        """Over all rows of a column."""
+        offsets = column.offsets - column.offsets[0]
+        indices = column.indices[column.offsets[0] : column.offsets[-1]]
+        values = np.ascontiguousarray(column.values[column.offsets[0] : column.offsets[-1]])
+        if int(indices.max(initial=0)) < DIRECT_INDICES:
+            known, numbers = None, indices.astype(np.int32)
+            width = int(numbers.max(initial=-1)) + 1
+        else:
+            known, inverse = np.unique(indices, return_inverse=True)
+            numbers, width = inverse.astype(np.int32), len(known)
+        by_row = sparse.csr_array((values, numbers, offsets), shape=(len(column), width))
+        by_term: Any = by_row.tocsc()
+        used = np.flatnonzero(np.diff(by_term.indptr))
+        terms = used.astype(np.uint32) if known is None else known[used]
+        return InvertedLists(
+            terms=terms,
+            starts=np.append(by_term.indptr[used], by_term.indptr[-1]).astype(np.int32),
+            rows=by_term.indices.astype(np.int32, copy=False),
+            values=by_term.data,
+            lengths=by_row @ np.ones(width, np.float32),
+        )
+
+    def scores(self, query: SparseQuery, scoring: Bm25 | None = None) -> Floats:
+        """float32 (row_count,): of all rows; 0 where nothing is shared with the query."""
+        result = np.zeros(self.row_count, np.float32)
+        at = np.searchsorted(self.terms, query.indices)
+        found = at < len(self.terms)
+        found[found] = self.terms[at[found]] == query.indices[found]
+        damping = None if scoring is None else self._damping(scoring)
+        for term, weight in zip(at[found], query.weights[found], strict=True):
+            if damping is not None and scoring is not None:
+                start, end = self.starts[term], self.starts[term + 1]
+                rows, counts = self.rows[start:end], self.values[start:end]
+                gain = np.float32(weight * (scoring.k1 + 1))
+                result[rows] += gain * counts / (counts + damping[rows])
+                continue
+            sparsetools.csc_matvec(
+                self.row_count,
+                1,
+                self.starts[term : term + 2],
+                self.rows,
+                self.values,
+                np.array([weight], np.float32),
+                result,
+            )
+        return result
+
+    def _damping(self, scoring: Bm25) -> Floats:
+        """What is added to a count in the denominator, by row."""
+        share = scoring.b / max(scoring.average_length, 1e-9)
+        damping: Floats = np.float32(scoring.k1) * (
+            np.float32(1 - scoring.b) + np.float32(share) * self.lengths
+        )
+        return damping
+
+
+def pick(
+    scores: Floats, top_k: int, rows: RowSet | None, bounds: Bounds | None, first_row: int = 0
+) -> tuple[Floats, Ints]:
+    """(similarities, offsets) of the best rows that share something with the query, best first.
+
+    scores: of consecutive rows from ``first_row`` on; changed here. Of ``rows`` (None: all).
+    """
+    if rows is not None:
+        scores[~rows.mask[first_row : first_row + len(scores)]] = 0
+    if bounds is not None:
+        scores[~bounds.holds(scores)] = 0
+    if len(scores) > 4 * top_k:
+        chosen = np.flatnonzero(scores >= max(threshold(scores, top_k), _LEAST))
+    else:
+        chosen = np.flatnonzero(scores > 0)
+    chosen = chosen[best(scores[chosen], top_k)]
+    return scores[chosen], chosen + first_row
