@@ -2,7 +2,8 @@
 
 Rows travel and rest as Arrow record batches whose columns are named by field name. The Arrow type
 of each field type stands in :func:`arrow_type`; a FloatVector is a fixed-size list of float32, JSON
-(and the dynamic field ``$meta``) is UTF-8 text in a binary column.
+(and the dynamic field ``$meta``) is UTF-8 text in a binary column, a Geometry is its WKB, a
+Timestamptz is an int64 of microseconds in UTC.
 """
 
 from functools import cached_property
@@ -28,10 +29,15 @@ SCALAR_ARROW_TYPES: dict[DataType, Any] = {
     DataType.FLOAT: pa.float32(),
     DataType.DOUBLE: pa.float64(),
     DataType.VARCHAR: pa.string(),
+    DataType.TIMESTAMPTZ: pa.int64(),
 }
 """Of each plain scalar: of a column, of an Array's elements, of a constant in a filter."""
 
-_COLUMNS = {**SCALAR_ARROW_TYPES, DataType.JSON: pa.binary()}
+_COLUMNS = {
+    **SCALAR_ARROW_TYPES,
+    DataType.JSON: pa.binary(),
+    DataType.GEOMETRY: pa.binary(),
+}
 
 
 class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -59,6 +65,11 @@ class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     def max_length(self) -> int:
         """Longest VarChar in bytes."""
         return int(self.type_params["max_length"])
+
+    @property
+    def enable_match(self) -> bool:
+        """Whether text_match and phrase_match may read a VarChar."""
+        return self.type_params.get("enable_match", "").lower() == "true"
 
     @property
     def max_capacity(self) -> int:

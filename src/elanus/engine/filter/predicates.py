@@ -4,6 +4,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from elanus.engine.filter.column import Column
 from elanus.engine.filter.constants import (
     cast,
     cast_list,
@@ -16,7 +17,6 @@ from elanus.engine.filter.expression import (
     AnyLeaf,
     Arithmetic,
     Between,
-    Column,
     Compare,
     CompareColumns,
     Contains,
@@ -30,7 +30,6 @@ from elanus.engine.filter.faults import Fault
 from elanus.engine.filter.operands import ArrayLength, Computed, Constant, Operand, Reference
 from elanus.engine.filter.operators import ARITHMETIC_NAMES, FLIPPED, ORDERINGS
 from elanus.engine.filter.pattern import parse_like
-from elanus.errors import Unimplemented
 from elanus.model.types import DataType
 
 _NO_ARRAYS = "can not comparisons array fields directly"
@@ -78,7 +77,8 @@ def compare(text: Text, operator: str, left: Operand, right: Operand) -> AnyLeaf
         return Length(column=operand.column, operator=direct, value=number)
     assert isinstance(operand, Reference | Computed)
     column = operand.column
-    _check_types(column, value, flipped, position)
+    if not _is_moment(column, constant):
+        _check_types(column, value, flipped, position)
     if flipped:
         operator = FLIPPED[operator]
     if isinstance(operand, Computed):
@@ -111,12 +111,20 @@ def _check_types(column: Column, value: Any, flipped: bool, position: int) -> No
         raise _unorderable(left, right, position)
 
 
+def _is_moment(column: Column, constant: Constant) -> bool:
+    """Whether a template gives microseconds for a timestamp. A literal needs its ISO form."""
+    given = constant.template is not None and type_of(constant.value) is DataType.INT64
+    return given and column.type is DataType.TIMESTAMPTZ
+
+
 def _check_kind(column: Column, position: int) -> None:
     """Refuse columns of types that no comparison knows."""
     if column.type.is_vector:
         raise Fault(f"filter on vector field ({column.name}) is not supported", position)
-    if column.type in (DataType.GEOMETRY, DataType.TIMESTAMPTZ):
-        raise Unimplemented(f"{column.type.milvus_name} is not supported in filters yet")
+    if column.type is DataType.GEOMETRY:
+        raise Fault(
+            f"geometry field ({column.name}) is only supported in spatial functions", position
+        )
 
 
 def _whole_array(column: Column, operator: str, value: Any, position: int) -> AnyLeaf:
@@ -164,6 +172,9 @@ def between(
     bounds = []
     for bound in (lower, upper):
         kind = type_of(bound.value)
+        if _is_moment(column, bound):
+            bounds.append(bound.value)
+            continue
         if kind is DataType.BOOL or kind is DataType.ARRAY or not comparable(column.type, kind):
             raise Fault("invalid range operations", bound.start)
         if column.type.is_integer and kind is not DataType.INT64:

@@ -25,7 +25,7 @@ from elanus.engine.index.dense.neighbours import (
 )
 from elanus.engine.index.interim import InterimIndex, is_worth_building, search_with_interim
 from elanus.engine.index.rows import RowSet, intersect
-from elanus.engine.segment.base import Segment
+from elanus.engine.segment.base import Segment, sampled
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.hits import hits_of, missing_column, rows_of, vector_column
 from elanus.engine.segment.keys import KeyIndex, equal, matches
@@ -230,7 +230,8 @@ class SealedSegment(Segment):
         rows = self._visible(snapshot)
         if plan is None or plan.always_true:
             return rows
-        return intersect(rows, self._passing(plan))
+        rows = intersect(rows, self._passing(plan))
+        return rows if plan.sample is None else sampled(rows, self._row_count, plan, self.segment_id)
 
     def _visible(self, snapshot: Snapshot) -> RowSet | None:
         version = self._delete_version
@@ -269,8 +270,7 @@ class SealedSegment(Segment):
             mask[self._offsets_of(plan.primary_keys)[1]] = True
             return RowSet(self._row_count, mask=mask)
         rows = RowSet(self._row_count, mask=evaluate(plan, self._column, self._row_count))
-        if not plan.is_random:
-            self._cache.put(self._owner, plan.key, rows.packed)
+        self._cache.put(self._owner, plan.key, rows.packed)
         return rows
 
     def _column(self, name: str) -> pa.Array:
