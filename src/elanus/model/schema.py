@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from elanus.model.geometry import wkb_of
 from elanus.model.types import DataType
 
 DYNAMIC_FIELD = "$meta"
@@ -41,7 +42,8 @@ _COLUMNS = {
 
 
 class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One field. ``default_value`` is a plain Python value; None means that there is none."""
+    """One field. ``default_value`` is a plain Python value (a geometry's WKT, a timestamp's
+    microseconds once its collection exists); None means that there is none."""
 
     name: str
     data_type: DataType
@@ -113,6 +115,18 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         return pa.schema(
             [pa.field(f.name, arrow_type(f), nullable=f.nullable) for f in self.fields]
         )
+
+
+def default_scalar(field: FieldSchema) -> Any:
+    """The default of a field as a ``pyarrow.Scalar`` of its type, or None."""
+    value: Any = field.default_value
+    if value is None:
+        return None
+    if field.data_type is DataType.GEOMETRY:
+        value = wkb_of(str(value))
+    elif field.data_type is DataType.JSON:
+        value = str(value).encode()
+    return pa.scalar(value, arrow_type(field))
 
 
 def arrow_type(field: FieldSchema) -> Any:

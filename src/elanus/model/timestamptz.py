@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from elanus.errors import InvalidParameter, Rejected
 
-TIMEZONE_PROPERTY = "timezone"
 PARTS = ("year", "month", "day", "hour", "minute", "second", "microsecond")
 LEAST_OFFSET_HOURS, MOST_OFFSET_HOURS = -12, 14
 MOST_INTERVAL = 1_000_000_000
@@ -38,6 +37,16 @@ Int64s = npt.NDArray[np.int64]
 
 class InvalidTimestamp(ValueError):
     """A text that is no timestamp or interval; its message is Milvus's."""
+
+
+class TimeOutput(msgspec.Struct, frozen=True):
+    """How timestamps are shown: as texts of ``zone``, or as the named ``parts`` of civil time."""
+
+    zone: tzinfo
+    parts: tuple[str, ...] = ()
+
+
+UTC_TEXT = TimeOutput(UTC)
 
 
 class Interval(msgspec.Struct, frozen=True):

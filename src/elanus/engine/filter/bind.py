@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from elanus.engine.filter.column import Column
 from elanus.engine.filter import predicates
+from elanus.engine.filter.column import Column
 from elanus.engine.filter.constants import fold_arithmetic, fold_comparison, type_of, wrap
 from elanus.engine.filter.expression import And, Literal, Node, Not, Or
 from elanus.engine.filter.faults import Fault
@@ -184,7 +184,9 @@ class Binder:
             given = self._template(pattern)
             self._require(given)
             if not isinstance(given.value, str):
-                raise Fault(f"the pattern of like must be a string: {self.shown(given)}", pattern.start)
+                raise Fault(
+                    f"the pattern of like must be a string: {self.shown(given)}", pattern.start
+                )
             pattern = given.value
         found = predicates.like(operands[0], pattern)
         return Predicate(node=found, start=operands[0].start, end=node.end)
@@ -312,7 +314,6 @@ class Binder:
                 children.append(operand.node)
                 depth = max(depth, operand.depth)
         return self._predicate(node_type(tuple(children)), depth + 1, start, end)
-
 
     def _sample(self, operator: str, operands: list[Any]) -> Sample:
         """A sample as the last operand of a conjunction: of the rows that pass the others."""

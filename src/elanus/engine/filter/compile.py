@@ -28,8 +28,9 @@ def compile_filter(
     """The plan of a filter; None for an empty or blank one, which every row passes.
 
     templates: values for the ``{name}`` in the text: bool, int, float, str, or lists (integer
-    lists may be NumPy arrays) of these. zone: that of times without an offset. Raises FilterError (with its position) for a filter that
-    is wrong and Unimplemented for a part of the language that isn't there yet.
+    lists may be NumPy arrays) of these. zone: that of times without an offset. Raises FilterError
+    (with its position) for a filter that is wrong and Unimplemented for a part of the language
+    that isn't there yet.
     """
     if not text or text.isspace():
         return None

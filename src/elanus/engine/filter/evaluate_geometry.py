@@ -54,7 +54,8 @@ def near_truth(leaf: Near, column: pa.Array) -> Bools:
     latitude of the query's point."""
     points = _points(column)
     if points is not None:
-        return _great_circle_m(leaf, points[:, 0], points[:, 1]) <= leaf.distance_m
+        near: Bools = _great_circle_m(leaf, points[:, 0], points[:, 1]) <= leaf.distance_m
+        return near
     import shapely
 
     shapes = _shapes(column)
@@ -62,9 +63,7 @@ def near_truth(leaf: Near, column: pa.Array) -> Bools:
     cosine = np.cos(np.radians(leaf.latitude))
     scale = METRES_PER_DEGREE * np.sqrt((1 + cosine * cosine) / 2)
     with np.errstate(invalid="ignore"):
-        distances = shapely.distance(
-            shapely.Point(leaf.longitude, leaf.latitude), shapes
-        ) * scale
+        distances = shapely.distance(shapely.Point(leaf.longitude, leaf.latitude), shapes) * scale
         distances[is_point] = _great_circle_m(
             leaf, shapely.get_x(shapes[is_point]), shapely.get_y(shapes[is_point])
         )

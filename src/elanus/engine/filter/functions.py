@@ -1,10 +1,21 @@
 """Typed predicates from bound calls: arrays, strings, text, geometries, sampling."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
-from elanus.engine.filter import predicates
-from elanus.engine.filter.expression import AnyLeaf, Near, PhraseMatch, Spatial, TextMatch
+import numpy as np
+
+from elanus.engine.filter.column import Column
+from elanus.engine.filter.constants import cast, cast_list, comparable, plain, type_of
+from elanus.engine.filter.expression import (
+    AnyLeaf,
+    Compare,
+    Contains,
+    Near,
+    PhraseMatch,
+    Spatial,
+    TextMatch,
+)
 from elanus.engine.filter.faults import Fault
 from elanus.engine.filter.operands import (
     ArrayLength,
@@ -23,6 +34,7 @@ from elanus.engine.filter.operators import (
     SPATIAL_NAMES,
 )
 from elanus.engine.filter.parser import Node as Syntax
+from elanus.engine.filter.predicates import like
 from elanus.model.geometry import InvalidGeometry, point_of, wkb_of
 from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType
@@ -36,7 +48,7 @@ SAMPLE_MARGIN = 1e-10
 class Context(Protocol):
     """What calls need of the binder."""
 
-    fields: Mapping[str, FieldSchema]
+    fields: dict[str, FieldSchema]
 
     def shown(self, *operands: Operand) -> str: ...
 
@@ -47,7 +59,7 @@ def call(context: Context, node: Syntax, arguments: list[Any]) -> Operand:
     if name == LENGTH_NAME:
         _count(name, arguments, 1, 1, node)
         shown = context.shown(*arguments)
-        column = predicates.array_column(arguments[0], "array_length", shown)
+        column = array_column(arguments[0], "array_length", shown)
         return ArrayLength(column=column, start=node.start, end=node.end)
     if name == SAMPLE_NAME:
         _count(name, arguments, 1, 1, node)
@@ -73,13 +85,13 @@ def _count(name: str, arguments: list[Any], least: int, most: int, node: Syntax)
 
 
 def _contains(context: Context, name: str, operand: Operand, argument: Operand) -> AnyLeaf:
-    return predicates.contains(context, CONTAINS_NAMES[name], operand, argument)
+    return contains(context, CONTAINS_NAMES[name], operand, argument)
 
 
 def _string(
     context: Context, name: str, operand: Operand, argument: Operand | None = None
 ) -> AnyLeaf:
-    return predicates.string_function(name, operand, argument)
+    return string_function(name, operand, argument)
 
 
 def _sample(context: Context, argument: Operand, node: Syntax) -> Sample:
@@ -92,6 +104,76 @@ def _sample(context: Context, argument: Operand, node: Syntax) -> Sample:
             argument.start,
         )
     return Sample(share=share, start=node.start, end=node.end)
+
+
+# Arrays and strings ------------------------------------------------------------------------------
+
+
+def array_column(operand: Operand, name: str, shown: str) -> Column:
+    """The array or JSON column that a function is applied to."""
+    if isinstance(operand, Reference):
+        column = operand.column
+        if column.type in (DataType.JSON, DataType.ARRAY):
+            return column
+    raise Fault(
+        f"{name} operation are only supported on json or array fields now, got: {shown}",
+        operand.start,
+    )
+
+
+def contains(context: Context, mode: str, operand: Operand, argument: Operand) -> Contains:
+    """``json_contains`` and its kin; mode is ``any`` (one element), ``any of`` or ``all of``."""
+    lower = {"any": "contains", "any of": "contains_any", "all of": "contains_all"}[mode]
+    name = {"any": "Contains", "any of": "ContainsAny", "all of": "ContainsAll"}[mode]
+    column = array_column(operand, lower, context.shown(operand))
+    if not isinstance(argument, Constant):
+        raise Fault(
+            "contains operation are only supported explicitly specified element, "
+            f"got: {context.shown(argument)}",
+            argument.start,
+        )
+    value, position = argument.value, argument.start
+    every = mode == "all of"
+    if mode == "any":
+        if column.is_json:
+            return Contains(
+                column=column, values=(cast(value, column.type, position),), every=False
+            )
+        values: Any = [cast(value, column.item, position)]
+    elif type_of(value) is not DataType.ARRAY:
+        raise Fault(f"{name} operation element must be an array", position)
+    else:
+        values = value
+    if column.is_json:
+        return Contains(column=column, values=tuple(plain(values)), every=every)
+    return Contains(column=column, values=_elements(column, values, name, position), every=every)
+
+
+def _elements(column: Column, values: Any, name: str, position: int) -> Any:
+    if not isinstance(values, np.ndarray):
+        for value in values:
+            if not comparable(column.item, type_of(value)):
+                kinds = f"{column.item.milvus_name} and {type_of(value).milvus_name}"
+                raise Fault(
+                    f"{name} operation can't compare between array element type: {kinds}", position
+                )
+    elif not column.item.is_numeric:
+        kinds = f"{column.item.milvus_name} and {DataType.INT64.milvus_name}"
+        raise Fault(f"{name} operation can't compare between array element type: {kinds}", position)
+    wording = "cannot cast value to {target}, value: {value}"
+    return cast_list(values, column.item, position, wording)
+
+
+def string_function(name: str, operand: Operand, argument: Operand | None = None) -> AnyLeaf:
+    """``empty(column)`` and ``starts_with(column, "text")``."""
+    if not isinstance(operand, Reference) or operand.column.type is not DataType.VARCHAR:
+        raise Fault(f"{name} can only be applied on a VarChar field", operand.start)
+    if argument is None:
+        return Compare(column=operand.column, operator="==", value="")
+    if not isinstance(argument, Constant) or not isinstance(argument.value, str):
+        raise Fault(f"the second argument of {name} must be a string", argument.start)
+    escaped = argument.value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return like(operand, escaped + "%")
 
 
 # Text ---------------------------------------------------------------------------------------------
@@ -213,9 +295,7 @@ def _near(
             distance.start,
         )
     if value < 0:
-        raise Fault(
-            f"distance parameter must be non-negative, got: {value:.6f}", distance.start
-        )
+        raise Fault(f"distance parameter must be non-negative, got: {value:.6f}", distance.start)
     return Near(column=column, longitude=longitude, latitude=latitude, distance_m=float(value))
 
 

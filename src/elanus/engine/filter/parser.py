@@ -33,8 +33,8 @@ class Node(msgspec.Struct, frozen=True, gc=False):
 
     kind: ``constant``, ``name``, ``path``, ``template``, ``list`` (with values, or over operands),
     ``option``, ``time``, ``is null``, ``like``, ``range``, ``call``, ``prefix``, ``infix``. value:
-    see the parser's methods. start: where the node begins in the text; end: where its own last token ends, or
-    where the text of its operands ends.
+    see the parser's methods. start: where the node begins in the text; end: where its own last
+    token ends, or where the text of its operands ends.
     """
 
     kind: str

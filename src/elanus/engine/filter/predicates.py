@@ -2,8 +2,6 @@
 
 from typing import Any, Protocol
 
-import numpy as np
-
 from elanus.engine.filter.column import Column
 from elanus.engine.filter.constants import (
     cast,
@@ -19,7 +17,6 @@ from elanus.engine.filter.expression import (
     Between,
     Compare,
     CompareColumns,
-    Contains,
     Exists,
     In,
     IsNull,
@@ -258,18 +255,6 @@ def like(operand: Operand, source: str) -> AnyLeaf:
     return Like(column=column, pattern=pattern)
 
 
-def string_function(name: str, operand: Operand, argument: Operand | None = None) -> AnyLeaf:
-    """``empty(column)`` and ``starts_with(column, "text")``."""
-    if not isinstance(operand, Reference) or operand.column.type is not DataType.VARCHAR:
-        raise Fault(f"{name} can only be applied on a VarChar field", operand.start)
-    if argument is None:
-        return Compare(column=operand.column, operator="==", value="")
-    if not isinstance(argument, Constant) or not isinstance(argument.value, str):
-        raise Fault(f"the second argument of {name} must be a string", argument.start)
-    escaped = argument.value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return like(operand, escaped + "%")
-
-
 # Nulls, JSON and arrays ---------------------------------------------------------------------------
 
 
@@ -296,61 +281,6 @@ def exists(operand: Operand) -> Exists:
     if not operand.column.path:
         raise Fault("exists operations are only supportted on json key", operand.start)
     return Exists(column=operand.column)
-
-
-def array_column(operand: Operand, name: str, shown: str) -> Column:
-    """The array or JSON column that a function is applied to."""
-    if isinstance(operand, Reference):
-        column = operand.column
-        if column.type in (DataType.JSON, DataType.ARRAY):
-            return column
-    raise Fault(
-        f"{name} operation are only supported on json or array fields now, got: {shown}",
-        operand.start,
-    )
-
-
-def contains(text: Text, mode: str, operand: Operand, argument: Operand) -> Contains:
-    """``json_contains`` and its kin; mode is ``any`` (one element), ``any of`` or ``all of``."""
-    lower = {"any": "contains", "any of": "contains_any", "all of": "contains_all"}[mode]
-    name = {"any": "Contains", "any of": "ContainsAny", "all of": "ContainsAll"}[mode]
-    column = array_column(operand, lower, text.shown(operand))
-    if not isinstance(argument, Constant):
-        raise Fault(
-            "contains operation are only supported explicitly specified element, "
-            f"got: {text.shown(argument)}",
-            argument.start,
-        )
-    value, position = argument.value, argument.start
-    every = mode == "all of"
-    if mode == "any":
-        if column.is_json:
-            return Contains(
-                column=column, values=(cast(value, column.type, position),), every=False
-            )
-        values: Any = [cast(value, column.item, position)]
-    elif type_of(value) is not DataType.ARRAY:
-        raise Fault(f"{name} operation element must be an array", position)
-    else:
-        values = value
-    if column.is_json:
-        return Contains(column=column, values=tuple(plain(values)), every=every)
-    return Contains(column=column, values=_elements(column, values, name, position), every=every)
-
-
-def _elements(column: Column, values: Any, name: str, position: int) -> Any:
-    if not isinstance(values, np.ndarray):
-        for value in values:
-            if not comparable(column.item, type_of(value)):
-                kinds = f"{column.item.milvus_name} and {type_of(value).milvus_name}"
-                raise Fault(
-                    f"{name} operation can't compare between array element type: {kinds}", position
-                )
-    elif not column.item.is_numeric:
-        kinds = f"{column.item.milvus_name} and {DataType.INT64.milvus_name}"
-        raise Fault(f"{name} operation can't compare between array element type: {kinds}", position)
-    wording = "cannot cast value to {target}, value: {value}"
-    return cast_list(values, column.item, position, wording)
 
 
 # Arithmetic ---------------------------------------------------------------------------------------

@@ -61,9 +61,7 @@ class ScannedText:
 
     def _rows(self, found: Callable[[Sequence[str]], bool]) -> Bools:
         analyze = self._analyze
-        matches = (
-            text is not None and found(analyze(text)) for text in self._column.to_pylist()
-        )
+        matches = (text is not None and found(analyze(text)) for text in self._column.to_pylist())
         return np.fromiter(matches, np.bool_, len(self._column))
 
 

@@ -60,9 +60,7 @@ def read_time(tokens: list[Token], at: int) -> tuple[TimeComparison, int] | None
     return found, after + 3
 
 
-def _side(
-    tokens: list[Token], at: int, time: Token, operator: str
-) -> tuple[TimeComparison, int]:
+def _side(tokens: list[Token], at: int, time: Token, operator: str) -> tuple[TimeComparison, int]:
     """The side with the column, which begins at ``at``, and where it ends."""
     column, sign, interval = tokens[at], 1, None
     at += 1

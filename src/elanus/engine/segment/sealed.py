@@ -231,7 +231,9 @@ class SealedSegment(Segment):
         if plan is None or plan.always_true:
             return rows
         rows = intersect(rows, self._passing(plan))
-        return rows if plan.sample is None else sampled(rows, self._row_count, plan, self.segment_id)
+        return (
+            rows if plan.sample is None else sampled(rows, self._row_count, plan, self.segment_id)
+        )
 
     def _visible(self, snapshot: Snapshot) -> RowSet | None:
         version = self._delete_version
