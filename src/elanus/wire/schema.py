@@ -8,10 +8,13 @@ shown: ``enable_dynamic_field`` tells of it.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from elanus.errors import InvalidParameter, Rejected, Unimplemented
 from elanus.model.catalog import CollectionInfo, pchannel_of
 from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.timestamp import physical_ms
+from elanus.model.timestamptz import format_timestamps, zone_of
 from elanus.model.types import DataType
 from elanus.wire.protocol import common, milvus, parse, schema
 
@@ -86,19 +89,19 @@ def field_from_message(message: Any) -> FieldSchema:
     )
 
 
-def schema_message(collection: CollectionSchema) -> Any:
-    """A schema.CollectionSchema message, without ``$meta``."""
+def schema_message(collection: CollectionSchema, zone: str = "UTC") -> Any:
+    """A schema.CollectionSchema message, without ``$meta``; default timestamps as of ``zone``."""
     return schema.CollectionSchema(
         name=collection.name,
         description=collection.description,
         enable_dynamic_field=collection.enable_dynamic_field,
-        fields=[field_message(field) for field in collection.user_fields],
+        fields=[field_message(field, zone) for field in collection.user_fields],
         version=collection.version,
     )
 
 
-def field_message(field: FieldSchema) -> Any:
-    """A schema.FieldSchema message."""
+def field_message(field: FieldSchema, zone: str = "UTC") -> Any:
+    """A schema.FieldSchema message; a default timestamp is shown as of ``zone``."""
     message = schema.FieldSchema(
         fieldID=field.field_id,
         name=field.name,
@@ -113,8 +116,11 @@ def field_message(field: FieldSchema) -> Any:
         is_clustering_key=field.is_clustering_key,
         nullable=field.nullable,
     )
-    if field.default_value is not None:
-        setattr(message.default_value, _HOLDER_OF[field.data_type], field.default_value)
+    default = field.default_value
+    if field.data_type is DataType.TIMESTAMPTZ and isinstance(default, int):
+        [default] = format_timestamps(np.array([default], np.int64), zone_of(zone))
+    if default is not None:
+        setattr(message.default_value, _HOLDER_OF[field.data_type], default)
     return message
 
 
@@ -128,7 +134,7 @@ def collection_message(
 ) -> Any:
     """A DescribeCollectionResponse. ``requested_name`` is echoed: it may be an alias."""
     return milvus.DescribeCollectionResponse(
-        schema=schema_message(collection.schema),
+        schema=schema_message(collection.schema, collection.timezone),
         collectionID=collection.collection_id,
         virtual_channel_names=collection.vchannels,
         physical_channel_names=[pchannel_of(vchannel) for vchannel in collection.vchannels],

@@ -24,7 +24,16 @@ _SCALARS = (
     DataType.DOUBLE,
     DataType.VARCHAR,
 )
-SERVED_TYPES = frozenset({*_SCALARS, DataType.ARRAY, DataType.JSON, DataType.FLOAT_VECTOR})
+SERVED_TYPES = frozenset(
+    {
+        *_SCALARS,
+        DataType.ARRAY,
+        DataType.JSON,
+        DataType.GEOMETRY,
+        DataType.TIMESTAMPTZ,
+        DataType.FLOAT_VECTOR,
+    }
+)
 ELEMENT_TYPES = frozenset(_SCALARS)
 
 

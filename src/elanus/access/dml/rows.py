@@ -14,7 +14,13 @@ import pyarrow.compute as pc
 
 from elanus.access.dml import checks
 from elanus.errors import InvalidParameter
-from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema, arrow_type
+from elanus.model.schema import (
+    DYNAMIC_FIELD,
+    CollectionSchema,
+    FieldSchema,
+    arrow_type,
+    default_scalar,
+)
 from elanus.model.types import DataType
 from elanus.wire.columns import WireColumn
 
@@ -121,7 +127,7 @@ def absent_column(field: FieldSchema, num_rows: int) -> pa.Array:
     if field.is_dynamic:
         return pa.repeat(pa.scalar(b"{}", pa.binary()), num_rows)
     if field.default_value is not None:
-        return pa.repeat(pa.scalar(field.default_value, arrow_type(field)), num_rows)
+        return pa.repeat(default_scalar(field), num_rows)
     if field.nullable:
         return pa.nulls(num_rows, arrow_type(field))
     raise InvalidParameter(f"fieldSchema({field.name}) has no corresponding fieldData pass in")
@@ -172,5 +178,5 @@ def _spread(field: FieldSchema, values: pa.Array, valid: npt.NDArray[np.bool_]) 
     if field.is_dynamic:
         return pc.fill_null(spread, pa.scalar(b"{}", pa.binary()))
     if field.default_value is not None:
-        return pc.fill_null(spread, pa.scalar(field.default_value, spread.type))
+        return pc.fill_null(spread, default_scalar(field))
     return spread

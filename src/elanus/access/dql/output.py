@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from elanus.errors import InvalidParameter, Rejected
+from elanus.model.catalog import CollectionInfo
 from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema
+from elanus.model.timestamptz import TimeOutput, parse_parts, zone_of
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _META_KEY = re.compile(r"""\$meta\s*\[\s*(?:"([^"\\]+)"|'([^'\\]+)')\s*\]\Z""")
@@ -56,6 +58,13 @@ def resolve_output(
         shown=tuple(shown),
         dynamic_keys=tuple(dict.fromkeys(keys)) if keys and not whole_dynamic else None,
     )
+
+
+def time_output(collection: CollectionInfo, zone: str, parts: str) -> TimeOutput:
+    """How timestamps are shown, by the request's ``timezone`` and ``time_fields``; without a zone
+    by the collection's. Raises Rejected for an unknown zone, InvalidParameter for an unknown part.
+    """
+    return TimeOutput(zone_of(zone or collection.timezone), parse_parts(parts))
 
 
 def _dynamic_key(name: str, schema: CollectionSchema) -> str:

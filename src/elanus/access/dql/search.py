@@ -13,7 +13,7 @@ from elanus.access.dql import consistency, parameters
 from elanus.access.dql.fan_out import ReadScope, search_shards
 from elanus.access.dql.index_parameters import check_index_parameters
 from elanus.access.dql.iterator import cut_page, page_query, state_after
-from elanus.access.dql.output import resolve_output
+from elanus.access.dql.output import resolve_output, time_output
 from elanus.access.dql.parameters import SearchParameters
 from elanus.access.dql.plans import compile_plan
 from elanus.access.dql.scope import (
@@ -56,6 +56,7 @@ async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
     output = resolve_output(request.output_fields, collection.schema)
     planned = await plan_search(proxy, meta, request, context)
     given = planned.parameters
+    times = time_output(collection, given.timezone, given.time_fields)
     instant = await consistency.resolve(
         consistency.Wish.of(request),
         collection,
@@ -85,6 +86,7 @@ async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
         collection_name=request.collection_name,
         output_fields=output.shown,
         dynamic_keys=output.dynamic_keys,
+        times=times,
         session_ts=answer.read_ts,
         iterator=iterator,
     )
@@ -110,7 +112,9 @@ async def plan_search(
     )
     parameters.check_collection_id(given.collection_id, collection.collection_id)
     field = anns_field(collection, given.anns_field)
-    plan = compile_plan(proxy, collection, request.dsl, request.expr_template_values)
+    plan = compile_plan(
+        proxy, collection, request.dsl, request.expr_template_values, zone=given.timezone
+    )
     names = request.partition_names if partition_names is None else partition_names
     wanted = named_partitions(collection, names) or pruned_partitions(collection, plan)
     partition_ids = await loaded_partitions(proxy, collection, wanted, ACTION)

@@ -17,11 +17,11 @@ import pyarrow as pa
 from elanus.access.dml.rows import generates_keys
 from elanus.access.rest.bodies import as_text, json_name
 from elanus.access.rest.errors import InsertDataError, NotJson
-from elanus.access.rest.values import Unfit, arrow_column
+from elanus.access.rest.values import TEXT_TYPES, Unfit, arrow_column
 from elanus.errors import InvalidParameter
 from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema, arrow_type
 from elanus.model.types import DataType
-from elanus.wire.columns import encode_column
+from elanus.wire.columns import HOLDERS, encode_column
 from elanus.wire.protocol import pack
 from elanus.wire.protocol import schema as protocol
 
@@ -124,6 +124,11 @@ def _encode(field: FieldSchema, column: Any, valid: npt.NDArray[np.bool_] | None
         message = protocol.FieldData(type=int(field.data_type), field_name=field.name)
         message.vectors.dim = column.shape[1]
         message.vectors.float_vector.data.extend(pack(column.reshape(-1), "<f4"))
+    elif field.data_type in TEXT_TYPES:
+        message = protocol.FieldData(type=int(field.data_type), field_name=field.name)
+        texts = getattr(message.scalars, HOLDERS[field.data_type])
+        texts.SetInParent()
+        texts.data.extend(column.cast(pa.string()).to_pylist())
     else:
         message = encode_column(msgspec.structs.replace(field, nullable=False), column)
     if valid is not None:

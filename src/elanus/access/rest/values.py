@@ -24,6 +24,8 @@ _INTEGER_BITS = {
     DataType.INT32: 32,
     DataType.INT64: 64,
 }
+TEXT_TYPES = (DataType.GEOMETRY, DataType.TIMESTAMPTZ)
+"""Types whose values are texts on the way in and out only."""
 _BOOLEANS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 
 
@@ -39,7 +41,7 @@ class Unfit(Exception):
 
 def arrow_column(field: FieldSchema, values: Sequence[Any]) -> Any:
     """``values``, none of them None, as an Arrow array of the field's type; vectors as float32
-    (rows, dim) instead. Raises Unfit."""
+    (rows, dim) and TEXT_TYPES as strings instead. Raises Unfit."""
     data_type = field.data_type
     if data_type is DataType.FLOAT_VECTOR:
         return float_vectors(values)
@@ -47,6 +49,8 @@ def arrow_column(field: FieldSchema, values: Sequence[Any]) -> Any:
         return _arrays(field, values)
     if data_type is DataType.JSON:
         return pa.array([_json(value) for value in values], pa.binary())
+    if data_type in TEXT_TYPES:
+        return pa.array(_texts(data_type, values), pa.string())
     if data_type not in SCALAR_ARROW_TYPES:
         raise Unimplemented(
             f"field '{field.name}': the type {data_type.milvus_name} is not implemented yet"
@@ -68,6 +72,13 @@ def float_vectors(rows: Sequence[Any]) -> Any:
             raise Unfit(position, f"{dim} numbers, as the first vector", f"{len(row)} numbers")
     with np.errstate(over="ignore"):  # what becomes infinite is refused by the core
         return np.array(rows, np.float32).reshape(len(rows), dim)
+
+
+def _texts(data_type: DataType, values: Sequence[Any]) -> Sequence[str]:
+    for position, value in enumerate(values):
+        if not isinstance(value, str):
+            raise Unfit(position, data_type.milvus_name, value)
+    return values
 
 
 def _scalars(data_type: DataType, values: Sequence[Any]) -> Any:

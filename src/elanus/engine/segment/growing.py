@@ -19,7 +19,7 @@ from elanus.engine.index.base import Interim, VectorColumn
 from elanus.engine.index.dense.neighbours import Ints, Neighbours
 from elanus.engine.index.rows import RowSet, intersect
 from elanus.engine.segment import chunks as chunk_list
-from elanus.engine.segment.base import Segment
+from elanus.engine.segment.base import Segment, sampled
 from elanus.engine.segment.blocks import Numbers, growing_vectors
 from elanus.engine.segment.chunks import Chunks
 from elanus.engine.segment.hits import hits_of, key_order, missing_column, rows_of
@@ -222,6 +222,8 @@ class GrowingSegment(Segment):
             rows = intersect(rows, RowSet(end, mask=fresh))
         if plan is not None:
             rows = intersect(rows, RowSet(end, mask=self._passing(state, plan, end)))
+            if plan.sample is not None:
+                rows = sampled(rows, end, plan, self.segment_id)
         return end, rows
 
     def _passing(self, state: _State, plan: Plan, end: int) -> npt.NDArray[np.bool_]:

@@ -19,7 +19,7 @@ from elanus.engine.index.base import Interim, VectorColumn, VectorIndex
 from elanus.engine.index.dense.neighbours import Ints, Neighbours
 from elanus.engine.index.kinds import stored_column
 from elanus.engine.index.rows import RowSet, intersect
-from elanus.engine.segment.base import Segment
+from elanus.engine.segment.base import Segment, sampled
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.hits import hits_of, missing_column, rows_of
 from elanus.engine.segment.keys import KeyIndex, equal, matches
@@ -227,7 +227,10 @@ class SealedSegment(Segment):
         rows = self._visible(snapshot)
         if plan is None or plan.always_true:
             return rows
-        return intersect(rows, self._passing(plan))
+        rows = intersect(rows, self._passing(plan))
+        return (
+            rows if plan.sample is None else sampled(rows, self._row_count, plan, self.segment_id)
+        )
 
     def _visible(self, snapshot: Snapshot) -> RowSet | None:
         version = self._delete_version
@@ -266,8 +269,7 @@ class SealedSegment(Segment):
             mask[self._offsets_of(plan.primary_keys)[1]] = True
             return RowSet(self._row_count, mask=mask)
         rows = RowSet(self._row_count, mask=evaluate(plan, self._column, self._row_count))
-        if not plan.is_random:
-            self._cache.put(self._owner, plan.key, rows.packed)
+        self._cache.put(self._owner, plan.key, rows.packed)
         return rows
 
     def _column(self, name: str) -> pa.Array:
