@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from elanus.engine.filter.evaluate import evaluate
 from elanus.engine.filter.plan import Plan
+from elanus.engine.filter.text import TextIndexes
 from elanus.engine.index.base import Interim, VectorColumn
 from elanus.engine.index.dense.neighbours import Ints, Neighbours
 from elanus.engine.index.rows import RowSet, intersect
@@ -87,7 +88,7 @@ class GrowingSegment(Segment):
         state = self._state
         held = sum(vectors.size_bytes for vectors in self._vectors.values())
         held += sum(index.size_bytes for index in list(self._interim.values()))
-        held += sum(chunk.size_bytes for chunk in state.chunks)
+        held += sum(chunk.size_bytes + chunk.texts.size_bytes for chunk in state.chunks)
         held += self._timestamps.size_bytes + self._integer_keys.size_bytes + state.deletes.nbytes
         return held + state.keys.size_bytes
 
@@ -237,7 +238,8 @@ class GrowingSegment(Segment):
             size = min(chunk.rows.num_rows, end - chunk.first_row)
             if size <= 0:
                 break
-            parts.append(evaluate(plan, self._reader(chunk, size), size))
+            texts = self._texts(chunk, size)
+            parts.append(evaluate(plan, self._reader(chunk, size), size, texts=texts))
         return np.concatenate(parts)
 
     def _reader(self, chunk: chunk_list.Chunk, size: int) -> Callable[[str], pa.Array]:
@@ -250,6 +252,12 @@ class GrowingSegment(Segment):
             return chunk.rows.column(at).slice(0, size)
 
         return column
+
+    def _texts(self, chunk: chunk_list.Chunk, size: int) -> TextIndexes:
+        """Finds words in the first ``size`` rows of the chunk."""
+        whole = self._reader(chunk, chunk.rows.num_rows)
+        fields = self.schema.by_name
+        return lambda name, column: chunk.texts.of(fields[name], whole(name), size)
 
     def _selected(self, state: _State, snapshot: Snapshot, plan: Plan | None) -> Ints:
         if plan is not None and plan.primary_keys is not None:

@@ -25,6 +25,7 @@ from elanus.engine.index.files import open_index
 from elanus.engine.index.kinds import interim_bytes_per_row
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.sealed import SealedSegment
+from elanus.engine.text.fields import has_match
 from elanus.errors import CorruptData
 from elanus.model.catalog import ALL_PARTITIONS, IndexInfo, SegmentIndex, SegmentInfo
 from elanus.model.schema import CollectionSchema
@@ -116,6 +117,8 @@ class Loader:
                 MappedColumns(files),
                 self._filter_cache,
             )
+            if any(map(has_match, segment.schema.fields)):
+                await self._world.executor.run("compute", segment.build_texts)
             loaded = Loaded(info, segment, reserved_bytes, manifest.min_ts, manifest.max_ts)
             await self._add_deletes(loaded, request, manifest)
             await self._attach_indexes(loaded, request)
