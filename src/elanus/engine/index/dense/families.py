@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 
 from elanus.engine.index.dense.diskann import DiskannIndex
 from elanus.engine.index.dense.family import DenseIndex, Expected, Source
@@ -12,7 +12,6 @@ from elanus.engine.index.dense.ivf import IvfIndex
 from elanus.engine.index.dense.scann import ScannIndex
 from elanus.errors import InvalidParameter
 from elanus.model.types import MetricType
-from elanus.model.vectors import vectors_of
 
 FAMILIES: dict[str, type[DenseIndex]] = {
     "IVF_FLAT": IvfIndex,
@@ -32,14 +31,14 @@ def build_index(
     index_type: str,
     metric: MetricType,
     params: Mapping[str, Any],
-    vectors: Any,
+    vectors: npt.NDArray[Any],
     out_path: str,
     threads: int = 1,
 ) -> int:
     """Build over ``vectors`` and write ``out_path``; returns the number of rows.
 
-    vectors: NumPy (rows, dim) of a dense kind, or an Arrow column of it, mapped or not. Raises
-    InvalidParameter for a type that has no file, or parameters that the vectors don't fit.
+    vectors: (rows, dim) of any dense kind of elements, mapped or not. Raises InvalidParameter for
+    a type that has no file.
     """
     family = FAMILIES.get(index_type)
     if family is None:
@@ -48,9 +47,8 @@ def build_index(
             expected=" or ".join(sorted(FAMILIES)),
             actual=index_type,
         )
-    stored = vectors if isinstance(vectors, np.ndarray) else vectors_of(vectors)
-    family.build(index_type, Source(metric, params, stored, threads), out_path)
-    return len(stored)
+    family.build(index_type, Source(metric, params, vectors, threads), out_path)
+    return len(vectors)
 
 
 def open_index(
