@@ -201,6 +201,7 @@ class Loader:
             index.metric_type,
             segment.row_count,
             segment.schema.by_name[index.field_name].dim,
+            index.params,
         )
 
     async def build_interim(self, loaded: Loaded, indexes: Sequence[IndexInfo]) -> None:
