@@ -2,22 +2,30 @@
 
 An index that is searched as if there were no filter finds the filter's survivors only as far as
 they are among the rows that it visits. So the walk goes deeper as survivors get rarer, and what
-it found says how far it had to go: if the k-th survivor came late (the filter keeps rows that are
-far from this very query) it goes deeper again, until it is deep enough or an exact scan of the
-survivors is cheaper. Recall then holds at any selectivity, correlated with the query or not.
+it found says how far it had to go: if the last survivor that is wanted came late (the filter keeps
+rows that are far from this very query) it goes deeper again, until it is deep enough or an exact
+scan of the survivors is cheaper. Recall then holds at any selectivity, correlated with the query
+or not.
 
 Costs are nanoseconds on one core, measured on 300,000 × 100 and scaled by dimension; only their
 ratios matter.
 """
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from elanus.engine.index.dense.exact import MATRIX_QUERIES, exact_search
-from elanus.engine.index.dense.load import LoadedIndex
+from elanus.engine.index.dense.exact import (
+    MATRIX_QUERIES,
+    VectorBlock,
+    exact_search_prepared,
+    score_pairs_of,
+)
 from elanus.engine.index.dense.neighbours import (
+    LOWEST,
     Bounds,
     Floats,
     Ints,
@@ -25,27 +33,18 @@ from elanus.engine.index.dense.neighbours import (
     prepare_queries,
     scatter,
 )
-from elanus.engine.index.dense.search import (
-    DEFAULT_NPROBE,
-    MIN_EF,
-    compact,
-    rank_lists,
-    search_graph,
-    search_lists,
-)
 from elanus.engine.index.rows import RowSet
 from elanus.model.reads import VectorQuery
+from elanus.model.types import MetricType
 
-DEPTH_POWER = 0.7
-"""ef that finds the survivor at rank r as surely as ef finds rank k: ef · (r / k) ** 0.7."""
 DEPTH_TOLERANCE = 1.5
 """A walk this much shallower than wanted is accepted: ranks scatter around their mean."""
 DEPTH_GROWTH = 1.5
 """A walk is repeated at least this much deeper, which bounds the number of walks."""
-SEEN_PER_HIT = 8
-"""Rows in the probed lists of an inverted file for each hit wanted, at least."""
 RANGE_EF = 512
 """Milvus's default ef of a range search."""
+TAIL_PART = 16
+"""If none of the last sixteenth of the candidates is within the radius, nothing behind them is."""
 
 
 def exact_cost(row_count: int, wanted: int, dim: int, queries: int) -> float:
@@ -58,44 +57,112 @@ def exact_cost(row_count: int, wanted: int, dim: int, queries: int) -> float:
     return scale * min(whole, gathered) / queries
 
 
-def graph_cost(ef: float, links: int, dim: int) -> float:
-    """Of a walk for one query, ns."""
-    return ef * 2400.0 * (links / 16) * (0.4 + 0.6 * dim / 100)
+class Search:
+    """One search of one segment.
 
-
-def search_index(loaded: LoadedIndex, query: VectorQuery, rows: RowSet | None) -> Neighbours:
-    """The best of ``rows`` (None: all) for each query vector, by a loaded index."""
-    queries = prepare_queries(query.vectors, loaded.metric)
-    if loaded.row_count == 0 or (rows is not None and rows.count == 0):
-        return Neighbours.none(len(queries))
-    if rows is not None and rows.count == loaded.row_count:
-        rows = None
-    if loaded.index_type == "HNSW":
-        return _Walk(loaded, query, queries, rows).run()
-    return _search_ivf(loaded, query, queries, rows)
-
-
-class _Walk:
-    """A search of an HNSW graph."""
+    queries: prepared, float32 (nq, dim). rows: what may be found, None: all. blocks: the segment's
+    vectors, exact. top_k: hits that there can be.
+    """
 
     def __init__(
-        self, loaded: LoadedIndex, query: VectorQuery, queries: Floats, rows: RowSet | None
+        self,
+        query: VectorQuery,
+        metric: MetricType,
+        rows: RowSet | None,
+        blocks: Sequence[VectorBlock],
     ) -> None:
-        self._loaded = loaded
-        self._queries = queries
-        self._rows = rows
-        self._bounds = Bounds.of(query)
-        self._wanted = loaded.row_count if rows is None else rows.count
-        self._top_k = min(query.top_k, self._wanted)
-        default = max(query.top_k, MIN_EF if self._bounds is None else RANGE_EF)
-        self._ef = max(int(query.params.get("ef", default)), self._top_k)
-        self._exact_cost = exact_cost(loaded.row_count, self._wanted, loaded.dim, len(queries))
+        self.metric = metric
+        self.params = query.params
+        self.queries = prepare_queries(query.vectors, metric)
+        self.rows = rows
+        self.blocks = blocks
+        self.bounds = Bounds.of(query)
+        last = blocks[-1]
+        self.row_count = last.first_row + len(last.vectors)
+        self.wanted = self.row_count if rows is None else rows.count
+        self.top_k = min(query.top_k, self.wanted)
+        self.dim = int(self.queries.shape[1])
+        self.exact_cost = exact_cost(self.row_count, self.wanted, self.dim, len(self.queries))
+
+    def number(self, name: str, default: float) -> float:
+        """A search parameter, which has been checked."""
+        return float(self.params.get(name, default))
+
+    def exact(self, which: Ints) -> Neighbours:
+        """By a scan of the rows, for the queries at these positions."""
+        return exact_search_prepared(
+            self.blocks, self.queries[which], self.metric, self.top_k, self.rows, self.bounds
+        )
+
+    def scored(self, which: Ints, labels: Ints) -> Floats:
+        """Exact similarities of the rows ``labels``, (n, depth), to the queries at ``which``; -inf
+        where the label is -1."""
+        owners = np.repeat(which, labels.shape[1])
+        flat = labels.ravel()
+        held = flat >= 0
+        if held.all():
+            found = score_pairs_of(self.queries, owners, self.blocks, flat, self.metric)
+            return found.reshape(labels.shape)
+        result = np.full(len(flat), -np.inf, np.float32)
+        result[held] = score_pairs_of(
+            self.queries, owners[held], self.blocks, flat[held], self.metric
+        )
+        return result.reshape(labels.shape)
+
+    def best(self, similarities: Floats, labels: Ints) -> Neighbours:
+        """The best ``top_k`` of each row of candidates, (n, depth); -inf is left out."""
+        if not len(labels):
+            return Neighbours.none(0)
+        if self.bounds is not None:
+            similarities = np.where(self.bounds.holds(similarities), similarities, -np.inf)
+        order = np.lexsort((labels, -similarities), axis=-1)[:, : self.top_k]
+        similarities = np.take_along_axis(similarities, order, axis=1)
+        labels = np.take_along_axis(labels, order, axis=1)
+        held = similarities >= LOWEST
+        return Neighbours(held.sum(axis=1, dtype=np.int64), similarities[held], labels[held])
+
+
+class Candidates(ABC):
+    """How an index that knows no filter finds candidates for one search.
+
+    wanted: survivors that are to be looked at, at least ``top_k``; more where codes choose them.
+    are_exact: whether the similarities of candidates are exact.
+    """
+
+    wanted: int
+    are_exact: bool
+
+    @abstractmethod
+    def depth_for(self, rank: float) -> int:
+        """Depth at which the row of this rank (1 = nearest of all) is found surely enough."""
+
+    @abstractmethod
+    def cost(self, depth: float) -> float:
+        """Of a walk for one query, ns."""
+
+    @abstractmethod
+    def walk(self, queries: Floats, size: int, depth: int) -> tuple[Floats, Ints]:
+        """The ``size`` best rows that a walk of this depth finds, visible or not: similarities and
+        labels, both (nq, size), best first; label -1 where there are fewer."""
+
+
+def search_by_walks(search: Search, candidates: Candidates) -> Neighbours:
+    """The best rows for each query, by walks that get deeper, or by a scan."""
+    return _Walks(search, candidates).run()
+
+
+class _Walks:
+    def __init__(self, search: Search, candidates: Candidates) -> None:
+        self._search = search
+        self._candidates = candidates
+        self._kept = min(max(candidates.wanted, search.top_k), search.wanted)
+        self._selective = search.rows is not None or search.bounds is not None
 
     def run(self) -> Neighbours:
-        density = self._wanted / self._loaded.row_count
-        pending = np.arange(len(self._queries))
+        search = self._search
+        pending = np.arange(len(search.queries))
         parts: list[tuple[Ints, Neighbours]] = []
-        depth = self._depth_for(self._top_k / density)
+        depth = self._candidates.depth_for(self._kept * search.row_count / search.wanted)
         while len(pending) and self._is_cheaper(depth):
             found, done, next_depth = self._walk(pending, depth)
             parts.append((pending[done], found))
@@ -105,115 +172,77 @@ class _Walk:
             # Whoever is cheaper off with an exact scan does not hold back the others.
             walks = np.array([self._is_cheaper(d) for d in next_depth])
             if not walks.all():
-                parts.append((pending[~walks], self._exact(pending[~walks])))
+                parts.append((pending[~walks], search.exact(pending[~walks])))
                 pending, next_depth = pending[walks], next_depth[walks]
             if len(pending):
                 depth = max(int(next_depth.max()), math.ceil(depth * DEPTH_GROWTH))
         if len(pending):
-            parts.append((pending, self._exact(pending)))
-        return scatter(parts, len(self._queries))
-
-    def _depth_for(self, rank: float) -> int:
-        """ef at which the row of this rank (1 = nearest of all) is found surely enough."""
-        deep = self._ef * math.pow(max(1.0, rank / self._top_k), DEPTH_POWER)
-        return math.ceil(max(deep, rank if rank <= self._top_k else 1.2 * rank))
+            parts.append((pending, search.exact(pending)))
+        return scatter(parts, len(search.queries))
 
     def _is_cheaper(self, depth: float) -> bool:
-        if depth >= self._loaded.row_count:
-            return False
-        return graph_cost(depth, self._loaded.links_per_row, self._loaded.dim) < self._exact_cost
+        search = self._search
+        return depth < search.row_count and self._candidates.cost(depth) < search.exact_cost
 
     def _walk(self, which: Ints, depth: int) -> tuple[Neighbours, npt.NDArray[np.bool_], Ints]:
         """Returns (what the finished queries of ``which`` found, finished or not: bool (n,), the
         depth that each would need)."""
-        selective = self._rows is not None or self._bounds is not None
-        size = depth if selective else self._top_k
-        queries = self._queries if len(which) == len(self._queries) else self._queries[which]
-        similarities, labels = search_graph(self._loaded, queries, size, depth)
-        kept = labels >= 0
-        if not selective and kept.all():
-            counts = np.full(len(which), size, np.int64)
+        search = self._search
+        size = depth if self._selective else self._kept
+        queries = search.queries if len(which) == len(search.queries) else search.queries[which]
+        similarities, labels = self._candidates.walk(queries, size, depth)
+        if not self._selective and labels.min() >= 0:
             every = np.ones(len(which), np.bool_)
-            return Neighbours(counts, similarities.ravel(), labels.ravel()), every, counts
-        if self._rows is not None:
-            kept &= self._rows.mask[labels]
-        if self._bounds is not None:
-            kept &= self._bounds.holds(similarities)
+            return self._all_of(which, similarities, labels), every, every.astype(np.int64)
+        kept = labels >= 0
+        if search.rows is not None:
+            kept &= search.rows.mask[labels]
+        if search.bounds is not None:
+            if not self._candidates.are_exact:
+                similarities = search.scored(which, labels)
+            kept &= search.bounds.holds(similarities)
         running = np.cumsum(kept, axis=1, dtype=np.int32)
         found = running[:, -1]
-        enough = found >= self._top_k
-        # Where k are found: the rank of the k-th. Else: where it would be at this density.
+        enough = found >= self._kept
+        # Where all are found: the rank of the last. Else: where it would be at this density.
         ranks = np.where(
             enough,
-            np.argmax(running >= self._top_k, axis=1) + 1,
-            size * self._top_k / np.maximum(found, 0.5),
+            np.argmax(running >= self._kept, axis=1) + 1,
+            size * self._kept / np.maximum(found, 0.5),
         )
-        needed = np.array([self._depth_for(rank) for rank in ranks])
+        needed = np.array([self._candidates.depth_for(rank) for rank in ranks])
         done = enough & (needed <= depth * DEPTH_TOLERANCE)
-        if self._bounds is not None:
-            # The walk went past the radius: there is nothing more to find.
-            done |= (labels[:, -1] >= 0) & (similarities[:, -1] <= self._bounds.low)
-        answer = compact(similarities[done], labels[done], kept[done], self._top_k)
-        return answer, done, needed
+        if search.bounds is not None:
+            done |= self._is_past(search.bounds, similarities, labels)
+        return self._some_of(which, done, similarities, labels, kept), done, needed
 
-    def _exact(self, which: Ints) -> Neighbours:
-        loaded = self._loaded
-        return exact_search(
-            loaded.blocks,
-            self._queries[which],
-            loaded.metric,
-            self._top_k,
-            self._rows,
-            self._bounds,
-        )
+    def _is_past(self, bounds: Bounds, similarities: Floats, labels: Ints) -> npt.NDArray[np.bool_]:
+        """Whether the walk went past the radius: there is nothing more to find. bool (n,)."""
+        tail = 1 if self._candidates.are_exact else max(1, labels.shape[1] // TAIL_PART)
+        outside = (similarities[:, -tail:] <= bounds.low).all(axis=1)
+        past: npt.NDArray[np.bool_] = (labels[:, -1] >= 0) & outside
+        return past
 
+    def _all_of(self, which: Ints, similarities: Floats, labels: Ints) -> Neighbours:
+        if self._candidates.are_exact:
+            counts = np.full(len(which), labels.shape[1], np.int64)
+            return Neighbours(counts, similarities.ravel(), labels.ravel())
+        return self._search.best(self._search.scored(which, labels), labels)
 
-def _search_ivf(
-    loaded: LoadedIndex, query: VectorQuery, queries: Floats, rows: RowSet | None
-) -> Neighbours:
-    bounds = Bounds.of(query)
-    wanted = loaded.row_count if rows is None else rows.count
-    top_k = min(query.top_k, wanted)
-    nlist = int(loaded.index.nlist)
-    nprobe = min(int(query.params.get("nprobe", DEFAULT_NPROBE)), nlist)
-    ranked = rank_lists(loaded, queries, nlist)
-    sizes = np.bincount(
-        loaded.list_of_row if rows is None else loaded.list_of_row[rows.mask], minlength=nlist
-    )
-    # Without a filter nprobe means what the user was told it means.
-    least = top_k if rows is None and bounds is None else SEEN_PER_HIT * top_k
-    probes = probes_wanted(sizes[ranked[1]], nprobe, wanted, loaded.row_count, least)
-    # The inner bound of a range search may hide any number of nearer rows: only all lists are sure.
-    hidden = bounds is not None and math.isfinite(bounds.high)
-    if hidden:
-        probes[:] = nlist
-    width = int(probes.max())
-    lists = np.where(np.arange(width) < probes[:, None], ranked[1][:, :width], -1)
-    depth = wanted if hidden else top_k
-    similarities, labels = search_lists(loaded, queries, depth, (ranked[0][:, :width], lists), rows)
-    kept = labels >= 0
-    if bounds is not None:
-        kept &= bounds.holds(similarities)
-    return compact(similarities, labels, kept, top_k)
-
-
-def probes_wanted(sizes: Ints, nprobe: int, wanted: int, row_count: int, least: int) -> Ints:
-    """How many lists to look into, int64 (nq,).
-
-    sizes: (nq, nlist) survivors in each list, nearest list first. At least ``nprobe`` lists, and
-    as many as it takes to see √selectivity of the rows that nprobe average lists hold: fewer rows
-    survive, and they lie further out. More where the filter leaves less near this query than
-    elsewhere: the nearest survivors are then a shell that many lists share. Always enough lists
-    to see ``least`` survivors.
-    """
-    nlist = sizes.shape[1]
-    selectivity = wanted / row_count
-    target = nprobe * row_count / nlist * math.sqrt(selectivity) if selectivity < 1 else 0.0
-    target = min(max(target, least), wanted)
-    running = np.cumsum(sizes, axis=1)
-    enough = np.argmax(running >= target, axis=1) + 1
-    thinness = np.maximum(enough * (wanted / nlist) / target, 1.0)
-    reached = running >= np.minimum(target * thinness, wanted)[:, None]
-    enough = np.where(reached[:, -1], np.argmax(reached, axis=1) + 1, nlist)
-    probes: Ints = np.maximum(enough, nprobe)
-    return probes
+    def _some_of(
+        self,
+        which: Ints,
+        done: npt.NDArray[np.bool_],
+        similarities: Floats,
+        labels: Ints,
+        kept: npt.NDArray[np.bool_],
+    ) -> Neighbours:
+        """The best of the ``kept`` candidates of the queries that are ``done``."""
+        kept, labels = kept[done], labels[done]
+        if self._candidates.are_exact or self._search.bounds is not None:
+            return self._search.best(np.where(kept, similarities[done], -np.inf), labels)
+        # The kept ones to the front: few of many candidates are scored.
+        order = np.argsort(~kept, axis=1, kind="stable")[:, : self._kept]
+        held = np.take_along_axis(kept, order, axis=1)
+        labels = np.where(held, np.take_along_axis(labels, order, axis=1), -1)
+        return self._search.best(self._search.scored(which[done], labels), labels)

@@ -81,6 +81,11 @@ class IndexInfo(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, str] = {}
     user_params: dict[str, str] = {}
 
+    @property
+    def has_file(self) -> bool:
+        """Whether segments are searched by a file of this index, and not by scanning them."""
+        return self.metric_type is not None and self.index_type not in ("FLAT", "BIN_FLAT")
+
 
 class SegmentIndex(msgspec.Struct, frozen=True, kw_only=True):
     """One segment's part of an index. ``key`` and ``checksum`` are those of the index file;

@@ -28,6 +28,12 @@ from elanus.model.schema import FieldSchema
 from elanus.model.timestamptz import UTC_TEXT, TimeOutput, format_timestamps, parts_of
 from elanus.model.types import DataType
 from elanus.wire.protocol import pack, packed, packed_rows, schema
+from elanus.wire.vectors import (
+    VECTOR_HOLDER_NAMES,
+    VECTOR_HOLDERS,
+    decode_vectors,
+    encode_vectors,
+)
 
 # The oneof member of ScalarField or VectorField in which each type travels.
 HOLDERS: dict[DataType, str] = {
@@ -43,7 +49,7 @@ HOLDERS: dict[DataType, str] = {
     DataType.JSON: "json_data",
     DataType.GEOMETRY: "geometry_wkt_data",
     DataType.TIMESTAMPTZ: "string_data",
-    DataType.FLOAT_VECTOR: "float_vector",
+    **VECTOR_HOLDERS,
 }
 _HOLDER_NAMES = {
     "bool_data": "bool array",
@@ -55,7 +61,7 @@ _HOLDER_NAMES = {
     "array_data": "array array",
     "json_data": "json array",
     "geometry_wkt_data": "geometry wkt array",
-    "float_vector": "float vector",
+    **VECTOR_HOLDER_NAMES,
 }
 # Arrow types of the values as sent: integers below 64 bits travel as int32.
 _SENT_TYPES: dict[str, Any] = {
@@ -90,8 +96,9 @@ class WireColumn:
     data_type: as declared by the client; may be NONE, and need not fit ``holder``.
     holder: the oneof member that holds the values (see HOLDERS), empty if there is none.
     values: the valid values only. NumPy bool, int32 (Int8 to Int32), int64, float32, float64 (n,);
-        FloatVector float32 (n, dim); VarChar, Timestamptz (ISO 8601) and Geometry (WKT) an Arrow
-        string array, JSON an Arrow binary array;
+        vectors as :mod:`elanus.model.vectors` has them: (n, width) of the kind's dtype, sparse
+        ones an Arrow array; VarChar, Timestamptz (ISO 8601) and Geometry (WKT) an Arrow string
+        array, JSON an Arrow binary array;
         Array an Arrow list array (elements of Int8 to Int32 as int32; of null type if no row has
         any). None if the holder is one that is not served.
     valid: bool (rows,), or None if the client marked no nulls. Not checked against ``values``.
@@ -137,8 +144,7 @@ def decode_column(message: Any) -> WireColumn:
     elif container == "vectors":
         holder = message.vectors.WhichOneof("data") or ""
         dim = message.vectors.dim
-        if holder == "float_vector":
-            values = _decode_vectors(message.vectors, name)
+        values = decode_vectors(message.vectors, holder, name)
     elif container is not None:
         holder = container
     return WireColumn(
@@ -197,11 +203,8 @@ def encode_column(
     if field.nullable:
         valid = array.is_valid().to_numpy(zero_copy_only=False)
         message.valid_data.extend(pack(valid, "?"))
-    if field.data_type is DataType.FLOAT_VECTOR:
-        vectors = array.flatten().to_numpy()
-        message.vectors.dim = field.dim
-        message.vectors.float_vector.SetInParent()
-        message.vectors.float_vector.data.extend(pack(vectors, "<f4"))
+    if field.data_type.is_vector:
+        encode_vectors(message.vectors, field.data_type, array)
     elif field.data_type is DataType.ARRAY:
         _encode_arrays(message.scalars.array_data, field.element_type, array)
     elif field.data_type is DataType.TIMESTAMPTZ and times.parts:
@@ -264,18 +267,6 @@ def _decode_scalars(values: Any, holder: str) -> Any:
 def _integers(container: Any, dtype: Any) -> npt.NDArray[Any]:
     # Without a way of their own into NumPy (protobuf 7 has one), a list is the faster way.
     return np.array(container if hasattr(container, "__array__") else container[:], dtype)
-
-
-def _decode_vectors(vectors: Any, name: str) -> npt.NDArray[np.float32]:
-    values = packed(vectors.float_vector, "data")
-    dim = vectors.dim
-    if dim <= 0:
-        raise InvalidParameter(f"the dim ({dim}) of field data({name}) should be greater than 0")
-    if len(values) % dim:
-        raise InvalidParameter(
-            f"the length({len(values)}) of float data should divide the dim({dim})"
-        )
-    return values.reshape(-1, dim)
 
 
 def _decode_arrays(arrays: Any, name: str) -> tuple[str, Any]:

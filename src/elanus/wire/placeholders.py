@@ -5,12 +5,17 @@ Each query is one value: the little-endian elements of a vector, or the text to 
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from elanus.errors import InvalidParameter
+from elanus.model.schema import FieldSchema
+from elanus.model.types import DataType
+from elanus.model.vectors import ELEMENT_DTYPES, narrowed, vector_width, widened
 from elanus.wire.protocol import common, parse
+from elanus.wire.vectors import VECTOR_HOLDERS, check_finite, decode_sparse, encode_sparse
 
 TAG = "$0"
 
@@ -50,6 +55,8 @@ _MILVUS_NAMES = {
     PlaceholderType.SPARSE_FLOAT_VECTOR: "VECTOR_SPARSE_U32_F32",
     PlaceholderType.INT8_VECTOR: "VECTOR_INT8",
 }
+_VECTOR_TYPES = {PlaceholderType(int(data_type)): data_type for data_type in VECTOR_HOLDERS}
+_FROM_FLOATS = (DataType.FLOAT16_VECTOR, DataType.BFLOAT16_VECTOR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,40 +94,57 @@ def decode_placeholders(data: bytes) -> Placeholders:
     return Placeholders(kind, list(placeholder.values))
 
 
-def decode_vectors(data: bytes, field_name: str, dim: int) -> npt.NDArray[np.float32]:
-    """The query vectors for a FloatVector field of dimension ``dim``: float32 (nq, dim),
-    C-contiguous.
+def decode_queries(data: bytes, field: FieldSchema) -> Any:
+    """The query vectors for a vector field, as ``VectorQuery.vectors`` has them.
 
-    Raises InvalidParameter for queries of another type, another dimension, or with a value that
-    is not finite.
+    Vectors of float32 also serve Float16Vector and BFloat16Vector fields; they are rounded to what
+    such a field can hold. Raises InvalidParameter for queries of another type, another dimension,
+    or with a value that can't be in such a field.
     """
     queries = decode_placeholders(data)
-    if queries.type is not PlaceholderType.FLOAT_VECTOR:
+    data_type = field.data_type
+    sent = _VECTOR_TYPES.get(queries.type)
+    is_float = sent is DataType.FLOAT_VECTOR and data_type in _FROM_FLOATS
+    if sent is None or not (sent is data_type or is_float):
         raise InvalidParameter(
-            f"vector type must be the same, field {field_name} - type VECTOR_FLOAT, "
+            f"vector type must be the same, field {field.name} - type "
+            f"{PlaceholderType(int(data_type)).milvus_name}, "
             f"search info type {queries.type.milvus_name}"
         )
-    size = dim * 4
+    if sent is DataType.SPARSE_FLOAT_VECTOR:
+        return decode_sparse(queries.values)
+    dtype = ELEMENT_DTYPES[sent]
+    width = vector_width(sent, field.dim)
+    size = width * dtype.itemsize
     for value in queries.values:
         if len(value) != size:
             raise InvalidParameter(
                 f"vector dimension mismatch, expected vector size(byte) {size}, "
                 f"actual {len(value)}."
             )
-    vectors = np.frombuffer(b"".join(queries.values), "<f4").reshape(queries.nq, dim)
-    finite = np.isfinite(vectors)
-    if not finite.all():
-        row, column = np.argwhere(~finite)[0]
-        raise InvalidParameter(
-            f"value '{_go_text(vectors[row, column])}' is not a number or infinity"
-        )
-    return vectors
+    vectors = np.frombuffer(b"".join(queries.values), dtype).reshape(queries.nq, width)
+    if sent is DataType.BINARY_VECTOR:
+        return vectors
+    floats = widened(vectors)
+    if is_float:
+        floats = widened(narrowed(floats, data_type))
+    check_finite(floats)
+    return floats
 
 
 def encode_vectors(vectors: npt.NDArray[np.float32]) -> bytes:
     """A serialized PlaceholderGroup of float32 (nq, dim) vectors."""
-    rows = np.ascontiguousarray(vectors, "<f4")
-    return _group(PlaceholderType.FLOAT_VECTOR, [row.tobytes() for row in rows])
+    return encode_queries(DataType.FLOAT_VECTOR, np.ascontiguousarray(vectors, "<f4"))
+
+
+def encode_queries(data_type: DataType, vectors: Any) -> bytes:
+    """A serialized PlaceholderGroup of vectors of a type: NumPy (nq, width) of its elements, or an
+    Arrow array of sparse vectors."""
+    if data_type is DataType.SPARSE_FLOAT_VECTOR:
+        values = encode_sparse(vectors)[0]
+    else:
+        values = [row.tobytes() for row in vectors]
+    return _group(PlaceholderType(int(data_type)), values)
 
 
 def encode_texts(texts: list[str]) -> bytes:
@@ -132,10 +156,3 @@ def _group(kind: PlaceholderType, values: list[bytes]) -> bytes:
     placeholder = common.PlaceholderValue(tag=TAG, type=int(kind), values=values)
     data: bytes = common.PlaceholderGroup(placeholders=[placeholder]).SerializeToString()
     return data
-
-
-def _go_text(value: np.float32) -> str:
-    """How Milvus prints a value that is not finite."""
-    if np.isnan(value):
-        return "NaN"
-    return "+Inf" if value > 0 else "-Inf"

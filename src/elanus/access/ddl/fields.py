@@ -24,6 +24,14 @@ _SCALARS = (
     DataType.DOUBLE,
     DataType.VARCHAR,
 )
+_VECTORS = (
+    DataType.FLOAT_VECTOR,
+    DataType.FLOAT16_VECTOR,
+    DataType.BFLOAT16_VECTOR,
+    DataType.INT8_VECTOR,
+    DataType.BINARY_VECTOR,
+    DataType.SPARSE_FLOAT_VECTOR,
+)
 SERVED_TYPES = frozenset(
     {
         *_SCALARS,
@@ -31,7 +39,7 @@ SERVED_TYPES = frozenset(
         DataType.JSON,
         DataType.GEOMETRY,
         DataType.TIMESTAMPTZ,
-        DataType.FLOAT_VECTOR,
+        *_VECTORS,
     }
 )
 ELEMENT_TYPES = frozenset(_SCALARS)
@@ -76,6 +84,14 @@ def _check_type(field: FieldSchema) -> None:
 
 
 def _check_dimension(field: FieldSchema, maximum: int) -> None:
+    """``maximum``: of numbers; a binary vector may have eight times as many bits."""
+    if field.data_type is DataType.SPARSE_FLOAT_VECTOR:
+        if "dim" in field.type_params:
+            raise Rejected(
+                f"dim should not be specified for sparse vector field {field.name}"
+                f"({field.field_id})"
+            )
+        return
     text = field.type_params.get("dim")
     if text is None:
         raise Rejected(
@@ -88,10 +104,17 @@ def _check_dimension(field: FieldSchema, maximum: int) -> None:
             f"invalid dimension: {dim}. should be in range {MIN_DIMENSION} ~ {maximum}, "
             f"field name = {field.name}"
         )
+    is_binary = field.data_type is DataType.BINARY_VECTOR
+    kind, maximum = ("binary", 8 * maximum) if is_binary else ("float", maximum)
     if dim > maximum:
         raise Rejected(
-            f"invalid dimension: {dim} of field {field.name}. float vector dimension should be "
+            f"invalid dimension: {dim} of field {field.name}. {kind} vector dimension should be "
             f"in range {MIN_DIMENSION} ~ {maximum}"
+        )
+    if is_binary and dim % 8:
+        raise Rejected(
+            f"invalid dimension: {dim} of field {field.name}. binary vector dimension should be "
+            "multiple of 8. "
         )
 
 

@@ -6,6 +6,7 @@ The texts are Milvus's. Scalar indexes change how fast a filter is, never what i
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from elanus.access.ddl import vector_kinds
 from elanus.errors import (
     InvalidParameter,
     MissingParameter,
@@ -14,7 +15,7 @@ from elanus.errors import (
     Unimplemented,
 )
 from elanus.model.schema import FieldSchema
-from elanus.model.types import DataType, MetricType
+from elanus.model.types import DENSE_METRICS, DataType, MetricType
 
 AUTOINDEX = "AUTOINDEX"
 AUTO_VECTOR_TYPE = "HNSW"
@@ -37,9 +38,7 @@ _FLOAT_VECTOR_ONLY = frozenset(
         "AISAQ",
     )
 )
-_OTHER_VECTORS = frozenset(
-    ("BIN_FLAT", "BIN_IVF_FLAT", "MINHASH_LSH", "SPARSE_INVERTED_INDEX", "SPARSE_WAND")
-)
+_OTHER_VECTORS = vector_kinds.BINARY_TYPES | vector_kinds.SPARSE_TYPES | {"MINHASH_LSH"}
 _SCALAR_NAMES = {
     "INVERTED": "INVERTED",
     "BITMAP": "BITMAP",
@@ -74,9 +73,11 @@ class _Range:
 _BUILD_PARAMS: dict[str, dict[str, _Range]] = {
     "FLAT": {},
     "IVF_FLAT": {"nlist": _Range(128, 1, 65_536)},
+    "BIN_FLAT": {},
+    "BIN_IVF_FLAT": {"nlist": _Range(128, 1, 65_536)},
     "HNSW": {"M": _Range(30, 2, 2_048), "efConstruction": _Range(360, 1, INT32_MAX)},
 }
-VECTOR_TYPES = frozenset(_BUILD_PARAMS)
+VECTOR_TYPES = frozenset(_BUILD_PARAMS) - vector_kinds.BINARY_TYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +123,7 @@ def check_mmap(given: Mapping[str, str]) -> None:
         raise InvalidParameter(f"invalid mmap.enabled value: {value}, expected: true, false")
 
 
-def _invalid(text: str) -> InvalidParameter:
-    return InvalidParameter(text, expected="valid index params", actual="invalid index params")
+_invalid = vector_kinds.invalid
 
 
 def _unknown_type(index_type: str) -> InvalidParameter:
@@ -137,37 +137,66 @@ def _unknown_type(index_type: str) -> InvalidParameter:
 def _resolve_vector(
     field: FieldSchema, given: Mapping[str, str], index_type: str, is_auto: bool
 ) -> ResolvedIndex:
+    if not field.data_type.is_dense_vector:
+        return _resolve_other(field, given, index_type, is_auto)
     metric = given.get("metric_type", "")
     if is_auto:
-        chosen = _metric(metric) if metric else AUTO_METRIC
+        chosen = _metric(metric, field) if metric else AUTO_METRIC
         return ResolvedIndex(AUTO_VECTOR_TYPE, chosen, dict(AUTO_VECTOR_PARAMS), is_auto=True)
     if index_type in _OTHER_VECTORS:
-        raise _invalid(
-            f"data type {field.data_type.milvus_name} can't build with this index {index_type}"
-        )
+        raise vector_kinds.refused_type(field.data_type, index_type)
     if index_type not in VECTOR_TYPES and index_type not in _FLOAT_VECTOR_ONLY:
         raise _unknown_type(index_type)
     if not metric:
         raise _invalid(f"metric type not set for vector index, field = {field.name}")
-    chosen = _metric(metric)
+    chosen = _metric(metric, field)
+    if field.data_type is DataType.INT8_VECTOR and index_type not in vector_kinds.INT8_TYPES:
+        raise vector_kinds.refused_type(field.data_type, index_type)
     if index_type in _FLOAT_VECTOR_ONLY:
         raise Unimplemented(
             f"index type {index_type} is not supported yet, field {field.name} can have "
             f"{AUTOINDEX}, {', '.join(sorted(VECTOR_TYPES))}"
         )
-    params = {
+    return ResolvedIndex(index_type, chosen, _build_params(index_type, given))
+
+
+def _resolve_other(
+    field: FieldSchema, given: Mapping[str, str], index_type: str, is_auto: bool
+) -> ResolvedIndex:
+    """Of a binary or sparse field."""
+    is_binary = field.data_type is DataType.BINARY_VECTOR
+    own = vector_kinds.BINARY_TYPES if is_binary else vector_kinds.SPARSE_TYPES
+    auto_type, auto_metric, auto_params = vector_kinds.AUTO_TYPES[field.data_type]
+    name = auto_type if is_auto else index_type
+    if name not in own:
+        if name in VECTOR_TYPES | _FLOAT_VECTOR_ONLY | _OTHER_VECTORS:
+            raise vector_kinds.refused_type(field.data_type, name)
+        raise _unknown_type(name)
+    metric = given.get("metric_type", "") or (auto_metric if is_auto else "")
+    if not metric:
+        raise _invalid(f"metric type not set for vector index, field = {field.name}")
+    if is_binary:
+        chosen = vector_kinds.binary_metric(name, metric)
+        params = dict(auto_params) if is_auto else _build_params(name, given)
+    else:
+        chosen = vector_kinds.sparse_metric(metric)
+        params = dict(auto_params) if is_auto else vector_kinds.sparse_params(name, given)
+    return ResolvedIndex(name, chosen, params, is_auto=is_auto)
+
+
+def _metric(name: str, field: FieldSchema) -> MetricType:
+    """Of a dense field. Metrics are compared to the letter."""
+    if name in DENSE_METRICS:
+        return MetricType(name)
+    kind = "int" if field.data_type is DataType.INT8_VECTOR else "float"
+    raise _invalid(f"{kind} vector index does not support metric type: {name}")
+
+
+def _build_params(index_type: str, given: Mapping[str, str]) -> dict[str, str]:
+    return {
         name: str(_build_param(name, allowed, given))
         for name, allowed in _BUILD_PARAMS[index_type].items()
     }
-    return ResolvedIndex(index_type, chosen, params)
-
-
-def _metric(name: str) -> MetricType:
-    """Metrics are compared to the letter."""
-    try:
-        return MetricType(name)
-    except ValueError:
-        raise _invalid(f"float vector index does not support metric type: {name}") from None
 
 
 def _build_param(name: str, allowed: _Range, given: Mapping[str, str]) -> int:

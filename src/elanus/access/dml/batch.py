@@ -35,6 +35,7 @@ OFFLOAD_BYTES = 2**22
 _ROW_BYTES = 40
 _JSON_ROW_BYTES = 400
 """What a row of a column is taken to cost beside its vector; JSON must be parsed."""
+_SPARSE_ROW_VALUES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,8 @@ def _estimated_bytes(request: Any) -> int:
     for column in request.fields_data:
         row_bytes += _JSON_ROW_BYTES if column.type == DataType.JSON else _ROW_BYTES
         if column.WhichOneof("field") == "vectors":
-            row_bytes += 4 * column.vectors.dim
+            is_sparse = column.vectors.WhichOneof("data") == "sparse_float_vector"
+            row_bytes += 4 * (_SPARSE_ROW_VALUES if is_sparse else column.vectors.dim)
     return row_bytes * int(request.num_rows)
 
 

@@ -11,6 +11,7 @@ from datetime import tzinfo
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,12 +21,20 @@ from elanus.model.geometry import wkbs_of
 from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema, arrow_type
 from elanus.model.timestamptz import parse_timestamps
 from elanus.model.types import DataType
+from elanus.model.vectors import vector_column, vector_width, widened
 from elanus.wire.columns import WireColumn, require_holder
+from elanus.wire.vectors import check_finite
 
 _NARROW: dict[DataType, type[np.int8] | type[np.int16]] = {
     DataType.INT8: np.int8,
     DataType.INT16: np.int16,
 }
+_WITHOUT_ALL_NUMBERS = (
+    DataType.FLOAT_VECTOR,
+    DataType.FLOAT16_VECTOR,
+    DataType.BFLOAT16_VECTOR,
+)
+"""Types whose elements can be NaN or infinite, and must not be."""
 
 
 def checked_values(field: FieldSchema, column: WireColumn, json_max_length: int) -> pa.Array:
@@ -36,7 +45,9 @@ def checked_values(field: FieldSchema, column: WireColumn, json_max_length: int)
     """
     require_holder(column, field)
     values = column.values
-    if field.data_type is DataType.FLOAT_VECTOR:
+    if field.data_type is DataType.SPARSE_FLOAT_VECTOR:
+        return values
+    if field.data_type.is_vector:
         return _vectors(field, values)
     if field.data_type is DataType.ARRAY:
         return _arrays(field, column)
@@ -77,16 +88,6 @@ def check_dynamic(rows: pa.Array, schema: CollectionSchema) -> None:
             raise InvalidParameter(
                 f"dynamic field name cannot include the static field name: {name}"
             )
-
-
-def check_finite(values: Any) -> None:
-    """Raises InvalidParameter for NaN and infinities in a NumPy array of floats."""
-    finite = np.isfinite(values)
-    if finite.all():
-        return
-    found = values[~finite].flat[0]
-    shown = "NaN" if np.isnan(found) else ("+Inf" if found > 0 else "-Inf")
-    raise InvalidParameter(f"value '{shown}' is not a number or infinity")
 
 
 def _is_numpy(values: Any) -> bool:
@@ -131,17 +132,17 @@ def _check_length(field: FieldSchema, values: pa.Array) -> None:
     )
 
 
-def _vectors(field: FieldSchema, vectors: Any) -> pa.Array:
-    """float32 (rows, dim) as a fixed-size list, without a copy."""
-    if vectors.shape[1] != field.dim:
+def _vectors(field: FieldSchema, vectors: npt.NDArray[Any]) -> pa.Array:
+    """(rows, width) as a fixed-size list, without a copy."""
+    if vectors.shape[1] != vector_width(field.data_type, field.dim):
+        is_binary = field.data_type is DataType.BINARY_VECTOR
+        dim = vectors.shape[1] * (8 if is_binary else 1)
         raise InvalidParameter(
-            f"the dim ({vectors.shape[1]}) of field data({field.name}) is not equal to "
-            f"schema dim ({field.dim})"
+            f"the dim ({dim}) of field data({field.name}) is not equal to schema dim ({field.dim})"
         )
-    check_finite(vectors)
-    return pa.FixedSizeListArray.from_arrays(
-        pa.array(vectors.reshape(-1), pa.float32()), type=arrow_type(field)
-    )
+    if field.data_type in _WITHOUT_ALL_NUMBERS:
+        check_finite(vectors if vectors.dtype == np.float32 else widened(vectors))
+    return vector_column(vectors)
 
 
 def _arrays(field: FieldSchema, column: WireColumn) -> pa.Array:

@@ -22,6 +22,7 @@ from elanus.model.schema import (
     default_scalar,
 )
 from elanus.model.types import DataType
+from elanus.model.vectors import ELEMENT_DTYPES, vector_column, vectors_of
 from elanus.wire.columns import WireColumn
 
 ALLOW_INSERT_AUTO_ID = "allow_insert_auto_id"
@@ -173,6 +174,11 @@ def _check_count(
 
 def _spread(field: FieldSchema, values: pa.Array, valid: npt.NDArray[np.bool_]) -> pa.Array:
     """Compressed ``values`` at the places where ``valid`` is true; the default or null between."""
+    if field.data_type in ELEMENT_DTYPES:
+        vectors = vectors_of(values)
+        placed = np.zeros((len(valid), vectors.shape[1]), vectors.dtype)
+        placed[valid] = vectors
+        return vector_column(placed, valid)
     positions = np.cumsum(valid) - 1
     spread = values.take(pa.array(positions, mask=~valid))
     if field.is_dynamic:

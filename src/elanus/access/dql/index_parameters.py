@@ -16,13 +16,18 @@ FLOAT_MAX = 3.4028234663852886e38
 
 @dataclass(frozen=True, slots=True)
 class _Parameter:
-    """``covers_top_k``: the value must reach k, unless bounds decide what is found."""
+    """``covers_top_k``: the value must reach k, unless bounds decide what is found. ``is_open``:
+    ``high`` itself is too much."""
 
     name: str
     low: float
     high: float
     is_integer: bool = True
     covers_top_k: bool = False
+    is_open: bool = False
+
+    def allows(self, value: float) -> bool:
+        return self.low <= value <= self.high and not (self.is_open and value == self.high)
 
 
 _NPROBE = _Parameter("nprobe", 1, 65536)
@@ -30,7 +35,15 @@ _REFINE_K = _Parameter("refine_k", 1, FLOAT_MAX, is_integer=False)
 _EF = _Parameter("ef", 1, INT32_MAX, covers_top_k=True)
 _IVF = (_NPROBE, _Parameter("max_empty_result_buckets", 1, 65536), _REFINE_K)
 _HNSW = (_EF, _REFINE_K)
+_SPARSE = (
+    _Parameter("drop_ratio_search", 0, 1, is_integer=False, is_open=True),
+    _Parameter("refine_factor", 1, INT32_MAX),
+    _Parameter("dim_max_score_ratio", 0.5, 1.3, is_integer=False),
+)
 _PARAMETERS: dict[str, tuple[_Parameter, ...]] = {
+    "BIN_IVF_FLAT": (_NPROBE,),
+    "SPARSE_INVERTED_INDEX": _SPARSE,
+    "SPARSE_WAND": _SPARSE,
     "IVF_FLAT": _IVF,
     "IVF_SQ8": _IVF,
     "IVF_PQ": _IVF,
@@ -61,7 +74,7 @@ def check_index_parameters(
         if parameter.name not in given:
             continue
         value = _typed(parameter, given[parameter.name])
-        if not parameter.low <= value <= parameter.high:
+        if not parameter.allows(value):
             raise Rejected(_out_of_range(parameter, value))
         if parameter.covers_top_k and unbounded and value < top_k:
             shown = _SHOWN_NAMES.get(parameter.name, parameter.name)
@@ -93,5 +106,5 @@ def _out_of_range(parameter: _Parameter, value: float) -> str:
     if parameter.is_integer:
         bounds = f"[{int(parameter.low)}, {int(parameter.high)}]"
     else:
-        bounds = f"[{parameter.low:.6f}, {parameter.high:.6f}]"
+        bounds = f"[{parameter.low:.6f}, {parameter.high:.6f}{')' if parameter.is_open else ']'}"
     return f"Out of range in json: param '{parameter.name}' ({value}) should be in range {bounds}"

@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,8 +14,9 @@ from elanus.errors import InvalidParameter, Rejected
 from elanus.model.catalog import CollectionInfo
 from elanus.model.schema import FieldSchema, arrow_type
 from elanus.model.types import DataType
+from elanus.model.vectors import vectors_of, widened
 from elanus.wire.columns import decode_ids
-from elanus.wire.placeholders import decode_vectors
+from elanus.wire.placeholders import decode_queries
 
 
 async def request_vectors(
@@ -26,14 +25,12 @@ async def request_vectors(
     field: FieldSchema,
     request: Any,
     context: CallContext,
-) -> npt.NDArray[np.float32]:
-    """float32 (nq, dim), C-contiguous. Raises InvalidParameter or Rejected."""
+) -> Any:
+    """As ``VectorQuery.vectors`` has them. Raises InvalidParameter or Rejected."""
     if request.WhichOneof("search_input") == "ids":
         keys = decode_ids(request.ids)
         return await _vectors_of_rows(proxy, collection, field, keys, request, context)
-    if field.data_type is not DataType.FLOAT_VECTOR:
-        raise InvalidParameter(f"field {field.name} can't be searched by a float vector")
-    return decode_vectors(request.placeholder_group, field.name, field.dim)
+    return decode_queries(request.placeholder_group, field)
 
 
 async def _vectors_of_rows(
@@ -43,7 +40,7 @@ async def _vectors_of_rows(
     keys: pa.Array,
     request: Any,
     context: CallContext,
-) -> npt.NDArray[np.float32]:
+) -> Any:
     primary = collection.schema.primary
     if keys.type != arrow_type(primary):
         raise InvalidParameter(
@@ -74,5 +71,7 @@ async def _vectors_of_rows(
     vectors = rows.column(field.name).take(positions)
     if vectors.null_count:
         raise Rejected(f"some of the rows have no vector in field {field.name}")
-    flat = vectors.flatten().to_numpy()
-    return np.ascontiguousarray(flat, np.float32).reshape(len(keys), field.dim)
+    if field.data_type is DataType.SPARSE_FLOAT_VECTOR:
+        return vectors
+    found = vectors_of(vectors)
+    return found if field.data_type is DataType.BINARY_VECTOR else widened(found)

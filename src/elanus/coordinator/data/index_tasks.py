@@ -57,7 +57,7 @@ def missing_parts(
             segment,
             index,
             trivial=segment.row_count < max(1, min_rows)
-            or index.index_type == "FLAT"
+            or not index.has_file
             or not is_vector_index(collection, index),
         )
         for segment in sorted(segments, key=lambda s: (-s.row_count, s.segment_id))

@@ -32,8 +32,6 @@ def check_schema(schema: CollectionSchema) -> None:
 def check_field(field: FieldSchema) -> None:
     """Whether the field may be nullable and have its default value."""
     name = f"type:{field.data_type.milvus_name}, name:{field.name}"
-    if field.nullable and field.data_type.is_vector:
-        raise InvalidParameter(f"vector type not support null, {name}")
     if field.nullable and field.is_primary:
         raise InvalidParameter(f"primary field not support null, {name}")
     default = field.default_value

@@ -3,30 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
-from elanus.engine.index.base import VectorColumn, VectorIndex
-from elanus.engine.index.dense.build import build_index as build_dense
-from elanus.engine.index.dense.load import LoadedIndex
-from elanus.engine.index.dense.load import open_index as open_dense
-from elanus.engine.index.dense.neighbours import Neighbours
-from elanus.engine.index.rows import RowSet
-from elanus.engine.strategy import search_index
-from elanus.model.reads import VectorQuery
+import numpy as np
+
+from elanus.engine.index.base import VectorIndex
+from elanus.engine.index.binary.ivf import build_binary_ivf, open_binary_ivf
+from elanus.engine.index.dense import families as dense
+from elanus.engine.index.dense.ivf import DEFAULT_NLIST
+from elanus.engine.index.sparse.index import build_sparse, open_sparse
 from elanus.model.types import MetricType
+from elanus.model.vectors import SparseRows, vectors_of
 
-
-class DenseIndex(VectorIndex):
-    """An index of faiss over dense vectors."""
-
-    def __init__(self, loaded: LoadedIndex) -> None:
-        self.index_type = loaded.index_type
-        self.metric = loaded.metric
-        self.row_count = loaded.row_count
-        self.dim = loaded.dim
-        self.size_bytes = loaded.size_bytes
-        self._loaded = loaded
-
-    def search(self, column: VectorColumn, query: VectorQuery, rows: RowSet | None) -> Neighbours:
-        return search_index(self._loaded, query, rows)
+SPARSE_TYPES = frozenset({"SPARSE_INVERTED_INDEX", "SPARSE_WAND"})
+BINARY_IVF = "BIN_IVF_FLAT"
 
 
 def build_index(
@@ -42,12 +30,28 @@ def build_index(
     vectors: a column as :mod:`elanus.model.vectors` has it, NumPy (rows, width) or Arrow, mapped
     or not. Raises InvalidParameter for a type that has no file.
     """
-    return build_dense(index_type, metric, params, vectors, out_path, threads)
+    if index_type in SPARSE_TYPES:
+        return build_sparse(SparseRows.of(vectors), out_path)
+    if not isinstance(vectors, np.ndarray):
+        vectors = vectors_of(vectors)
+    if index_type == BINARY_IVF:
+        nlist = int(params.get("nlist", DEFAULT_NLIST))
+        return build_binary_ivf(vectors, nlist, out_path, threads)
+    return dense.build_index(index_type, metric, params, vectors, out_path, threads)
 
 
 def open_index(
-    path: str, index_type: str, metric: MetricType, row_count: int, dim: int
+    path: str,
+    index_type: str,
+    metric: MetricType,
+    row_count: int,
+    dim: int,
+    params: Mapping[str, Any] | None = None,
 ) -> VectorIndex:
-    """Map the index file at ``path``. Raises CorruptData if it isn't a whole index of this type
-    and metric over ``row_count`` rows of ``dim`` dimensions (0: sparse)."""
-    return DenseIndex(open_dense(path, index_type, metric, row_count, dim))
+    """Map the index file at ``path``, built with ``params``. Raises CorruptData if it isn't a
+    whole index of this type and metric over ``row_count`` rows of ``dim`` dimensions (0: sparse)."""
+    if index_type in SPARSE_TYPES:
+        return open_sparse(path, index_type, metric, row_count)
+    if index_type == BINARY_IVF:
+        return open_binary_ivf(path, metric, row_count, dim)
+    return dense.open_index(path, index_type, metric, row_count, dim, params)

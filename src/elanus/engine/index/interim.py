@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 from elanus.engine.index.base import Interim
-from elanus.engine.index.dense.build import faiss_metric
 from elanus.engine.index.dense.exact import (
     VectorBlock,
     exact_search_prepared,
@@ -35,7 +34,7 @@ from elanus.engine.index.dense.neighbours import (
     prepare_queries,
     scatter,
 )
-from elanus.engine.index.library import faiss
+from elanus.engine.index.library import faiss, faiss_metric
 from elanus.engine.index.rows import RowSet
 from elanus.engine.strategy import RANGE_EF, exact_cost
 from elanus.model.reads import VectorQuery

@@ -204,12 +204,13 @@ class Loader:
             index.metric_type,
             segment.row_count,
             segment.schema.by_name[index.field_name].dim,
+            index.params,
         )
 
     async def build_interim(self, loaded: Loaded, indexes: Sequence[IndexInfo]) -> None:
         """Interim indexes for the vector fields that have no built one."""
         for index in indexes:
-            if index.metric_type is None or index.index_type == "FLAT":
+            if index.metric_type is None or not index.has_file:
                 continue
             indexed = loaded.segment.schema.by_name.get(index.field_name)
             if indexed is None or not indexed.data_type.is_vector:

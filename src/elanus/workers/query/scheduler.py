@@ -16,6 +16,7 @@ import numpy as np
 
 from elanus.errors import TooManyRequests
 from elanus.model.reads import Hits, VectorQuery
+from elanus.model.vectors import concat_vectors
 from elanus.runtime.world import World
 
 T = TypeVar("T")
@@ -163,7 +164,7 @@ def search_together(batch: Sequence[_Waiting]) -> list[Hits]:
     first = batch[0]
     if len(batch) == 1:
         return [first.call(first.query)]
-    vectors = np.concatenate([waiting.query.vectors for waiting in batch])
+    vectors = concat_vectors([waiting.query.vectors for waiting in batch])
     hits = first.call(replace(first.query, vectors=vectors))
     return split_hits(hits, [len(waiting.query.vectors) for waiting in batch])
 

@@ -45,7 +45,7 @@ def _due(shard: Shard, growing: Growing) -> Iterator[tuple[str, MetricType]]:
         field = shard.collection.schema.by_name.get(index.field_name)
         if field is None or not field.data_type.is_vector:
             continue
-        if index.metric_type is None or index.index_type == "FLAT":
+        if index.metric_type is None or not index.has_file:
             continue
         if growing.segment.index_pending(index.field_name):
             yield index.field_name, index.metric_type

@@ -12,7 +12,7 @@ import pytest
 from tests.unit.coordinator.support import make_world
 
 from elanus.config.settings import Settings
-from elanus.engine.index.dense.load import open_index
+from elanus.engine.index.files import open_index
 from elanus.errors import InvalidParameter
 from elanus.model.catalog import CollectionInfo, IndexInfo, PartitionInfo, SegmentInfo
 from elanus.model.schema import CollectionSchema, FieldSchema

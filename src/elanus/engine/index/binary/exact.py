@@ -48,7 +48,7 @@ class BinaryBlock:
 def bit_counts(vectors: Bytes) -> npt.NDArray[np.int32]:
     """int32 (rows,): how many bits of each row are set."""
     zero = np.zeros((1, vectors.shape[1]), np.uint8)
-    return _differing(zero, np.ascontiguousarray(vectors))
+    return differing_bits(zero, np.ascontiguousarray(vectors))
 
 
 def exact_search(
@@ -73,7 +73,7 @@ def exact_search(
 def score_rows(query: Bytes, block: BinaryBlock, metric: MetricType, ids: Ints | None) -> Floats:
     """Similarities of one query (1, bytes) to the block's rows ``ids`` (within the block; None:
     all); -inf for rows that can't be hits."""
-    differing = _differing(query, block.vectors if ids is None else block.vectors[ids])
+    differing = differing_bits(query, block.vectors if ids is None else block.vectors[ids])
     if metric is MetricType.HAMMING:
         similarities: Floats = np.negative(differing.astype(np.float32))
         return similarities
@@ -90,7 +90,7 @@ def score_rows(query: Bytes, block: BinaryBlock, metric: MetricType, ids: Ints |
     return np.where(holds, np.float32(-0.0), np.float32(-np.inf))
 
 
-def _differing(query: Bytes, vectors: Bytes) -> npt.NDArray[np.int32]:
+def differing_bits(query: Bytes, vectors: Bytes) -> npt.NDArray[np.int32]:
     """int32 (rows,): the bits in which each row differs from the query (1, bytes)."""
     result = np.empty(len(vectors), np.int32)
     if len(vectors):

@@ -1,0 +1,118 @@
+"""How an index of faiss holds vectors: as they are, or as shorter codes that stand for them.
+
+Codes decide which rows are looked at; hits are scored by the vectors themselves. So a ``refine``
+of Milvus needs no second, finer code here: it says how many rows are looked at for each hit.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from elanus.engine.index.dense.family import Source, largest_code
+from elanus.engine.index.library import faiss, faiss_metric
+from elanus.errors import InvalidParameter
+from elanus.model.types import MetricType
+
+TRAINING_ROWS = 16_384
+RESIDUAL_TRAINING_ROWS = 8_192
+"""Training a residual quantiser takes a second for each thousand rows of 768 dimensions."""
+ITERATIONS = 10
+SCALAR_TYPES = {
+    "sq4": "QT_4bit",
+    "sq4u": "QT_4bit_uniform",
+    "sq6": "QT_6bit",
+    "sq8": "QT_8bit",
+    "fp16": "QT_fp16",
+    "bf16": "QT_bf16",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Coding:
+    """classes: what faiss may hold such codes in. relative_cost: of comparing a query with a code,
+    measured beside comparing it with a vector of float32."""
+
+    classes: tuple[str, ...]
+    relative_cost: float
+
+
+CODINGS = {
+    "HNSW": Coding(("IndexFlat", "IndexFlatL2", "IndexFlatIP", "IndexScalarQuantizer"), 1.0),
+    "HNSW_SQ": Coding(("IndexScalarQuantizer",), 0.9),
+    "HNSW_PQ": Coding(("IndexPQ",), 0.8),
+    "HNSW_PRQ": Coding(("IndexProductResidualQuantizer",), 1.5),
+    "DISKANN": Coding(("IndexRaBitQ",), 0.6),
+}
+
+
+def make_codes(index_type: str, source: Source) -> Any | None:
+    """An index of faiss with the trained codes of all rows; None if an index of this type holds
+    the vectors themselves."""
+    codes = _untrained(index_type, source)
+    if codes is None:
+        return None
+    limit = RESIDUAL_TRAINING_ROWS if index_type == "HNSW_PRQ" else TRAINING_ROWS
+    codes.train(source.sample(limit))
+    for piece in source.pieces():
+        codes.add(piece)
+    return codes
+
+
+def _untrained(index_type: str, source: Source) -> Any | None:
+    dim, metric = source.dim, faiss_metric(source.metric)
+    match index_type:
+        case "HNSW":
+            kind = own_scalar_type(source)
+            return None if kind is None else faiss.IndexScalarQuantizer(dim, kind, metric)
+        case "HNSW_SQ":
+            kind = scalar_type(source.text("sq_type", "sq8"))
+            return faiss.IndexScalarQuantizer(dim, kind, metric)
+        case "HNSW_PQ":
+            bits = min(source.number("nbits", 8), largest_code(source.row_count))
+            codes = faiss.IndexPQ(dim, source.number("m", 32), bits, metric)
+            codes.pq.cp.niter = ITERATIONS
+            codes.pq.cp.min_points_per_centroid = 1
+            return codes
+        case "HNSW_PRQ":
+            return _residual(source)
+        case "DISKANN":
+            return faiss.IndexRaBitQ(dim, metric)
+    raise InvalidParameter("no codes", expected=" or ".join(CODINGS), actual=index_type)
+
+
+def _residual(source: Source) -> Any:
+    bits = min(source.number("nbits", 8), largest_code(source.row_count))
+    # Tables of inner products make a comparison a few additions; L2 needs the row's length too.
+    is_l2 = source.metric is MetricType.L2
+    search_type = (
+        faiss.AdditiveQuantizer.ST_norm_float if is_l2 else faiss.AdditiveQuantizer.ST_LUT_nonorm
+    )
+    return faiss.IndexProductResidualQuantizer(
+        source.dim,
+        source.number("m", 2),
+        source.number("nrq", 2),
+        bits,
+        faiss_metric(source.metric),
+        search_type,
+    )
+
+
+def scalar_type(name: str) -> int:
+    """faiss's number of a scalar quantiser, by Milvus's name in lower case."""
+    return int(getattr(faiss.ScalarQuantizer, SCALAR_TYPES[name]))
+
+
+def own_scalar_type(source: Source) -> int | None:
+    """Of codes that are the column's own elements; None for float32.
+
+    Vectors of int8 are divided by their length for COSINE, and then are no int8 any more.
+    """
+    element = source.vectors.dtype
+    if element == np.float32:
+        return None
+    if element == np.uint16:
+        return scalar_type("bf16")
+    if element == np.int8 and source.metric is not MetricType.COSINE:
+        return int(faiss.ScalarQuantizer.QT_8bit_direct_signed)
+    return scalar_type("fp16")
