@@ -13,7 +13,7 @@ import msgspec
 import pyarrow as pa
 
 from elanus.model.geometry import wkb_of
-from elanus.model.types import DataType
+from elanus.model.types import DataType, FunctionType
 from elanus.model.vectors import vector_arrow_type
 
 DYNAMIC_FIELD = "$meta"
@@ -55,6 +55,7 @@ class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     is_partition_key: bool = False
     is_clustering_key: bool = False
     is_dynamic: bool = False
+    is_function_output: bool = False
     nullable: bool = False
     default_value: bool | int | float | str | None = None
     element_type: DataType = DataType.NONE
@@ -83,11 +84,23 @@ class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return int(self.type_params["max_capacity"])
 
 
+class FunctionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Makes the values of ``output_fields`` of those of ``input_fields`` whenever rows are written."""
+
+    name: str
+    type: FunctionType
+    input_fields: tuple[str, ...]
+    output_fields: tuple[str, ...]
+    function_id: int = 0
+    description: str = ""
+
+
 class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
     """The fields of a collection, the dynamic field ``$meta`` among them if it is enabled."""
 
     name: str
     fields: tuple[FieldSchema, ...]
+    functions: tuple[FunctionSchema, ...] = ()
     description: str = ""
     enable_dynamic_field: bool = False
     version: int = 0
@@ -107,6 +120,15 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
     @cached_property
     def vector_fields(self) -> tuple[FieldSchema, ...]:
         return tuple(field for field in self.fields if field.data_type.is_vector)
+
+    @cached_property
+    def text_of(self) -> dict[str, FieldSchema]:
+        """The text field whose BM25 vectors each field has, by that field's name."""
+        return {
+            function.output_fields[0]: self.by_name[function.input_fields[0]]
+            for function in self.functions
+            if function.type is FunctionType.BM25
+        }
 
     @cached_property
     def user_fields(self) -> tuple[FieldSchema, ...]:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from elanus.engine.index.sparse.statistics import TermStatistics
 from elanus.model.catalog import (
     CollectionInfo,
     DatabaseInfo,
@@ -20,6 +21,7 @@ from elanus.model.reads import Hits
 from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.types import ConsistencyLevel
 from elanus.services.messages import (
+    AskTerms,
     CompactionTask,
     DeltaCompactionTask,
     FetchRows,
@@ -238,6 +240,7 @@ class QueryNodeService(Protocol):
     ) -> None: ...
     async def search(self, request: SegmentSearch) -> Hits: ...
     async def query(self, request: SegmentQuery) -> SegmentRows: ...
+    async def term_statistics(self, request: AskTerms) -> TermStatistics: ...
     async def fetch(self, request: FetchRows) -> pa.RecordBatch:
         """The rows asked for, in the order asked for, one column per field."""
         ...

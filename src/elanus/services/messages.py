@@ -173,6 +173,15 @@ class FetchRows:
     schema: CollectionSchema | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AskTerms:
+    """How frequent ``terms``, uint32 (n,), ascending, are in a field of loaded sealed segments."""
+
+    segment_ids: tuple[int, ...]
+    field_name: str
+    terms: npt.NDArray[np.uint32]
+
+
 # --- life cycle -------------------------------------------------------------------------------
 
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from elanus.errors import InvalidParameter, Rejected, Unimplemented
 from elanus.model.catalog import CollectionInfo, pchannel_of
-from elanus.model.schema import CollectionSchema, FieldSchema
+from elanus.model.schema import CollectionSchema, FieldSchema, FunctionSchema
 from elanus.model.timestamp import physical_ms
 from elanus.model.timestamptz import format_timestamps, zone_of
-from elanus.model.types import DataType
+from elanus.model.types import DataType, FunctionType
 from elanus.wire.protocol import common, milvus, parse, schema
 
 # Types whose default value travels in each holder of ValueField, and Milvus's name of the holder.
@@ -50,7 +50,7 @@ def decode_schema(data: bytes) -> CollectionSchema:
     (usually 0).
 
     Raises InvalidParameter or Rejected for a malformed one, and Unimplemented for what is not
-    served: functions, struct fields, namespaces and external collections.
+    served: other functions than BM25, struct fields, namespaces and external collections.
     """
     message = parse(schema.CollectionSchema, data, "the collection schema")
     _refuse_unserved(message)
@@ -59,6 +59,25 @@ def decode_schema(data: bytes) -> CollectionSchema:
         description=message.description,
         enable_dynamic_field=message.enable_dynamic_field,
         fields=tuple(field_from_message(field) for field in message.fields),
+        functions=tuple(_function(function) for function in message.functions),
+    )
+
+
+def _function(message: Any) -> FunctionSchema:
+    try:
+        kind = FunctionType(message.type)
+    except ValueError:
+        raise Unimplemented(
+            f"function {message.name}: functions of type {message.type} are not supported yet"
+        ) from None
+    if message.params:
+        raise InvalidParameter(f"{kind.name} function accepts no params, function {message.name}")
+    return FunctionSchema(
+        name=message.name,
+        type=kind,
+        input_fields=tuple(message.input_field_names),
+        output_fields=tuple(message.output_field_names),
+        description=message.description,
     )
 
 
@@ -96,7 +115,22 @@ def schema_message(collection: CollectionSchema, zone: str = "UTC") -> Any:
         description=collection.description,
         enable_dynamic_field=collection.enable_dynamic_field,
         fields=[field_message(field, zone) for field in collection.user_fields],
+        functions=[_function_message(function, collection) for function in collection.functions],
         version=collection.version,
+    )
+
+
+def _function_message(function: FunctionSchema, collection: CollectionSchema) -> Any:
+    ids = {field.name: field.field_id for field in collection.fields}
+    return schema.FunctionSchema(
+        name=function.name,
+        id=function.function_id,
+        description=function.description,
+        type=int(function.type),
+        input_field_names=function.input_fields,
+        input_field_ids=[ids[name] for name in function.input_fields],
+        output_field_names=function.output_fields,
+        output_field_ids=[ids[name] for name in function.output_fields],
     )
 
 
@@ -114,6 +148,7 @@ def field_message(field: FieldSchema, zone: str = "UTC") -> Any:
         is_dynamic=field.is_dynamic,
         is_partition_key=field.is_partition_key,
         is_clustering_key=field.is_clustering_key,
+        is_function_output=field.is_function_output,
         nullable=field.nullable,
     )
     default = field.default_value
@@ -155,9 +190,6 @@ def collection_message(
 
 
 def _refuse_unserved(message: Any) -> None:
-    if message.functions:
-        names = ", ".join(function.name for function in message.functions)
-        raise Unimplemented(f"functions in a schema are not implemented yet: {names}")
     if message.struct_array_fields:
         names = ", ".join(field.name for field in message.struct_array_fields)
         raise Unimplemented(f"struct array fields are not implemented yet: {names}")

@@ -10,6 +10,7 @@ import msgspec
 
 from elanus.access.ddl import names
 from elanus.access.ddl.fields import check_field
+from elanus.access.ddl.functions import with_functions
 from elanus.config.settings import Settings
 from elanus.engine.text.fields import check_text_fields
 from elanus.errors import IllegalSchema, InvalidParameter, Rejected
@@ -67,6 +68,7 @@ def resolve(request: CollectionRequest, settings: Settings) -> CollectionRequest
         check_field(field, name, limits)
     _check_duplicates(schema.fields)
     check_text_fields(schema.fields)
+    schema = with_functions(schema)
     fields = schema.fields
     if schema.enable_dynamic_field:
         fields = (*fields, dynamic_field)

@@ -161,6 +161,8 @@ async def build(proxy: Proxy, batch: Batch, primary_keys: pa.Array | None) -> pa
             json_max_length=proxy.settings.common.json_max_length,
         )
 
+    if batch.collection.schema.functions:
+        return await proxy.world.executor.run("compute", build_rows)
     return await offload(proxy, batch.size_bytes, build_rows)
 
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from elanus.access.dml import checks
+from elanus.engine.text.bm25 import document_vectors
 from elanus.errors import InvalidParameter
 from elanus.model.schema import (
     DYNAMIC_FIELD,
@@ -45,6 +46,11 @@ def by_field(columns: Sequence[WireColumn], schema: CollectionSchema) -> dict[st
             raise InvalidParameter(f"duplicated field {name} found")
         found[name] = column
     extra = [name for name in found if name not in schema.by_name]
+    for name in found:
+        if name in schema.by_name and schema.by_name[name].is_function_output:
+            raise InvalidParameter(
+                f"not allowed to provide input data for function output field: {name}"
+            )
     if extra:
         expected = len(schema.fields)
         raise InvalidParameter(
@@ -95,13 +101,25 @@ def build_rows(
     arrays = []
     for field in schema.fields:
         column = given.get(field.name)
-        if field.is_primary and primary_keys is not None:
+        if field.is_function_output:
+            arrays.append(pa.nulls(num_rows, arrow_type(field)))
+        elif field.is_primary and primary_keys is not None:
             arrays.append(primary_keys)
         elif column is not None:
             arrays.append(build_column(field, column, schema, num_rows, json_max_length))
         else:
             arrays.append(absent_column(field, num_rows))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
+    return with_function_outputs(pa.RecordBatch.from_arrays(arrays, schema=schema.arrow), schema)
+
+
+def with_function_outputs(rows: pa.RecordBatch, schema: CollectionSchema) -> pa.RecordBatch:
+    """Complete rows with what the schema's functions make of them. They are applied here, once,
+    rather than by everyone who reads the log."""
+    for name, text in schema.text_of.items():
+        position = rows.schema.get_field_index(name)
+        vectors = document_vectors(rows, text)
+        rows = rows.set_column(position, rows.schema.field(position), vectors)
+    return rows
 
 
 def build_column(

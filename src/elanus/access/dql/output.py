@@ -38,10 +38,13 @@ def resolve_output(
     whole_dynamic = False
     for name in map(str.strip, requested):
         if name == "*":
-            wanted.update(schema.by_name)
-            shown.update(dict.fromkeys(schema.by_name))
+            everything = [f.name for f in schema.fields if not f.is_function_output]
+            wanted.update(everything)
+            shown.update(dict.fromkeys(everything))
             whole_dynamic = schema.enable_dynamic_field
         elif name in schema.by_name:
+            if schema.by_name[name].is_function_output:
+                raise InvalidParameter(f"not allowed to retrieve raw data of field {name}")
             wanted.add(name)
             shown[name] = None
             whole_dynamic = whole_dynamic or name == DYNAMIC_FIELD

@@ -57,6 +57,7 @@ class SearchParameters:
     collection_id: int | None = None
     timezone: str = ""
     time_fields: str = ""
+    analyzer_name: str = ""
 
     @property
     def top_k(self) -> int:
@@ -124,6 +125,7 @@ def _parse_search(
         collection_id=_collection_id(given),
         timezone=given.get("timezone", ""),
         time_fields=given.get("time_fields", ""),
+        analyzer_name=given.get("analyzer_name", ""),
     )
 
 

@@ -26,6 +26,7 @@ from elanus.access.dql.vectors import request_vectors
 from elanus.access.meta_cache import CollectionMeta
 from elanus.access.proxy import Proxy
 from elanus.engine.filter.plan import Plan
+from elanus.engine.index.sparse.statistics import K1, B
 from elanus.engine.rank import round_scores
 from elanus.errors import IndexNotFound, InvalidParameter, Rejected, Unimplemented
 from elanus.model.catalog import CollectionInfo, IndexInfo
@@ -120,7 +121,9 @@ async def plan_search(
     partition_ids = await loaded_partitions(proxy, collection, wanted, ACTION)
     if request.WhichOneof("search_input") != "ids":
         parameters.check_nq(request.nq, limits)
-    vectors = await request_vectors(proxy, collection, field, request, context)
+    vectors = await request_vectors(
+        proxy, collection, field, request, context, analyzer=given.analyzer_name
+    )
     parameters.check_nq(len(vectors), limits)
     if request.nq and request.nq != len(vectors):
         raise InvalidParameter(
@@ -174,17 +177,20 @@ def _vector_query(
         raise IndexNotFound(collection=meta.info.name)
     metric = _metric(index, given.metric)
     parameters.check_range(metric, given.radius, given.range_filter)
+    params = check_index_parameters(
+        index.index_type,
+        given.index,
+        top_k=given.top_k,
+        unbounded=given.radius is None and not given.is_iterator,
+    )
+    if metric is MetricType.BM25:
+        params = {K1: float(index.params[K1]), B: float(index.params[B]), **params}
     query = VectorQuery(
         field_name=field.name,
         metric=metric,
         vectors=vectors,
         top_k=given.top_k,
-        params=check_index_parameters(
-            index.index_type,
-            given.index,
-            top_k=given.top_k,
-            unbounded=given.radius is None and not given.is_iterator,
-        ),
+        params=params,
         radius=given.radius,
         range_filter=given.range_filter,
     )
@@ -193,6 +199,12 @@ def _vector_query(
 
 def _metric(index: IndexInfo, given: str) -> MetricType:
     assert index.metric_type is not None
+    if given and given != index.metric_type and index.metric_type is MetricType.BM25:
+        raise InvalidParameter(
+            "must use BM25 metric type when searching against BM25 Function output field",
+            expected="BM25",
+            actual=given,
+        )
     if given and given != index.metric_type:
         raise InvalidParameter(
             "metric type not match", expected=str(index.metric_type), actual=given

@@ -54,6 +54,8 @@ def field_messages(
     """schema.FieldData messages of ``rows``. Raises InsertDataError."""
     messages = []
     for field in schema.user_fields:
+        if field.is_function_output and not any(field.name in row for row in rows):
+            continue
         values = [row.get(field.name) for row in rows]
         missing = values.count(None)
         if missing == len(values):

@@ -127,6 +127,7 @@ def is_same_request(
     wanted = with_field_ids(schema)
     return (
         existing.schema.fields == wanted.fields
+        and existing.schema.functions == wanted.functions
         and existing.schema.description == wanted.description
         and existing.schema.enable_dynamic_field == wanted.enable_dynamic_field
         and len(existing.vchannels) == shards

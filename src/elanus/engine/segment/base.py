@@ -13,6 +13,7 @@ import pyarrow as pa
 from elanus.engine.filter.evaluate import sample_rows
 from elanus.engine.filter.plan import Plan
 from elanus.engine.index.rows import RowSet
+from elanus.engine.index.sparse.statistics import TermStatistics
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 
 
@@ -49,6 +50,11 @@ class Segment(ABC):
     def take(self, offsets: npt.NDArray[np.int64], fields: Sequence[str]) -> pa.RecordBatch:
         """The named columns of the rows at ``offsets``, in that order. Nullable or defaulted
         fields that the segment was written without read as null or the default."""
+
+    @abstractmethod
+    def term_statistics(self, field_name: str, terms: npt.NDArray[np.uint32]) -> TermStatistics:
+        """Of ``terms``, uint32 (n,), ascending, in a field of sparse vectors: in all rows, whoever
+        may see them."""
 
     @abstractmethod
     def delete(self, keys: pa.Array, timestamp: int) -> int:

@@ -19,6 +19,8 @@ from elanus.engine.filter.text import TextIndexes
 from elanus.engine.index.base import Interim, VectorColumn
 from elanus.engine.index.dense.neighbours import Ints, Neighbours
 from elanus.engine.index.rows import RowSet, intersect
+from elanus.engine.index.sparse.column import SparseColumn
+from elanus.engine.index.sparse.statistics import TermStatistics
 from elanus.engine.segment import chunks as chunk_list
 from elanus.engine.segment.base import Segment, sampled
 from elanus.engine.segment.blocks import Numbers, growing_vectors
@@ -202,6 +204,12 @@ class GrowingSegment(Segment):
         state = self._state
         columns = [self._take(state, name, offsets) for name in fields]
         return pa.RecordBatch.from_arrays(columns, names=list(fields))
+
+    def term_statistics(self, field_name: str, terms: npt.NDArray[np.uint32]) -> TermStatistics:
+        column = self._state.vectors.get(field_name)
+        if not isinstance(column, SparseColumn):
+            return TermStatistics.none(len(terms))
+        return column.statistics(terms, self._interim.get(field_name))
 
     # --- parts of the above -------------------------------------------------------------------
 

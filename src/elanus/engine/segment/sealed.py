@@ -19,6 +19,9 @@ from elanus.engine.index.base import Interim, VectorColumn, VectorIndex
 from elanus.engine.index.dense.neighbours import Ints, Neighbours
 from elanus.engine.index.kinds import stored_column
 from elanus.engine.index.rows import RowSet, intersect
+from elanus.engine.index.sparse.column import SparseColumn
+from elanus.engine.index.sparse.index import SparseIndex
+from elanus.engine.index.sparse.statistics import TermStatistics
 from elanus.engine.segment.base import Segment, sampled
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.hits import hits_of, missing_column, rows_of
@@ -218,6 +221,15 @@ class SealedSegment(Segment):
             else:
                 columns.append(self._columns.column(name).take(indices))
         return pa.RecordBatch.from_arrays(columns, names=list(fields))
+
+    def term_statistics(self, field_name: str, terms: npt.NDArray[np.uint32]) -> TermStatistics:
+        loaded = self._indexes.get(field_name)
+        if isinstance(loaded, SparseIndex):
+            return loaded.statistics(terms)
+        column = self._column_of_vectors(field_name)
+        if not isinstance(column, SparseColumn):
+            return TermStatistics.none(len(terms))
+        return column.statistics(terms, self._interim.get(field_name))
 
     # --- parts of the above -------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ final answer only. A query node that fails is replaced by others that hold the s
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeVar
 
@@ -16,15 +17,19 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from elanus.engine.filter.plan import Plan
+from elanus.engine.index.sparse.statistics import AVERAGE_LENGTH, TermStatistics
 from elanus.engine.reduce import empty_hits, merge_hits, merge_rows
 from elanus.engine.reduce import empty_rows as no_rows
 from elanus.engine.segment.base import Segment
+from elanus.engine.text.bm25 import query_terms, weighted
 from elanus.errors import CollectionNotLoaded, PartitionNotLoaded, Unavailable
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 from elanus.model.timestamp import compose, physical_ms
+from elanus.model.types import MetricType
 from elanus.runtime.world import World
 from elanus.services.interfaces import QueryNodeService
 from elanus.services.messages import (
+    AskTerms,
     FetchRows,
     QueryRequest,
     QueryResponse,
@@ -39,6 +44,7 @@ from elanus.workers.gather import by_source, empty_rows, interleave
 from elanus.workers.streaming.replicas import Ask, Copies, ReplicaReader
 from elanus.workers.streaming.shard import ReadParts, Shard
 from elanus.workers.streaming.tsafe import SafeTime
+from elanus.workers.terms import sum_terms
 
 _ATTEMPTS = 3
 _RETRY_PAUSE_S = 0.01
@@ -94,6 +100,8 @@ class _Parts:
             for segment in parts.view.sealed
             if not chosen or segment.partition_id in chosen
         ]
+        self.all_growing: list[Segment] = [growing.segment for growing in parts.growing]
+        self.all_sealed = [segment.segment_id for segment in parts.view.sealed]
         self.copies = Copies(shard.vchannel, parts.view.placement, shard.lost_nodes)
         self.schema = shard.collection.schema
 
@@ -109,7 +117,11 @@ class Delegator:
         self, shard: Shard, safe_time: SafeTime, request: SearchRequest
     ) -> SearchResponse:
         async def attempt(parts: _Parts, stages: _Stages) -> SearchResponse:
-            hits = await self._search_parts(shard, parts, request)
+            if request.query.metric is MetricType.BM25:
+                request_now = replace(request, query=await self._weighted(parts, request.query))
+            else:
+                request_now = request
+            hits = await self._search_parts(shard, parts, request_now)
             stages.done("search")
             rows = await self._output_rows(
                 shard, parts, request.output_fields, hits.keys, hits.sources, hits.offsets
@@ -190,6 +202,30 @@ class Delegator:
         if len(found) == 1:
             return found[0]
         return merge_hits(found, query.top_k, query.metric.larger_is_better)
+
+    async def _weighted(self, parts: _Parts, query: VectorQuery) -> VectorQuery:
+        """A BM25 query with the weights and the average length of the shard's documents of now,
+        of all partitions."""
+        terms = query_terms(query.vectors)
+        name = query.field_name
+
+        def ask(node: QueryNodeService, segment_ids: tuple[int, ...]) -> Awaitable[TermStatistics]:
+            return node.term_statistics(AskTerms(segment_ids, name, terms))
+
+        async def sealed() -> list[TermStatistics]:
+            answers = await self._replicas.read(parts.copies, parts.all_sealed, ask)
+            return [statistics for _, statistics in answers]
+
+        run = self._world.executor.run
+        jobs = [_one(run("search", sum_terms, parts.all_growing, name, terms)), sealed()]
+        total = TermStatistics.none(len(terms))
+        for statistics in chain.from_iterable(await _all(jobs)):
+            total += statistics
+        return replace(
+            query,
+            vectors=weighted(query.vectors, terms, total),
+            params={**query.params, AVERAGE_LENGTH: total.average_length},
+        )
 
     async def _search_sealed(self, parts: _Parts, request: SearchRequest) -> list[Hits]:
         def ask(node: QueryNodeService, segment_ids: tuple[int, ...]) -> Awaitable[Hits]:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-
 from elanus.engine.index.dense.build import build_index
-from elanus.engine.index.dense.exact import VectorBlock, exact_search
 from elanus.engine.index.dense.load import LoadedIndex, open_index
+
+from elanus.engine.index.dense.exact import VectorBlock, exact_search
 from elanus.engine.index.dense.neighbours import Neighbours, prepare_queries
 from elanus.engine.index.interim import InterimIndex, search_with_interim
 from elanus.engine.index.rows import RowSet
