@@ -72,6 +72,7 @@ class SearchRequest:
 
     The shard waits until it has seen every write up to ``guarantee_ts`` and picks its instant; a
     ``read_ts`` other than 0 names the instant (parts of one answer, pages of an iterator).
+    ``is_issued``: the oracle gave these timestamps, so every later write is beyond them.
     """
 
     collection_id: int
@@ -85,6 +86,7 @@ class SearchRequest:
     ignore_growing: bool = False
     deadline_s: float | None = None
     read_ts: int = 0
+    is_issued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ class QueryRequest:
     """Rows by filter from one shard, by ascending primary key.
 
     ``limit`` is the number of rows wanted, offset included; None means all.
-    With ``count_only`` only the number of rows is wanted. ``read_ts`` as in SearchRequest.
+    With ``count_only`` only the number of rows is wanted. ``read_ts``, ``is_issued`` as in
+    SearchRequest.
     """
 
     collection_id: int
@@ -107,6 +110,7 @@ class QueryRequest:
     ignore_growing: bool = False
     deadline_s: float | None = None
     read_ts: int = 0
+    is_issued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,7 @@ class SegmentSearch:
     """A search on named sealed segments of one query node, at a fixed snapshot.
 
     ``schema`` (here and below): the shard's; fields may be newer than the loaded segment.
+    ``output_fields``: send these of every hit along.
     """
 
     segment_ids: tuple[int, ...]
@@ -143,6 +148,15 @@ class SegmentSearch:
     snapshot: Snapshot
     plan: Plan | None = None
     schema: CollectionSchema | None = None
+    output_fields: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHits(Hits):
+    """Answer to SegmentSearch; ``rows``: the output fields of every hit, in the order of the hits,
+    if they were asked for."""
+
+    rows: pa.RecordBatch | None = None
 
 
 @dataclass(frozen=True, slots=True)

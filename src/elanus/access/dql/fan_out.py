@@ -69,6 +69,7 @@ async def search_shards(
             ignore_growing=scope.ignore_growing,
             deadline_s=deadline_s,
             read_ts=scope.instant.read_ts,
+            is_issued=scope.instant.is_issued,
         )
 
     async def search(node: StreamingService, vchannel: str) -> SearchResponse:
@@ -125,6 +126,7 @@ async def _query(
             ignore_growing=scope.ignore_growing,
             deadline_s=deadline_s,
             read_ts=scope.instant.read_ts,
+            is_issued=scope.instant.is_issued,
         )
 
     async def query(node: StreamingService, vchannel: str) -> QueryResponse:

@@ -30,12 +30,14 @@ from elanus.services.messages import (
     QueryResponse,
     SearchRequest,
     SearchResponse,
+    SegmentHits,
     SegmentQuery,
     SegmentRows,
     SegmentSearch,
 )
 from elanus.services.routing import Router
 from elanus.workers.gather import by_source, empty_rows, interleave
+from elanus.workers.streaming.brought import MAX_ROWS_BROUGHT, rows_of
 from elanus.workers.streaming.replicas import Ask, Copies, ReplicaReader
 from elanus.workers.streaming.shard import ReadParts, Shard
 from elanus.workers.streaming.tsafe import SafeTime
@@ -107,11 +109,13 @@ class Delegator:
         self, shard: Shard, safe_time: SafeTime, request: SearchRequest
     ) -> SearchResponse:
         async def attempt(parts: _Parts, stages: _Stages) -> SearchResponse:
-            hits = await self._search_parts(shard, parts, request)
+            hits, brought = await self._search_parts(shard, parts, request)
             stages.done("search")
-            rows = await self._output_rows(
-                shard, parts, request.output_fields, hits.keys, hits.sources, hits.offsets
-            )
+            rows = rows_of(hits, brought, request.output_fields)
+            if rows is None:
+                rows = await self._output_rows(
+                    shard, parts, request.output_fields, hits.keys, hits.sources, hits.offsets
+                )
             stages.done("fetch")
             return SearchResponse(hits, rows, parts.snapshot.read_ts, stages.seconds)
 
@@ -147,6 +151,8 @@ class Delegator:
         stages = _Stages(self._world)
         for tries_left in reversed(range(_ATTEMPTS)):
             guarantee_ts = max(request.guarantee_ts, request.read_ts)
+            if request.is_issued:
+                safe_time.note_issued(guarantee_ts)
             safe_ts = await safe_time.wait_until_safe(guarantee_ts, request.deadline_s)
             read_ts = request.read_ts or safe_ts
             # Rows expire while nothing is written, too: then the safe time may stand still.
@@ -170,9 +176,13 @@ class Delegator:
 
     # --- search -----------------------------------------------------------------------------
 
-    async def _search_parts(self, shard: Shard, parts: _Parts, request: SearchRequest) -> Hits:
+    async def _search_parts(
+        self, shard: Shard, parts: _Parts, request: SearchRequest
+    ) -> tuple[Hits, list[SegmentHits]]:
+        """The hits, and those of the query nodes before the merge."""
         query = request.query
         found: list[Hits] = []
+        brought: list[SegmentHits] = []
         jobs: list[Awaitable[list[Hits]]] = []
         if parts.growing:
             growing = (parts.growing, query, parts.snapshot, request.plan)
@@ -181,23 +191,34 @@ class Delegator:
             else:
                 jobs.append(_one(self._world.executor.run("search", search_growing, *growing)))
         if parts.sealed:
-            jobs.append(self._search_sealed(parts, request))
+            jobs.append(self._search_sealed(parts, request, brought))
         found += chain.from_iterable(await _all(jobs))
         if not found:
-            return empty_hits(len(query.vectors), _has_string_keys(shard))
+            return empty_hits(len(query.vectors), _has_string_keys(shard)), brought
         if len(found) == 1:
-            return found[0]
-        return merge_hits(found, query.top_k, query.metric.larger_is_better)
+            return found[0], brought
+        return merge_hits(found, query.top_k, query.metric.larger_is_better), brought
 
-    async def _search_sealed(self, parts: _Parts, request: SearchRequest) -> list[Hits]:
-        def ask(node: QueryNodeService, segment_ids: tuple[int, ...]) -> Awaitable[Hits]:
+    async def _search_sealed(
+        self, parts: _Parts, request: SearchRequest, brought: list[SegmentHits]
+    ) -> list[Hits]:
+        names, query = request.output_fields, request.query
+        if names == (parts.schema.primary.name,):
+            names = ()
+        is_small = len(query.vectors) * query.top_k <= MAX_ROWS_BROUGHT
+
+        def ask(node: QueryNodeService, segment_ids: tuple[int, ...]) -> Awaitable[SegmentHits]:
+            # Of what one node finds alone most stays; then a second call would only cost time.
+            fields = names if is_small and len(segment_ids) == len(parts.sealed) else ()
             return node.search(
                 SegmentSearch(
-                    segment_ids, request.query, parts.snapshot, request.plan, parts.schema
+                    segment_ids, query, parts.snapshot, request.plan, parts.schema, fields
                 )
             )
 
-        return [hits for _, hits in await self._replicas.read(parts.copies, parts.sealed, ask)]
+        answers = await self._replicas.read(parts.copies, parts.sealed, ask)
+        brought += [hits for _, hits in answers]
+        return [hits for _, hits in answers]
 
     # --- query ------------------------------------------------------------------------------
 
