@@ -112,6 +112,9 @@ class Peer:
                 return DeadlineExceeded(f"no answer in time from {what}")
             case GrpcStatus.UNAVAILABLE | GrpcStatus.CANCELLED:
                 return Unavailable(f"can't reach {what}")
+            case GrpcStatus.UNIMPLEMENTED:
+                # It runs an older version, as others may not.
+                return NotServed(what)
             case code:
                 return InternalError(f"{what} (gRPC status {code})")
 
