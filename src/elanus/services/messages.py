@@ -65,6 +65,15 @@ class FlushTicket:
 
 # --- reads: proxy → delegator (streaming node) → query node ----------------------------------
 
+_MARGIN = 0.1
+_MAX_MARGIN_S = 0.5
+
+
+def time_for_callee_s(left_s: float) -> float:
+    """Of the time that is left for an answer, the time that a callee gets: some is kept to say
+    what it failed to do."""
+    return left_s - min(_MARGIN * left_s, _MAX_MARGIN_S)
+
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
@@ -72,6 +81,7 @@ class SearchRequest:
 
     The shard waits until it has seen every write up to ``guarantee_ts`` and picks its instant; a
     ``read_ts`` other than 0 names the instant (parts of one answer, pages of an iterator).
+    ``deadline_s`` (here and below): seconds left for the call; None means the caller's default.
     ``is_issued``: the oracle gave these timestamps, so every later write is beyond them.
     """
 
@@ -149,6 +159,7 @@ class SegmentSearch:
     plan: Plan | None = None
     schema: CollectionSchema | None = None
     output_fields: tuple[str, ...] = ()
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +178,7 @@ class SegmentQuery:
     limit: int | None = None
     count_only: bool = False
     schema: CollectionSchema | None = None
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +197,7 @@ class FetchRows:
     offsets: npt.NDArray[np.int64]
     fields: tuple[str, ...]
     schema: CollectionSchema | None = None
+    deadline_s: float | None = None
 
 
 # --- life cycle -------------------------------------------------------------------------------

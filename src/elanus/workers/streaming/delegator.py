@@ -34,12 +34,14 @@ from elanus.services.messages import (
     SegmentQuery,
     SegmentRows,
     SegmentSearch,
+    time_for_callee_s,
 )
 from elanus.services.routing import Router
 from elanus.workers.gather import by_source, empty_rows, interleave
 from elanus.workers.streaming.brought import MAX_ROWS_BROUGHT, rows_of
 from elanus.workers.streaming.replicas import Ask, Copies, ReplicaReader
 from elanus.workers.streaming.shard import ReadParts, Shard
+from elanus.workers.streaming.stages import Stages
 from elanus.workers.streaming.tsafe import SafeTime
 
 _ATTEMPTS = 3
@@ -53,22 +55,9 @@ _Taken = tuple[npt.NDArray[np.int64], pa.RecordBatch]
 """Positions in an answer, and their rows."""
 
 
-class _Stages:
-    """Seconds spent in each stage of a read, by name."""
-
-    def __init__(self, world: World) -> None:
-        self._clock = world.clock
-        self._last_s = world.clock.monotonic_s()
-        self.seconds: dict[str, float] = {}
-
-    def done(self, stage: str) -> None:
-        now_s = self._clock.monotonic_s()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now_s - self._last_s
-        self._last_s = now_s
-
-
 class _Parts:
-    """What one read looks at: growing segments, and sealed ones with their copies."""
+    """What one read looks at: growing segments, and sealed ones with their copies. ``deadline_s``:
+    of the clock's ``monotonic_s``."""
 
     def __init__(
         self,
@@ -76,6 +65,7 @@ class _Parts:
         parts: ReadParts,
         request: SearchRequest | QueryRequest,
         snapshot: Snapshot,
+        deadline_s: float | None,
     ) -> None:
         loaded = parts.view.partition_ids
         wanted = request.partition_ids
@@ -94,6 +84,7 @@ class _Parts:
             for segment in parts.view.sealed
             if not chosen or segment.partition_id in chosen
         ]
+        self.deadline_s = deadline_s
         self.copies = Copies(shard.vchannel, parts.view.placement, shard.lost_nodes)
         self.schema = shard.collection.schema
 
@@ -108,7 +99,7 @@ class Delegator:
     async def search(
         self, shard: Shard, safe_time: SafeTime, request: SearchRequest
     ) -> SearchResponse:
-        async def attempt(parts: _Parts, stages: _Stages) -> SearchResponse:
+        async def attempt(parts: _Parts, stages: Stages) -> SearchResponse:
             hits, brought = await self._search_parts(shard, parts, request)
             stages.done("search")
             rows = rows_of(hits, brought, request.output_fields)
@@ -124,7 +115,7 @@ class Delegator:
     async def query(
         self, shard: Shard, safe_time: SafeTime, request: QueryRequest
     ) -> QueryResponse:
-        async def attempt(parts: _Parts, stages: _Stages) -> QueryResponse:
+        async def attempt(parts: _Parts, stages: Stages) -> QueryResponse:
             count, found = await self._query_parts(shard, parts, request)
             stages.done("query")
             if request.count_only:
@@ -144,16 +135,17 @@ class Delegator:
         shard: Shard,
         safe_time: SafeTime,
         request: SearchRequest | QueryRequest,
-        attempt: Callable[[_Parts, _Stages], Awaitable[T]],
+        attempt: Callable[[_Parts, Stages], Awaitable[T]],
     ) -> T:
         """Each attempt reads at a fresh instant: what a compaction left out of a newer view can't
         be asked for at an older one."""
-        stages = _Stages(self._world)
+        stages = Stages(self._world)
+        deadline_s = self._deadline_s(request)
         for tries_left in reversed(range(_ATTEMPTS)):
             guarantee_ts = max(request.guarantee_ts, request.read_ts)
             if request.is_issued:
                 safe_time.note_issued(guarantee_ts)
-            safe_ts = await safe_time.wait_until_safe(guarantee_ts, request.deadline_s)
+            safe_ts = await safe_time.wait_until_safe(guarantee_ts, deadline_s)
             read_ts = request.read_ts or safe_ts
             # Rows expire while nothing is written, too: then the safe time may stand still.
             now_ts = request.read_ts or max(read_ts, compose(self._world.clock.now_ms()))
@@ -166,13 +158,25 @@ class Delegator:
             if parts is None:
                 raise CollectionNotLoaded(shard.collection.name)
             try:
-                return await attempt(_Parts(shard, parts, request, snapshot), stages)
+                return await attempt(_Parts(shard, parts, request, snapshot, deadline_s), stages)
             except Unavailable:
-                if not tries_left or shard.closed:
+                is_late = deadline_s is not None and self._world.clock.monotonic_s() >= deadline_s
+                if not tries_left or shard.closed or is_late:
                     raise
                 if shard.view is parts.view:
                     await self._world.clock.sleep(_RETRY_PAUSE_S)
         raise AssertionError("not reached")
+
+    def _deadline_s(self, request: SearchRequest | QueryRequest) -> float | None:
+        """When query nodes should have answered, by the clock's ``monotonic_s``."""
+        if request.deadline_s is None:
+            return None
+        return self._world.clock.monotonic_s() + time_for_callee_s(request.deadline_s)
+
+    def _left_s(self, parts: _Parts) -> float | None:
+        if parts.deadline_s is None:
+            return None
+        return max(0.0, parts.deadline_s - self._world.clock.monotonic_s())
 
     # --- search -----------------------------------------------------------------------------
 
@@ -212,7 +216,13 @@ class Delegator:
             fields = names if is_small and len(segment_ids) == len(parts.sealed) else ()
             return node.search(
                 SegmentSearch(
-                    segment_ids, query, parts.snapshot, request.plan, parts.schema, fields
+                    segment_ids,
+                    query,
+                    parts.snapshot,
+                    request.plan,
+                    parts.schema,
+                    fields,
+                    self._left_s(parts),
                 )
             )
 
@@ -256,6 +266,7 @@ class Delegator:
                     request.limit,
                     request.count_only,
                     parts.schema,
+                    self._left_s(parts),
                 )
             )
 
@@ -295,7 +306,9 @@ class Delegator:
 
             async def fetch(node: QueryNodeService, segment_ids: tuple[int, ...]) -> _Taken:
                 positions = np.sort(np.concatenate([remote[each] for each in segment_ids]))
-                asked = FetchRows(sources[positions], offsets[positions], names, schema)
+                asked = FetchRows(
+                    sources[positions], offsets[positions], names, schema, self._left_s(parts)
+                )
                 return positions, await node.fetch(asked)
 
             jobs.append(self._fetch(parts, remote, fetch))
