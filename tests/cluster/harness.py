@@ -45,12 +45,17 @@ class RunningCluster:
     """
 
     def __init__(
-        self, directory: Path, settings: Mapping[str, object], counts: Mapping[str, int] = PAIRS
+        self,
+        directory: Path,
+        settings: Mapping[str, object],
+        counts: Mapping[str, int] = PAIRS,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
         self.port = free_port()
         self.counts = dict(counts)
         self._settings = dict(settings)
+        self._environment = dict(environment or {})
         self._log = directory.parent / f"{directory.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -71,6 +76,7 @@ class RunningCluster:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env={**os.environ, **self._environment},
             )
         REAPER.born(self._process.pid)
         self.wait_until_ready(START_TIMEOUT_S)

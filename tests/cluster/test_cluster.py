@@ -11,25 +11,13 @@ from typing import Any
 import pytest
 
 from tests.backends import KAFKA, PULSAR, WOODPECKER, Combination, servers_of
+from tests.cluster.clients import CLIENT, run_client
 from tests.cluster.harness import PAIRS, READY, SINGLES, RunningCluster, cluster_on
 from tests.crash.load import SteadyLoad
 from tests.server import RunningServer, free_port
 
 ROOT = Path(__file__).parents[2]
-CLIENT = ROOT / ".clients" / "2.6" / "bin" / "python"
 SETTINGS: dict[str, object] = {"log.level": "info"}
-
-
-def run_client(script: str, *arguments: str) -> str:
-    """Run a script of this directory with an unmodified client; what it printed."""
-    run = subprocess.run(
-        [CLIENT, Path(__file__).parent / script, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, f"{run.stdout[-6_000:]}\n{run.stderr[-6_000:]}"
-    return run.stdout
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -214,7 +214,7 @@ async def test_additional_requests_have_a_budget(server: Server) -> None:
 async def test_a_silent_node_with_the_only_copy_is_an_error_in_time(server: Server) -> None:
     things = await filled(server, 1)
     _silenced(server, 1, 2, 3)
-    with pytest.raises(Unavailable, match="query node . failed a read"):
+    with pytest.raises(Unavailable, match=r"query node . failed a read"):
         await server.streaming.query(
             QueryRequest(things.collection_id, things.vchannels[0], 0, deadline_s=0.2)
         )
