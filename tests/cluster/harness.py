@@ -24,8 +24,7 @@ POLL_S = 0.2
 LOG_TAIL_BYTES = 5_000
 
 READY = {"serving", "standby", "leading"}
-PAIRS = {"proxy": 2, "coordinator": 2, "streaming": 2, "query": 2, "data": 1}
-"""Two of everything that keeps something."""
+PAIRS = {"proxy": 2, "coordinator": 2, "streaming": 2, "query": 2, "data": 2}
 
 SINGLES = dict.fromkeys(PAIRS, 1)
 OPTIONS = {
@@ -58,6 +57,11 @@ class RunningCluster:
         self._environment = dict(environment or {})
         self._log = directory.parent / f"{directory.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Those that every process is given."""
+        return dict(self._settings)
 
     @property
     def uri(self) -> str:
@@ -94,6 +98,10 @@ class RunningCluster:
     def add(self, role: str) -> str:
         """One more process of a role; its name."""
         return str(self._command({"do": "add", "role": role})["name"])
+
+    def restart(self, name: str) -> None:
+        """Have it hand over what it owns and end; returns when it has ended and is started anew."""
+        self._command({"do": "restart", "name": name})
 
     def drain(self, name: str) -> None:
         """Have it hand over what it owns and end; returns when it has ended."""
@@ -229,8 +237,9 @@ def cluster_on(
     servers: Mapping[str, Any],
     counts: Mapping[str, int] = PAIRS,
     settings: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> RunningCluster:
     """A cluster in a place of its own on real ``servers``, not started yet."""
     name = f"cluster-{os.getpid()}-{free_port()}"
     chosen = {**settings_of(combination, servers, name), **(settings or {})}
-    return RunningCluster(directory, chosen, counts)
+    return RunningCluster(directory, chosen, counts, environment)

@@ -2,49 +2,20 @@
 
 import json
 import os
-import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.cluster.clients import run_client
 from tests.cluster.harness import RunningCluster
-from tests.services.etcd import Etcd
-from tests.services.fixtures import require
-from tests.services.minio import MinioServer
-from tests.services.nginx import Nginx
+from tests.cluster.programs import path_with
 
 pytestmark = pytest.mark.services
 
 COUNTS = {"proxy": 2, "coordinator": 1, "streaming": 1, "query": 1, "data": 1}
 PROGRAMS = {"etcd", "objects", "balancer"}
-PATH_OF_SYSTEM = os.environ["PATH"].split(os.pathsep)
-COMMANDS: dict[str, Any] = {
-    "etcd": (Etcd, lambda: [str(Etcd.package.program)]),
-    "minio": (MinioServer, lambda: [str(MinioServer.package.program)]),
-    "nginx": (Nginx, lambda: Nginx.package.command("usr/sbin/nginx")),
-}
-
-
-def path_with(directory: Path, names: Sequence[str]) -> dict[str, str]:
-    """A PATH of the servers' programs that has these and none of the others."""
-    directory.mkdir()
-    for name in names:
-        service, command = COMMANDS[name]
-        require(service)
-        program = directory / name
-        program.write_text(f'#!/bin/sh\nexec {shlex.join(map(str, command()))} "$@"\n')
-        program.chmod(0o755)
-    others = [
-        folder
-        for folder in PATH_OF_SYSTEM
-        if not any((Path(folder) / name).exists() for name in COMMANDS)
-    ]
-    return {"PATH": os.pathsep.join([str(directory), *others])}
 
 
 def check_answers(cluster: RunningCluster) -> None:

@@ -246,6 +246,12 @@ def cluster_add(role: str, data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR) -> 
     _command(data_dir, {"do": "add", "role": role})
 
 
+@cluster_app.command("restart")
+def cluster_restart(name: str, data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR) -> None:
+    """Have a process hand over what it owns and end, and start it again."""
+    _command(data_dir, {"do": "restart", "name": name})
+
+
 @cluster_app.command("drain")
 def cluster_drain(name: str, data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR) -> None:
     """Have a process hand over what it owns and end; returns when it has."""

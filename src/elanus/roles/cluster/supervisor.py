@@ -127,6 +127,9 @@ class Supervisor:
                 if child.unwanted.is_set():
                     return
                 lived_s = self._world.clock.monotonic_s() - started_s
+                if code == 0:
+                    child.failures = 0
+                    continue  # it was asked to
                 child.failures = 1 if lived_s > HEALTHY_AFTER_S else child.failures + 1
                 pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (child.failures - 1))
                 log.warning("process ended", name=child.name, code=code, restart_in_s=pause_s)
@@ -201,6 +204,21 @@ class Supervisor:
         process.send_signal(signal.SIGKILL)
         return process.pid
 
+    async def restart(self, name: str) -> None:
+        """Have the process hand over what it owns and end; it is started again at once."""
+        child = self._child(name)
+        process = child.process
+        if process is None:
+            raise Unavailable(f"{name} is not running now")
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await process.wait()
+        except TimeoutError:
+            log.error("process killed, it did not stop", name=name, timeout_s=STOP_TIMEOUT_S)
+            process.kill()
+
     async def drain(self, name: str) -> None:
         """Have the process hand over what it owns and end; it is not started again."""
         child = self._child(name)
@@ -271,6 +289,9 @@ class Supervisor:
                 return {"name": self.add(command["role"])}
             case "kill":
                 return {"pid": self.kill(command["name"])}
+            case "restart":
+                await self.restart(command["name"])
+                return {"restarted": command["name"]}
             case "drain":
                 await self.drain(command["name"])
                 return {"drained": command["name"]}
