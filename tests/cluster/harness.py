@@ -190,7 +190,7 @@ class RunningCluster:
     def _left_over(self) -> list[int]:
         """Processes of this cluster that live on: each names its directory in its arguments."""
         found = []
-        mark = f"--set=localStorage.path={self.directory}/".encode()
+        mark = f"{self.directory}/".encode()
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:

@@ -14,13 +14,11 @@ stopped, since every process needs them to end in order.
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import secrets
 import shutil
 import signal
 import socket
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,8 +37,6 @@ ACCESS_KEY = "elanus"
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 CHECK_S = 0.05
-_PR_SET_PDEATHSIG = 1
-_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
 PAUSE_S = (0.2, 10.0)
 """Before a program is started again: at first, and at most."""
 
@@ -56,6 +52,7 @@ class Program:
     process: asyncio.subprocess.Process | None = None
     failures: int = 0
     is_ready: bool = False
+    is_outdated: bool = False
 
     @property
     def address(self) -> str:
@@ -180,11 +177,14 @@ class Programs:
         return self._programs.get(name)
 
     def reload(self, name: str) -> None:
-        """Have a program read its configuration again."""
-        process = self._programs[name].process
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGHUP)
+        """Have a program read its configuration again, as soon as it runs."""
+        program = self._programs[name]
+        if program.process is None or not program.is_ready:
+            program.is_outdated = True  # it may have read it, or not
+            return
+        program.is_outdated = False
+        with contextlib.suppress(ProcessLookupError):
+            program.process.send_signal(signal.SIGHUP)
 
     async def stop(self) -> None:
         self._stopping.set()
@@ -218,17 +218,20 @@ class Programs:
     async def _live(self, program: Program) -> int:
         with self._log_of(program).open("ab") as output:
             program.process = await asyncio.create_subprocess_exec(
+                *_ends_with_parent(),
                 *program.command,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
                 env={**os.environ, **program.environment},
-                preexec_fn=_end_with_parent,
             )
         watching = asyncio.create_task(self._watch(program))
         code = await program.process.wait()
         watching.cancel()
+        # Workers of one that was killed would keep its port.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.process.pid, signal.SIGKILL)
         program.process = None
         return code
 
@@ -239,6 +242,8 @@ class Programs:
                 _, writer = await asyncio.open_connection(HOST, program.port)
                 writer.close()
                 program.is_ready = True
+                if program.is_outdated:
+                    self.reload(program.name)
                 return
             await self._world.clock.sleep(CHECK_S)
 
@@ -257,11 +262,11 @@ class Programs:
         return self._directory / f"{program.name}.log"
 
 
-def _end_with_parent() -> None:
-    """Runs in the new process: it gets SIGTERM when this one dies, however that happens. Elanus's
-    own processes outlive their supervisor for a while, but nobody else would end these."""
-    if _LIBRARY is not None:
-        _LIBRARY.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _ends_with_parent() -> tuple[str, ...]:
+    """The beginning of a command that gets SIGTERM when this process dies, however that happens:
+    where the system has a program for that."""
+    path = shutil.which("setpriv")
+    return () if path is None else (path, "--pdeathsig", "TERM", "--")
 
 
 def _state(program: Program) -> str:
