@@ -14,6 +14,10 @@ from elanus.config.loading import ConfigError, load_settings
 from elanus.config.settings import Settings
 from elanus.version import VERSION
 
+# A child that is forked from a process in which gRPC runs begins with gRPC's threads, and may crash
+# by them before it becomes another program.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 app = typer.Typer(
     help="Elanus: a vector database that speaks Milvus's protocol.",
     no_args_is_help=True,

@@ -156,7 +156,7 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env={**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0", **self._environment},
+                env={**os.environ, **self._environment},
             )
         code = await child.process.wait()
         child.process = None
