@@ -235,6 +235,13 @@ class ClusterSettings(Section, frozen=True, kw_only=True):
 
 class LocalStorageSettings(Section, frozen=True, kw_only=True):
     path: Annotated[str, Meta(description="Data directory.")] = "./elanus-data"
+    shared_path: Annotated[
+        str,
+        Meta(
+            description="Directory for local objects that all roles of a cluster on one machine "
+            "share; empty = in the data directory."
+        ),
+    ] = ""
     cache: LocalCacheSettings = LocalCacheSettings()
 
 

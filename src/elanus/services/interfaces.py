@@ -17,7 +17,6 @@ from elanus.model.catalog import (
     LoadInfo,
     SegmentInfo,
 )
-from elanus.model.reads import Hits
 from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.types import ConsistencyLevel
 from elanus.services.messages import (
@@ -37,6 +36,7 @@ from elanus.services.messages import (
     QueryView,
     SearchRequest,
     SearchResponse,
+    SegmentHits,
     SegmentQuery,
     SegmentRows,
     SegmentSearch,
@@ -238,7 +238,7 @@ class QueryNodeService(Protocol):
     async def apply_deletes(
         self, segment_ids: tuple[int, ...], deletes: tuple[PrimaryKeys, ...], timestamp: int
     ) -> None: ...
-    async def search(self, request: SegmentSearch) -> Hits: ...
+    async def search(self, request: SegmentSearch) -> SegmentHits: ...
     async def query(self, request: SegmentQuery) -> SegmentRows: ...
     async def term_statistics(self, request: AskTerms) -> TermStatistics: ...
     async def fetch(self, request: FetchRows) -> pa.RecordBatch:

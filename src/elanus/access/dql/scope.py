@@ -81,7 +81,7 @@ async def _load_info(proxy: Proxy, collection: CollectionInfo) -> LoadInfo | Non
     clock = proxy.world.clock
     deadline_s = clock.monotonic_s() + RESTORE_TIMEOUT_S
     while True:
-        load: LoadInfo | None = await proxy.coordinator.load_info(collection.collection_id)
+        load = await proxy.meta.load_info(collection.collection_id)
         if load is None or not load.restoring or clock.monotonic_s() > deadline_s:
             return load
         await clock.sleep(RESTORE_CHECK_S)

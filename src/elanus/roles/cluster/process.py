@@ -29,7 +29,7 @@ from elanus.runtime.world import World
 from elanus.services.cluster.sessions import Membership, Session
 from elanus.services.interfaces import NodeService
 from elanus.services.messages import NodeStatus
-from elanus.services.rpc.client import MAX_MESSAGE_BYTES
+from elanus.services.rpc.http2 import MAX_MESSAGE_BYTES
 from elanus.services.rpc.server import RpcServices
 from elanus.storage.disk import LocalDisk
 from elanus.transport.base import TransportOptions, no_rest

@@ -28,6 +28,7 @@ from elanus.services.messages import (
     FetchRows,
     LoadSegment,
     PrimaryKeys,
+    SegmentHits,
     SegmentQuery,
     SegmentRows,
     SegmentSearch,
@@ -113,7 +114,17 @@ class QueryNode:
 
     # --- reads ----------------------------------------------------------------------------------
 
-    async def search(self, request: SegmentSearch) -> Hits:
+    async def search(self, request: SegmentSearch) -> SegmentHits:
+        hits = await self._search(request)
+        rows = None
+        if request.output_fields:
+            asked = FetchRows(hits.sources, hits.offsets, request.output_fields, request.schema)
+            rows = await self.fetch(asked) if len(hits.sources) else None
+        return SegmentHits(
+            hits.counts, hits.scores, hits.keys, hits.timestamps, hits.sources, hits.offsets, rows
+        )
+
+    async def _search(self, request: SegmentSearch) -> Hits:
         loaded = self._held(request.segment_ids, request.schema)
         segments = [each.segment for each in loaded]
         groups = self._spread(segments, len(request.query.vectors))
