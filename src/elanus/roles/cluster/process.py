@@ -8,6 +8,7 @@ If the session is lost (the process was paused, or cut off from the metadata sto
 its lease) the role ends and begins a new life, with a new id and nothing owned.
 """
 
+import os
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
 
@@ -23,10 +24,16 @@ from elanus.roles.cluster.router import ClusterRouter
 from elanus.roles.process import real_world
 from elanus.roles.readings import add_readings
 from elanus.roles.serving import management_server
-from elanus.roles.storage import Storage, open_storage
+from elanus.roles.storage import Storage, instance_of, open_storage
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
-from elanus.services.cluster.sessions import Membership, Session
+from elanus.services.cluster.neighbours import Neighbours, machine_name, started_ticks
+from elanus.services.cluster.sessions import (
+    Membership,
+    ProcessIdentity,
+    Session,
+    end_former_lives,
+)
 from elanus.services.interfaces import NodeService
 from elanus.services.messages import NodeStatus
 from elanus.services.rpc.client import MAX_MESSAGE_BYTES
@@ -109,14 +116,20 @@ class ClusterProcess:
         self._opened.push_async_callback(node.peers.close)
         self._opened.push_async_callback(world.tasks.close)
         await node.membership.start()
+        instance = await world.executor.run("io", instance_of, LocalDisk(), self._settings)
+        await end_former_lives(storage.meta, node.membership, instance)
         await node.router.start()
         await node.leader.start()
         node.services.add(NodeService, self)
         await self._role.start(node, self._opened)
         address = await self._serve(node)
         management = await self._serve_management(node)
-        await node.session.register(self._role.name, address, management)
+        identity = ProcessIdentity(instance, machine_name(), started_ticks(os.getpid()))
+        await node.session.register(self._role.name, address, management, identity)
         self._opened.push_async_callback(node.session.close)
+        neighbours = Neighbours(world, storage.meta, node.membership)
+        neighbours.start()
+        self._opened.callback(neighbours.close)
         await self._role.registered(node, self._opened)
         add_readings(metrics, world)
         self._health.started()
