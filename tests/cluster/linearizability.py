@@ -64,8 +64,8 @@ def _settle(calls: Sequence[Call]) -> list[Call]:
 
 def _search(calls: Sequence[Call]) -> bool:
     """``calls`` by their start. A state of the search: all before ``first`` were taken and those
-    behind that ``taken`` has a bit for, and the register's value. A write that never happened is taken
-    last of all."""
+    behind that ``taken`` has a bit for, and the register's value. Writes that never happened are
+    taken last of all."""
     last_sure = max((n for n, call in enumerate(calls) if call.is_sure), default=-1)
     met: set[tuple[int, int, int | None]] = set()
     stack: list[tuple[int, int, int | None]] = [(0, 0, ABSENT)]
@@ -89,8 +89,10 @@ def _search(calls: Sequence[Call]) -> bool:
             stack.append((first, taken, value))
             continue
         writes = [n for n in candidates if calls[n].is_write]
-        for n in sorted(writes, key=lambda n: -calls[n].end_s):
-            stack.append((first, taken | 1 << n - first, calls[n].value))
+        stack += [
+            (first, taken | 1 << n - first, calls[n].value)
+            for n in sorted(writes, key=lambda n: -calls[n].end_s)
+        ]
     return False
 
 

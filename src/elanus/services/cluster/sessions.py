@@ -39,9 +39,9 @@ _ID_ATTEMPTS = 100
 
 
 class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A node. ``stopping``: it hands over what it owns and takes nothing new. ``instance``: the data
-    directory that its process has locked. ``machine`` and ``started_ticks`` tell with ``pid`` which
-    process it is, to others on the same machine."""
+    """A node. ``stopping``: it hands over what it owns and takes nothing new. ``instance``: the
+    data directory that its process has locked. ``machine`` and ``started_ticks`` tell with ``pid``
+    which process it is, to others on the same machine."""
 
     node_id: int
     role: str

@@ -1,0 +1,148 @@
+"""The calls of ``chaos_load.py``, as they end: how long nobody was served, and whether it is right."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from elanus.access.dml.routing import bucket_of
+from tests.cluster.linearizability import Call, is_linearizable
+
+SHARDS = 2
+CLIENTS = 8
+SHOWN = 5
+READS = ("query", "search")
+WRITES = ("insert", "upsert", "delete")
+
+RETRIABLE_CODES = {1, 2, 4, 8, 9, 12, 103}
+"""Milvus's codes of errors that say: try again."""
+
+CALL_STATUSES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL", "UNKNOWN"}
+"""What a client may see of a call that its proxy or nginx could not answer: gRPC's statuses, made
+by the client itself. With DEADLINE_EXCEEDED it gave up by its own clock."""
+
+Line = Mapping[str, Any]
+
+
+def shard_of(key: int) -> int:
+    return int(bucket_of(pa.array([key], pa.int64()), SHARDS)[0])
+
+
+class History:
+    """Lines are added while the load runs; ``judge`` is for its end."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self._served: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+        self._begun: dict[tuple[str, str, int], float] = defaultdict(float)
+
+    def add(self, line: Line) -> None:
+        self.lines.append(line)
+        kind = "writes" if "writes" in line else "reads"
+        if "error" in line or kind not in line:
+            return
+        for what, number in [("client", line["client"]), *_shards(line[kind])]:
+            self._served[kind, what, number].append(line["end"])
+            begun = self._begun[kind, what, number]
+            self._begun[kind, what, number] = max(begun, line["start"])
+
+    def is_served_since(self, moment_s: float) -> bool:
+        """Whether every client and every shard has had a write and a read that began after it."""
+        everybody = [("client", n) for n in range(CLIENTS)] + [("shard", n) for n in range(SHARDS)]
+        return all(
+            self._begun[kind, *who] > moment_s for kind in ("writes", "reads") for who in everybody
+        )
+
+    def longest_gap_s(self, kind: str, what: str, begin_s: float, end_s: float) -> float:
+        """The longest time after ``begin_s``, if it began before ``end_s``, without an answer to the
+        ``reads`` or ``writes`` of any one ``client``, or of any one ``shard``."""
+        longest_s = 0.0
+        for (served_kind, served, _), ends in list(self._served.items()):
+            if (served_kind, served) != (kind, what):
+                continue
+            last_s = begin_s
+            for moment_s in sorted(ends):
+                if moment_s > begin_s:
+                    longest_s = max(longest_s, moment_s - last_s)
+                    last_s = moment_s
+                if moment_s > end_s:
+                    break
+        return longest_s
+
+    # --- what is wrong --------------------------------------------------------------------------
+
+    def judge(self, final: Mapping[str, Any]) -> list[str]:
+        """What is wrong, if anything is."""
+        return [
+            *self._errors(),
+            *self._counts(),
+            *self._doubles(final),
+            *self._keys(final),
+        ]
+
+    def summary(self) -> dict[str, Any]:
+        kinds = Counter(str(line["kind"]) for line in self.lines)
+        errors = Counter(str(line["error"]) for line in self.lines if "error" in line)
+        return {"calls": dict(kinds), "errors": dict(errors)}
+
+    def _errors(self) -> Iterable[str]:
+        allowed = {str(each) for each in (*RETRIABLE_CODES, *CALL_STATUSES)}
+        wrong = [line for line in self.lines if "error" in line]
+        wrong = [line for line in wrong if str(line["error"]) not in allowed]
+        for code, number in Counter(str(line["error"]) for line in wrong).items():
+            example = next(line for line in wrong if str(line["error"]) == code)
+            yield f"{number} errors {code}, which don't say to try again: {_short(example)}"
+
+    def _counts(self) -> Iterable[str]:
+        wrong = [
+            line
+            for line in self.lines
+            if "count" in line and not line["expected"][0] <= line["count"] <= line["expected"][1]
+        ]
+        if wrong:
+            yield f"{len(wrong)} wrong counts, for example {_short(wrong[0])}"
+
+    def _doubles(self, final: Mapping[str, Any]) -> Iterable[str]:
+        keys = Counter(key for key, _ in final["rows"])
+        if len(keys) != len(final["rows"]) or len(keys) != final["count"]:
+            twice = [key for key, number in keys.items() if number > 1]
+            yield (
+                f"{len(final['rows'])} rows are read, {final['count']} counted, of {len(keys)}"
+                f" keys; twice {twice[:SHOWN]}"
+            )
+        for line in self.lines:
+            read = Counter(key for key, _ in line.get("reads", ()))
+            if read and max(read.values()) > 1:
+                yield f"a key twice in one answer: {_short(line)}"
+                return
+
+    def _keys(self, final: Mapping[str, Any]) -> Iterable[str]:
+        calls = self._calls_by_key(final)
+        wrong = sorted(key for key, each in calls.items() if not is_linearizable(each))
+        if wrong:
+            yield f"{len(wrong)} of {len(calls)} keys are not linearizable: {wrong[:SHOWN]}"
+        for key in wrong[:SHOWN]:
+            told = "\n  ".join(map(str, sorted(calls[key], key=lambda call: call.start_s)[-40:]))
+            yield f"key {key}:\n  {told}"
+
+    def _calls_by_key(self, final: Mapping[str, Any]) -> dict[int, list[Call]]:
+        calls: dict[int, list[Call]] = defaultdict(list)
+        for line in self.lines:
+            start_s, end_s = line["start"], line["end"]
+            for key, version in line.get("writes", ()):
+                calls[key].append(Call(start_s, end_s, True, version, "error" not in line))
+            for key, version in line.get("reads", ()):
+                calls[key].append(Call(start_s, end_s, False, version))
+        found = dict(final["rows"])
+        for key in calls.keys() | found.keys():
+            calls[key].append(Call(final["start"], final["end"], False, found.get(key)))
+        return calls
+
+
+def _shards(pairs: Sequence[tuple[int, Any]]) -> list[tuple[str, int]]:
+    return [("shard", number) for number in {shard_of(key) for key, _ in pairs}]
+
+
+def _short(line: Line) -> str:
+    return str({key: line[key] for key in line if key not in ("writes", "reads")})[:400]
