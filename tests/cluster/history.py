@@ -1,4 +1,4 @@
-"""The calls of ``chaos_load.py``, as they end: how long nobody was served, and whether it is right."""
+"""The calls of ``chaos_load.py`` as they end: how long nobody was served, and what is wrong."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -55,19 +55,17 @@ class History:
         )
 
     def longest_gap_s(self, kind: str, what: str, begin_s: float, end_s: float) -> float:
-        """The longest time after ``begin_s``, if it began before ``end_s``, without an answer to the
-        ``reads`` or ``writes`` of any one ``client``, or of any one ``shard``."""
+        """The longest time from ``begin_s`` or an answer after it to another one before ``end_s``,
+        of the ``reads`` or ``writes`` of any one ``client``, or of any one ``shard``."""
         longest_s = 0.0
         for (served_kind, served, _), ends in list(self._served.items()):
             if (served_kind, served) != (kind, what):
                 continue
             last_s = begin_s
             for moment_s in sorted(ends):
-                if moment_s > begin_s:
+                if begin_s < moment_s < end_s:
                     longest_s = max(longest_s, moment_s - last_s)
                     last_s = moment_s
-                if moment_s > end_s:
-                    break
         return longest_s
 
     # --- what is wrong --------------------------------------------------------------------------

@@ -72,6 +72,7 @@ class SearchRequest:
 
     The shard waits until it has seen every write up to ``guarantee_ts`` and picks its instant; a
     ``read_ts`` other than 0 names the instant (parts of one answer, pages of an iterator).
+    ``deadline_s``: the time that is left when the request is sent; None is no limit.
     """
 
     collection_id: int
@@ -92,7 +93,8 @@ class QueryRequest:
     """Rows by filter from one shard, by ascending primary key.
 
     ``limit`` is the number of rows wanted, offset included; None means all.
-    With ``count_only`` only the number of rows is wanted. ``read_ts`` as in SearchRequest.
+    With ``count_only`` only the number of rows is wanted. ``read_ts`` and ``deadline_s`` as in
+    SearchRequest.
     """
 
     collection_id: int

@@ -54,7 +54,6 @@ async def search_shards(
 ) -> SearchResponse:
     """The best hits over all shards, the first ``offset`` of each query left out."""
     collection = scope.collection
-    deadline_s = context.remaining_s(proxy.world.clock.monotonic_s())
 
     def request(vchannel: str) -> SearchRequest:
         return SearchRequest(
@@ -67,7 +66,7 @@ async def search_shards(
             output_fields=scope.output_fields,
             ttl_seconds=max(collection.ttl_seconds, 0),
             ignore_growing=scope.ignore_growing,
-            deadline_s=deadline_s,
+            deadline_s=context.remaining_s(proxy.world.clock.monotonic_s()),
             read_ts=scope.instant.read_ts,
         )
 
@@ -109,7 +108,6 @@ async def _query(
     proxy: Proxy, scope: ReadScope, context: CallContext, limit: int | None, count_only: bool
 ) -> list[QueryResponse]:
     collection = scope.collection
-    deadline_s = context.remaining_s(proxy.world.clock.monotonic_s())
 
     def request(vchannel: str) -> QueryRequest:
         return QueryRequest(
@@ -123,7 +121,7 @@ async def _query(
             count_only=count_only,
             ttl_seconds=max(collection.ttl_seconds, 0),
             ignore_growing=scope.ignore_growing,
-            deadline_s=deadline_s,
+            deadline_s=context.remaining_s(proxy.world.clock.monotonic_s()),
             read_ts=scope.instant.read_ts,
         )
 

@@ -35,7 +35,7 @@ from elanus.services.messages import (
     SegmentSearch,
 )
 from elanus.services.routing import Router
-from elanus.workers.gather import by_source, empty_rows, interleave
+from elanus.workers.gather import by_source, empty_rows, interleave, with_fields
 from elanus.workers.streaming.replicas import Ask, Copies, ReplicaReader
 from elanus.workers.streaming.shard import ReadParts, Shard
 from elanus.workers.streaming.tsafe import SafeTime
@@ -145,9 +145,12 @@ class Delegator:
         """Each attempt reads at a fresh instant: what a compaction left out of a newer view can't
         be asked for at an older one."""
         stages = _Stages(self._world)
+        deadline_s = None
+        if request.deadline_s is not None:
+            deadline_s = self._world.clock.monotonic_s() + request.deadline_s
         for tries_left in reversed(range(_ATTEMPTS)):
             guarantee_ts = max(request.guarantee_ts, request.read_ts)
-            safe_ts = await safe_time.wait_until_safe(guarantee_ts, request.deadline_s)
+            safe_ts = await safe_time.wait_until_safe(guarantee_ts, deadline_s)
             read_ts = request.read_ts or safe_ts
             # Rows expire while nothing is written, too: then the safe time may stand still.
             now_ts = request.read_ts or max(read_ts, compose(self._world.clock.now_ms()))
@@ -251,13 +254,14 @@ class Delegator:
         sources: npt.NDArray[np.int64],
         offsets: npt.NDArray[np.int64],
     ) -> pa.RecordBatch:
-        """The output fields of these rows, in their order."""
+        """The output fields of these rows, in their order. All shards give the same columns,
+        however many rows they find."""
         schema = parts.schema
         fields = [schema.arrow.field(name) for name in names]
         if not names or len(sources) == 0:
             return empty_rows(fields)
         if names == (schema.primary.name,):
-            return pa.RecordBatch.from_arrays([_key_array(keys, fields[0].type)], names=names)
+            return with_fields([_key_array(keys, fields[0].type)], fields)
         growing = {segment.segment_id: segment for segment in parts.growing}
         local: list[tuple[Segment, npt.NDArray[np.int64]]] = []
         remote: dict[int, npt.NDArray[np.int64]] = {}
@@ -278,7 +282,8 @@ class Delegator:
                 return positions, await node.fetch(asked)
 
             jobs.append(self._fetch(parts, remote, fetch))
-        return interleave(list(chain.from_iterable(await _all(jobs))), names)
+        rows = interleave(list(chain.from_iterable(await _all(jobs))), names)
+        return with_fields(rows.columns, fields)
 
     async def _fetch(
         self, parts: _Parts, segment_ids: Iterable[int], fetch: Ask[_Taken]

@@ -6,11 +6,17 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 import pytest
 from tests.unit.workers.streaming.harness import SCHEMA, Server, batch, eventually, with_segment
 
 from elanus.config.settings import Settings, StreamingSettings
-from elanus.errors import CollectionNotLoaded, SchemaMismatch, Unavailable
+from elanus.errors import (
+    CollectionNotLoaded,
+    DeadlineExceeded,
+    SchemaMismatch,
+    Unavailable,
+)
 from elanus.model.catalog import CollectionInfo, SegmentInfo
 from elanus.model.types import SegmentLevel
 from elanus.services.messages import FlushCommit, PartitionRows, QueryView, WriteRequest
@@ -176,6 +182,40 @@ async def test_queries_filter_limit_and_name_no_fields(
     assert counted.count == 13
     only = await server.query(things, expression="id in [5, 39, 77]", output_fields=("id",))
     assert only.rows.column("id").to_pylist() == [5, 39]
+
+
+async def test_a_read_waits_for_a_write_in_progress_as_long_as_it_has_time(
+    server: Server, things: CollectionInfo
+) -> None:
+    await server.write(things, {1: 10})
+    ((pchannel, _),) = server.streaming._shards_by_pchannel()
+    pchannel.safe_time.begin()
+    with pytest.raises(DeadlineExceeded):
+        await server.query(things, deadline_s=0.01)
+    patient = asyncio.create_task(server.query(things, deadline_s=60.0))
+    await asyncio.sleep(0.02)
+    assert not patient.done()
+    pchannel.safe_time.finish()
+    assert (await patient).rows.column("id").to_pylist() == [1]
+
+
+@pytest.mark.parametrize("names", [("id",), ("id", "value"), ("value",)])
+async def test_every_answer_has_the_same_columns_so_that_shards_can_be_merged(
+    server: Server, things: CollectionInfo, names: tuple[str, ...]
+) -> None:
+    async def columns() -> list[pa.Schema]:
+        found = await server.search(things, 1, output_fields=names)
+        none = await server.query(things, expression="id == 99", output_fields=names)
+        some = await server.query(things, expression="id < 3", output_fields=names)
+        return [found.rows.schema, none.rows.schema, some.rows.schema]
+
+    await server.write(things, {n: n for n in range(5)})
+    schemas = await columns()
+    await server.flush(things)
+    schemas += await columns()
+    await server.write(things, {n: n for n in range(2, 9)}, deletes=range(2, 9))
+    schemas += await columns()
+    assert all(schema.equals(schemas[0]) for schema in schemas)
 
 
 async def test_expired_rows_are_not_seen(server: Server, things: CollectionInfo) -> None:
