@@ -29,6 +29,7 @@ class ChaosLoad:
         self.final: dict[str, Any] = {}
         self._is_ready = threading.Event()
         self._errors = (directory / "load.log").open("w+")
+        self._record = (directory / "history.jsonl").open("w")
         self._process = subprocess.Popen(
             [PYTHON, LOAD, uri, str(seed)],
             stdin=subprocess.PIPE,
@@ -42,6 +43,7 @@ class ChaosLoad:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for text in self._process.stdout:
+            self._record.write(text)
             line = json.loads(text)
             if "final" in line:
                 self.final = line["final"]
@@ -92,6 +94,11 @@ class ChaosLoad:
             self._process.kill()
             self._process.wait()
         self._pump.join()
-        for pipe in (self._process.stdin, self._process.stdout, self._errors):
+        for pipe in (
+            self._process.stdin,
+            self._process.stdout,
+            self._errors,
+            self._record,
+        ):
             if pipe is not None:
                 pipe.close()

@@ -169,6 +169,8 @@ def cluster_up(
     settings: SetOption = None,
 ) -> None:
     """Start a cluster and keep its processes alive until Ctrl-C."""
+    # gRPC's handlers of a fork can crash the new process before it becomes what it shall be.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from elanus.cli.cluster import cluster_settings, run_cluster
 
     given = {
