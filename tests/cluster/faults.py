@@ -8,8 +8,9 @@ nothing can outlive, it is counted from the cut's end.
 import random
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from tests.cluster.harness import RunningCluster
 from tests.cluster.load import ChaosLoad
@@ -65,12 +66,12 @@ class Faults:
                 roles = roles or self._random.sample(ROLES, len(ROLES))
                 self.kill(roles.pop())
 
-    def _others(self, cut_s: float) -> list:
-        found = [
-            lambda role=role: self.freeze(role) for role in ("streaming", "coordinator", "query")
+    def _others(self, cut_s: float) -> list[Callable[[], None]]:
+        found: list[Callable[[], None]] = [
+            *(partial(self.freeze, role) for role in ("streaming", "coordinator", "query")),
+            *(partial(self.cut, name, cut_s) for name in self._cables),
+            self.lose_machine,
         ]
-        found += [lambda name=name: self.cut(name, cut_s) for name in self._cables]
-        found.append(self.lose_machine)
         return self._random.sample(found, len(found))
 
     # --- the faults -----------------------------------------------------------------------------

@@ -73,6 +73,9 @@ class Role(ABC):
     def session_lost(self) -> None:  # noqa: B027
         """Of those that outlive it: others believe this node gone until it has registered again."""
 
+    def registered_again(self) -> None:  # noqa: B027
+        """Of those that outlive a session: ``node.session`` is another one now."""
+
     def owns(self) -> list[str]:
         """What others would have to take over."""
         return []
@@ -175,6 +178,7 @@ class ClusterProcess:
             else:
                 log.info("registered again", node_id=session.info.node_id)
                 node.session = session
+                self._role.registered_again()
                 return
 
     async def _close_session(self) -> None:

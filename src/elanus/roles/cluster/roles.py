@@ -229,6 +229,9 @@ class ProxyRole(Role):
         self._known_to = 0
         self._node.leader.changed(EVERYTHING)
 
+    def registered_again(self) -> None:
+        self._proxy.node_id = self._node.session.info.node_id
+
     async def invalidate(
         self, leader_id: int, collection_ids: tuple[int, ...], node_id: int = 0
     ) -> None:
