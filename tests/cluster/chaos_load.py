@@ -201,10 +201,9 @@ def versions(keys, found):
 
 
 def code_of(error):
-    if isinstance(error, MilvusException):
-        code = error.code
-        return code if isinstance(code, int) else str(code)
-    return error.code().name
+    """Milvus's code, or the name of gRPC's status."""
+    code = error.code if isinstance(error, MilvusException) else error.code()
+    return getattr(code, "name", code)
 
 
 def connect(uri):
