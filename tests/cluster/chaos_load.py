@@ -28,7 +28,7 @@ READ = {"timeout": 15, "retry_times": 0}
 # With a timeout the client would repeat what nginx answers with 502, and write twice.
 WRITE = {"retry_times": 0}
 FINAL_TIMEOUT_S = 60
-PAUSE_S = 0.06
+PAUSE_S = 0.1
 RETRY_S = 0.2
 PAGE = 5_000
 INDEX = {"index_type": "HNSW", "metric_type": "L2", "params": {"M": 8, "efConstruction": 40}}
@@ -74,9 +74,11 @@ class Client:
             self.random.choices(list(kinds), list(kinds.values()))[0]()
             time.sleep(self.random.uniform(0.5, 1.5) * PAUSE_S)
 
-    def call(self, kind, act, writes=None):
-        """The answer, or None after an error."""
+    def call(self, kind, act, writes=None, keys=()):
+        """The answer, or None after an error. ``keys``: those that are asked for."""
         line = {"client": self.number, "kind": kind, "start": time.monotonic()}
+        if keys:
+            line["keys"] = keys
         answer = None
         try:
             answer = act()
@@ -159,7 +161,7 @@ class Client:
             )
             return versions(keys, [(row["id"], row["version"]) for row in rows])
 
-        self.call("query", act)
+        self.call("query", act, keys=keys)
 
     def search(self):
         keys = self.some_keys()
@@ -176,7 +178,7 @@ class Client:
             )[0]
             return versions(keys, [(hit["id"], hit["entity"]["version"]) for hit in hits])
 
-        self.call("search", act)
+        self.call("search", act, keys=keys)
 
     def count(self):
         """Of its own ledger, which nobody else changes: a doubled row shows here."""
@@ -229,7 +231,7 @@ def create(client):
 def maintain(uri, seed, ended):
     """Flush and compact now and then; the index builds follow by themselves."""
     client, chosen = connect(uri), random.Random(seed)
-    while not ended.wait(chosen.uniform(0.5, 2.0)):
+    while not ended.wait(chosen.uniform(1.0, 5.0)):
         kind = "flush" if chosen.random() < 0.8 else "compact"
         line = {"client": -1, "kind": kind, "start": time.monotonic()}
         try:

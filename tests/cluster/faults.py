@@ -1,8 +1,9 @@
 """The faults that a cluster is put to, one after another, and how long each kept clients waiting.
 
 A fault's time goes from its beginning to the next one's. What it has cost is the longest time in it
-in which one client, or one shard, got no answer to any write, or to any read; after a cut, which
-nothing can outlive, it is counted from the cut's end.
+from a client's first attempt of a write, or of a read, to its next success: of one client whatever
+it asks for, or of any client at one shard. After a cut, which nothing can outlive, it is counted
+from the cut's end.
 """
 
 import os
@@ -14,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-from tests.cluster.harness import RunningCluster
+from tests.cluster.harness import READY, RunningCluster
 from tests.cluster.load import ChaosLoad
 from tests.services.tcp_proxy import TcpProxy
 
@@ -79,8 +80,8 @@ class Faults:
     # --- the faults -----------------------------------------------------------------------------
 
     def kill(self, role: str) -> None:
-        """kill -9; its supervisor starts it again."""
-        self._cluster.wait_until_ready()
+        """kill -9; its supervisor starts it again. Of two of a role one is there."""
+        self._wait_for(role)
         name = self._victim(role)
         begin_s = time.monotonic()
         self._cluster.kill(name)
@@ -126,6 +127,15 @@ class Faults:
         self._cables[name].heal()
         self._endure(f"{name} cut for {cut_s:.0f} s", name, begin_s)
 
+    def _wait_for(self, role: str) -> None:
+        self._cluster.wait_for(
+            f"every {role} ready",
+            lambda all_: (
+                all(each["state"] in READY for each in all_ if each["role"] == role)
+                and any(each["state"] == "leading" for each in all_)
+            ),
+        )
+
     def _victim(self, role: str) -> str:
         """Of the coordinators the one that leads, of the streaming nodes one that owns a log."""
         if role == "coordinator":
@@ -147,7 +157,7 @@ class Faults:
     def _cost(self, begin_s: float, end_s: float) -> list[float]:
         history = self._load.history
         return [
-            history.longest_gap_s(kind, what, begin_s, end_s)
+            history.longest_outage_s(kind, what, begin_s, end_s)
             for kind in ("writes", "reads")
             for what in ("client", "shard")
         ]

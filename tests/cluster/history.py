@@ -1,7 +1,9 @@
 """The calls of ``chaos_load.py`` as they end: how long nobody was served, and what is wrong."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -25,6 +27,15 @@ by the client itself. With DEADLINE_EXCEEDED it gave up by its own clock."""
 Line = Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A call, as far as it matters for how long nobody was served."""
+
+    start_s: float
+    end_s: float
+    succeeded: bool
+
+
 def shard_of(key: int) -> int:
     return int(bucket_of(pa.array([key], pa.int64()), SHARDS)[0])
 
@@ -34,18 +45,22 @@ class History:
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
-        self._served: dict[tuple[str, str, int], list[float]] = defaultdict(list)
+        self._attempts: dict[tuple[str, str, int], list[Attempt]] = defaultdict(list)
+        """By kind, and by client or shard."""
+
         self._begun: dict[tuple[str, str, int], float] = defaultdict(float)
 
     def add(self, line: Line) -> None:
         self.lines.append(line)
-        kind = "writes" if "writes" in line else "reads"
-        if "error" in line or kind not in line:
+        kind = "writes" if line["kind"] in WRITES else "reads" if line["kind"] in READS else ""
+        if not kind:
             return
-        for what, number in [("client", line["client"]), *_shards(line[kind])]:
-            self._served[kind, what, number].append(line["end"])
-            begun = self._begun[kind, what, number]
-            self._begun[kind, what, number] = max(begun, line["start"])
+        attempt = Attempt(line["start"], line["end"], "error" not in line)
+        for what, number in [("client", line["client"]), *_shards(line)]:
+            self._attempts[kind, what, number].append(attempt)
+            if attempt.succeeded:
+                begun_s = self._begun[kind, what, number]
+                self._begun[kind, what, number] = max(begun_s, line["start"])
 
     def is_served_since(self, moment_s: float) -> bool:
         """Whether every client and every shard has had a write and a read that began after it."""
@@ -54,18 +69,13 @@ class History:
             self._begun[kind, *who] > moment_s for kind in ("writes", "reads") for who in everybody
         )
 
-    def longest_gap_s(self, kind: str, what: str, begin_s: float, end_s: float) -> float:
-        """The longest time from ``begin_s`` or an answer after it to another one before ``end_s``,
-        of the ``reads`` or ``writes`` of any one ``client``, or of any one ``shard``."""
+    def longest_outage_s(self, kind: str, what: str, begin_s: float, end_s: float) -> float:
+        """The longest time between the two from the first ``reads`` or ``writes`` that anybody
+        tries to the next that is answered, of any one ``client``, or of any one ``shard``."""
         longest_s = 0.0
-        for (served_kind, served, _), ends in list(self._served.items()):
-            if (served_kind, served) != (kind, what):
-                continue
-            last_s = begin_s
-            for moment_s in sorted(ends):
-                if begin_s < moment_s < end_s:
-                    longest_s = max(longest_s, moment_s - last_s)
-                    last_s = moment_s
+        for (its_kind, its_what, _), attempts in list(self._attempts.items()):
+            if (its_kind, its_what) == (kind, what):
+                longest_s = max(longest_s, _longest_outage_s(attempts, begin_s, end_s))
         return longest_s
 
     # --- what is wrong --------------------------------------------------------------------------
@@ -138,8 +148,28 @@ class History:
         return calls
 
 
-def _shards(pairs: Sequence[tuple[int, Any]]) -> list[tuple[str, int]]:
-    return [("shard", number) for number in {shard_of(key) for key, _ in pairs}]
+def _longest_outage_s(attempts: Sequence[Attempt], begin_s: float, end_s: float) -> float:
+    """An outage begins with the first attempt since a success, or with that if others are open, and
+    ends with the next success."""
+    within = [each for each in attempts if each.end_s > begin_s]
+    begins = [(max(each.start_s, begin_s), 0, each) for each in within]
+    ends = [(each.end_s, 1, each) for each in within]
+    longest_s, waiting_since_s, open_calls = 0.0, math.inf, 0
+    for moment_s, has_ended, each in sorted([*begins, *ends], key=lambda event: event[:2]):
+        if moment_s > end_s:
+            break
+        open_calls += -1 if has_ended else 1
+        if has_ended and each.succeeded:
+            longest_s = max(longest_s, moment_s - waiting_since_s)
+            waiting_since_s = moment_s if open_calls else math.inf
+        else:
+            waiting_since_s = min(waiting_since_s, moment_s)
+    return longest_s
+
+
+def _shards(line: Line) -> list[tuple[str, int]]:
+    keys = line.get("keys") or [key for key, _ in line["writes"]]
+    return [("shard", number) for number in {shard_of(key) for key in keys}]
 
 
 def _short(line: Line) -> str:

@@ -306,6 +306,39 @@ async def test_a_node_that_missed_deletes_is_not_read_until_it_was_told(
     await eventually(readable)
 
 
+async def test_writes_wait_once_for_a_node_that_can_not_be_told(
+    server: Server, things: CollectionInfo
+) -> None:
+    await server.write(things, {n: n for n in range(6)})
+    await server.flush(things)
+    await eventually(lambda: _has_no_growing(server, things))
+    calls = 0
+    apply_deletes = server.query_node.apply_deletes
+
+    async def silent(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        raise Unavailable("no answer in time")
+
+    async def no_answer() -> list[SegmentInfo]:
+        raise Unavailable("no answer in time")
+
+    list_segments = server.query_node.list_segments
+    server.query_node.apply_deletes = silent  # type: ignore[method-assign]
+    server.query_node.list_segments = no_answer  # type: ignore[method-assign]
+    for key in range(4):
+        await server.write(things, deletes=[key])
+    assert calls == 1
+    server.query_node.apply_deletes = apply_deletes  # type: ignore[method-assign]
+    server.query_node.list_segments = list_segments  # type: ignore[method-assign]
+    await eventually(lambda: _is(not server.shard(things).lost_nodes))
+    assert await server.contents(things) == {4: 4, 5: 5}
+
+
+async def _is(condition: bool) -> bool:
+    return condition
+
+
 async def test_memory_pressure_flushes_the_largest_and_leaves_the_rest(tmp_path: Path) -> None:
     settings = msgspec.structs.replace(
         Settings(), streaming=StreamingSettings(growing_memory_ratio=1e-4)
