@@ -20,9 +20,9 @@ WRITES = ("insert", "upsert", "delete")
 RETRIABLE_CODES = {1, 2, 4, 8, 9, 12, 103}
 """Milvus's codes of errors that say: try again."""
 
-CALL_STATUSES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "INTERNAL", "UNKNOWN"}
-"""What a client may see of a call that its proxy or nginx could not answer: gRPC's statuses, made
-by the client itself. With DEADLINE_EXCEEDED it gave up by its own clock."""
+CALL_STATUSES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "UNEXPECTED_ERROR"}
+"""What a client says by itself of a call that its proxy and nginx could not answer. With the last
+two it gave up by its own clock."""
 
 Line = Mapping[str, Any]
 
