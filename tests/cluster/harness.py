@@ -15,6 +15,8 @@ from elanus.errors import ElanusError
 from elanus.roles.cluster.supervisor import send_command
 from tests.backends import Combination, settings_of
 from tests.server import free_port
+from tests.services.ports import can_bind
+from tests.services.ports import free_port as services_port
 from tests.services.reaper import REAPER
 
 START_TIMEOUT_S = 120.0
@@ -37,6 +39,15 @@ OPTIONS = {
 Processes = list[dict[str, Any]]
 
 
+def adjoining_ports(number: int) -> list[int]:
+    """Free ports, one after the other, as proxies that don't share one have them."""
+    while True:
+        first = services_port()
+        ports = list(range(first, first + number))
+        if all(map(can_bind, ports)):
+            return ports
+
+
 class RunningCluster:
     """A context manager. ``counts``: processes by role; ``settings``: given to every one of them.
 
@@ -49,9 +60,10 @@ class RunningCluster:
         settings: Mapping[str, object],
         counts: Mapping[str, int] = PAIRS,
         environment: Mapping[str, str] | None = None,
+        port: int = 0,
     ) -> None:
         self.directory = directory
-        self.port = free_port()
+        self.port = port or free_port()
         self.counts = dict(counts)
         self._settings = dict(settings)
         self._environment = dict(environment or {})

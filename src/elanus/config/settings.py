@@ -83,7 +83,7 @@ class SessionSettings(Section, frozen=True, kw_only=True):
     ttl: Annotated[
         Positive,
         Meta(description="A node of a cluster that isn't heard of for this time is lost, s."),
-    ] = 10
+    ] = 7
 
 
 class CommonSettings(Section, frozen=True, kw_only=True):

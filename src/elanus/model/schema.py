@@ -85,7 +85,7 @@ class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
 
 class FunctionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Makes the values of ``output_fields`` of those of ``input_fields`` whenever rows are written."""
+    """Makes the values of ``output_fields`` of those of ``input_fields`` as rows are written."""
 
     name: str
     type: FunctionType

@@ -263,10 +263,12 @@ class NodeService(Protocol):
 class ProxyService(Protocol):
     """A proxy, as the coordinator sees it."""
 
-    async def invalidate(self, leader_id: int, collection_ids: tuple[int, ...]) -> None:
+    async def invalidate(
+        self, leader_id: int, collection_ids: tuple[int, ...], node_id: int = 0
+    ) -> None:
         """Forget what is remembered of these collections; -1 means of all.
 
-        A proxy may remember anything only from the first call of the present leader on: that
-        tells it that it will be told of changes.
+        A proxy may remember anything only from the first call of the present leader to its present
+        ``node_id`` on: that tells it that it will be told of changes.
         """
         ...

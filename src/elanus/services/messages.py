@@ -104,7 +104,8 @@ class QueryRequest:
     """Rows by filter from one shard, by ascending primary key.
 
     ``limit`` is the number of rows wanted, offset included; None means all.
-    With ``count_only`` only the number of rows is wanted. ``read_ts``, ``is_issued`` as in
+    With ``count_only`` only the number of rows is wanted. ``read_ts``, ``deadline_s`` and
+    ``is_issued`` as in
     SearchRequest.
     """
 

@@ -172,7 +172,7 @@ class ProxyNotifier:
                     {"invalidate": INVALIDATION_TIMEOUT_S},
                 )
                 try:
-                    await proxy.invalidate(self._leader_id, tuple(sorted(told)))
+                    await proxy.invalidate(self._leader_id, tuple(sorted(told)), node_id)
                 except ElanusError as error:
                     log.info("proxy not told yet", node_id=node_id, reason=error.message)
                     self._pending.setdefault(node_id, set()).update(told)

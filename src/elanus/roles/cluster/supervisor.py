@@ -7,8 +7,9 @@
       <name>/        data directory of the process <name>, for example streaming-2
       <name>.log     what it says
 
-A process that ends by itself, or is killed, is started again after a pause that grows with every
-failure. One that is drained hands over what it owns, ends, and stays away.
+Proxies share one port, or have one each from ``proxy.port`` on if ``proxy.reusePort`` is off, for a
+balancer before them. A process that ends by itself, or is killed, is started again after a pause
+that grows with every failure. One that is drained hands over what it owns, ends, and stays away.
 """
 
 import asyncio
@@ -145,6 +146,10 @@ class Supervisor:
             **child.settings,
             "localStorage.path": str(directory),
         }
+        has_own_port = child.role == "proxy" and not settings.get("proxy.reusePort", True)
+        if has_own_port and "proxy.port" not in child.settings:
+            number = int(child.name.rpartition("-")[2])
+            settings["proxy.port"] = int(settings["proxy.port"]) + number - 1
         options = [f"--set={key}={value}" for key, value in settings.items()]
         if self._config is not None:
             options.append(f"--config={self._config}")

@@ -37,7 +37,7 @@ from elanus.services.messages import (
     time_for_callee_s,
 )
 from elanus.services.routing import Router
-from elanus.workers.gather import by_source, empty_rows, interleave
+from elanus.workers.gather import by_source, empty_rows, interleave, with_fields
 from elanus.workers.streaming.brought import MAX_ROWS_BROUGHT, rows_of
 from elanus.workers.streaming.parts import Parts
 from elanus.workers.streaming.replicas import Ask, ReplicaReader
@@ -254,13 +254,14 @@ class Delegator:
         sources: npt.NDArray[np.int64],
         offsets: npt.NDArray[np.int64],
     ) -> pa.RecordBatch:
-        """The output fields of these rows, in their order."""
+        """The output fields of these rows, in their order. All shards give the same columns,
+        however many rows they find."""
         schema = parts.schema
         fields = [schema.arrow.field(name) for name in names]
         if not names or len(sources) == 0:
             return empty_rows(fields)
         if names == (schema.primary.name,):
-            return pa.RecordBatch.from_arrays([_key_array(keys, fields[0].type)], names=names)
+            return with_fields([_key_array(keys, fields[0].type)], fields)
         growing = {segment.segment_id: segment for segment in parts.growing}
         local: list[tuple[Segment, npt.NDArray[np.int64]]] = []
         remote: dict[int, npt.NDArray[np.int64]] = {}
@@ -283,7 +284,8 @@ class Delegator:
                 return positions, await node.fetch(asked)
 
             jobs.append(self._fetch(parts, remote, fetch))
-        return interleave(list(chain.from_iterable(await _all(jobs))), names)
+        rows = interleave(list(chain.from_iterable(await _all(jobs))), names)
+        return with_fields(rows.columns, fields)
 
     async def _fetch(
         self, parts: Parts, segment_ids: Iterable[int], fetch: Ask[_Taken]

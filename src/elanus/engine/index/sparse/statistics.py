@@ -70,7 +70,7 @@ def scoring_of(query: VectorQuery) -> Bm25 | None:
 
 
 def saturated(rows: SparseRows, end: int, scoring: Bm25) -> SparseRows:
-    """The first ``end`` rows with the share that BM25 gives to a count, before idf, in its place."""
+    """The first ``end`` rows with what BM25 gives for a count, before idf, in its place."""
     first, last = int(rows.offsets[0]), int(rows.offsets[end])
     counts = rows.values[first:last]
     offsets = rows.offsets[: end + 1] - first
