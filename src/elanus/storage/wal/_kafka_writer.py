@@ -40,7 +40,7 @@ class KafkaWalWriter(WalWriter):
             raise FencedWriter(f"this writer of the log {self._topic} is closed")
         return await self._writes.append(records)
 
-    async def _write(self, records: Records, size_bytes: int) -> list[int]:
+    async def _write(self, records: Records, sizes: list[int]) -> list[int]:
         if self._refusal is not None:
             raise self._refusal
         if not records:
@@ -48,7 +48,7 @@ class KafkaWalWriter(WalWriter):
         hit = self._world.failpoints.hit
         hit("wal.append.before_write")
         self._refusal = Unavailable(f"the log {self._topic} must be opened again")
-        if size_bytes <= _SEND_ON_LOOP_BYTES:
+        if sum(sizes) <= _SEND_ON_LOOP_BYTES:
             delivery, packed = self._send(records)
         else:
             delivery, packed = await self._world.executor.run("io", self._send, records)
