@@ -36,7 +36,7 @@ class SharedWrites:
     def __init__(self, write: Write) -> None:
         self._write = write
         self._queue: deque[_Append] = deque()
-        self._under_way: asyncio.Task[list[int]] | None = None
+        self._under_way: asyncio.Task[None] | None = None
 
     async def append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
         """Positions of ``records``. Raises ParameterTooLarge, or what the write raises."""
@@ -53,33 +53,33 @@ class SharedWrites:
         write.add_done_callback(partial(self._finish, group))
         self._under_way = write
 
-    async def _write_group(self, group: list[_Append]) -> list[int]:
+    async def _write_group(self, group: list[_Append]) -> None:
         # Taken only now: whoever appends in the same turn of the event loop is here already.
+        records: Records = []
+        sizes: list[int] = []
         size_bytes = 0
         while self._queue and (
             not group or size_bytes + self._queue[0].size_bytes <= _MAX_SHARED_BYTES
         ):
-            group.append(self._queue.popleft())
-            size_bytes += group[-1].size_bytes
-        records: Records = []
-        sizes: list[int] = []
-        for append in group:
+            append = self._queue.popleft()
+            group.append(append)
             records += append.records
             sizes += append.sizes
-        return await self._write(records, sizes)
-
-    def _finish(self, group: list[_Append], write: "asyncio.Task[list[int]]") -> None:
-        error = asyncio.CancelledError() if write.cancelled() else write.exception()
+            size_bytes += append.size_bytes
+        positions = await self._write(records, sizes)
         first = 0
         for append in group:
             end = first + len(append.records)
-            if append.answer.done():
-                pass  # whoever waited has given up
-            elif error is not None:
-                append.answer.set_exception(error)
-            else:
-                append.answer.set_result(write.result()[first:end])
+            if not append.answer.done():  # else whoever waited has given up
+                append.answer.set_result(positions[first:end])
             first = end
+
+    def _finish(self, group: list[_Append], write: "asyncio.Task[None]") -> None:
+        error = asyncio.CancelledError() if write.cancelled() else write.exception()
+        if error is not None:
+            for append in group:
+                if not append.answer.done():
+                    append.answer.set_exception(error)
         self._under_way = None
         if self._queue:
             self._begin()
