@@ -1,9 +1,11 @@
-"""Gauges that are read from the live roles when somebody scrapes the metrics."""
+"""Gauges and counters that are read from the live roles when somebody scrapes the metrics."""
 
 import resource
 
 from elanus.observability.metrics import Metrics
 from elanus.runtime.world import World
+from elanus.storage.objects.base import ObjectStore
+from elanus.storage.wal.base import Wal
 
 
 def add_readings(metrics: Metrics, world: World) -> None:
@@ -30,6 +32,37 @@ def add_readings(metrics: Metrics, world: World) -> None:
         "Background tasks that failed, by name (the last 100).",
         "task",
         lambda: _failures(world),
+    )
+
+
+def add_storage_readings(metrics: Metrics, objects: ObjectStore, wal: Wal) -> None:
+    """What the storage has cost so far; none where requests cost nothing."""
+    stats = objects.request_stats
+    metrics.counter(
+        "elanus_object_requests",
+        "Requests to the remote object store.",
+        ["operation", "outcome"],
+        lambda: {} if stats is None else stats.requests,
+    )
+    metrics.counter(
+        "elanus_object_bytes",
+        "Bytes of objects exchanged with the remote object store.",
+        ["direction"],
+        lambda: (
+            {} if stats is None else {("received",): stats.bytes_in, ("sent",): stats.bytes_out}
+        ),
+    )
+    metrics.counter(
+        "elanus_wal_activity",
+        "What a write-ahead log in objects has written and requested.",
+        ["kind"],
+        lambda: {(kind,): count for kind, count in wal.activity().counts.items()},
+    )
+    metrics.counter(
+        "elanus_wal_bytes",
+        "Bytes that a write-ahead log in objects has exchanged with them.",
+        ["direction"],
+        lambda: {(direction,): count for direction, count in wal.activity().size_bytes.items()},
     )
 
 
