@@ -15,6 +15,7 @@ LATENCY_BUCKETS_MS = tuple(float(1 << power) for power in range(18))
 
 Reading = Callable[[], Mapping[str, float]]
 Counts = Callable[[], Mapping[tuple[str, ...], int]]
+"""Values of the labels → count."""
 
 
 class _Gauges(Collector):

@@ -5,6 +5,7 @@ import resource
 from elanus.observability.metrics import Metrics
 from elanus.runtime.world import World
 from elanus.storage.objects.base import ObjectStore
+from elanus.storage.objects.stats import ObjectStats
 from elanus.storage.wal.base import Wal
 
 
@@ -42,15 +43,13 @@ def add_storage_readings(metrics: Metrics, objects: ObjectStore, wal: Wal) -> No
         "elanus_object_requests",
         "Requests to the remote object store.",
         ["operation", "outcome"],
-        lambda: {} if stats is None else stats.requests,
+        lambda: {} if stats is None else dict(stats.requests.items()),
     )
     metrics.counter(
         "elanus_object_bytes",
         "Bytes of objects exchanged with the remote object store.",
         ["direction"],
-        lambda: (
-            {} if stats is None else {("received",): stats.bytes_in, ("sent",): stats.bytes_out}
-        ),
+        lambda: {} if stats is None else _exchanged(stats),
     )
     metrics.counter(
         "elanus_wal_activity",
@@ -64,6 +63,10 @@ def add_storage_readings(metrics: Metrics, objects: ObjectStore, wal: Wal) -> No
         ["direction"],
         lambda: {(direction,): count for direction, count in wal.activity().size_bytes.items()},
     )
+
+
+def _exchanged(stats: ObjectStats) -> dict[tuple[str, ...], int]:
+    return {("received",): stats.bytes_in, ("sent",): stats.bytes_out}
 
 
 def _failures(world: World) -> dict[str, float]:
