@@ -10,7 +10,8 @@
 
 A frame with zero *records* holds one record: its body is the payload. Small records share a frame,
 with consecutive positions from the frame's own on: its body is the length of each payload, u32,
-then the payloads. Version 1 of the format has a frame for each record, version 2 both kinds.
+then the payloads, each of these parts filled with zeros up to a multiple of 32 bytes. Version 1
+of the format has a frame for each record, version 2 both kinds.
 
 The crc32 of a frame covers what follows it in the header, and the body. *Durable before* says:
 when this frame was written, every record at a smaller position was durable. That tells a torn
@@ -23,7 +24,7 @@ import struct
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate
 
 from zlib_ng.zlib_ng import crc32
 
@@ -104,13 +105,21 @@ def encode_frames(
         before = ends[start] - sizes[start]
         stop = max(start + 1, bisect_right(ends, before + _SHARED_FRAME_BYTES))
         count = stop - start
-        parts = [struct.pack(f"<{count}I", *sizes[start:stop])]
-        for record in records[start:stop]:
-            parts += record
-        body = b"".join(parts)
+        body = _join(records[start:stop], sizes[start:stop])
         frames += _encode_frame(first + start, durable_before, count, len(body), (body,))
         start = stop
     return frames
+
+
+def _join(records: Sequence[Sequence[Buffer]], sizes: Sequence[int]) -> bytes:
+    """The body of a frame that several records share."""
+    table = struct.pack(f"<{len(sizes)}I", *sizes)
+    parts: list[Buffer] = [table, _ZEROS[: -len(table) % FRAME_SIZE]]
+    for record, size in zip(records, sizes, strict=True):
+        parts += record
+        if gap := -size % FRAME_SIZE:
+            parts.append(_ZEROS[:gap])
+    return b"".join(parts)
 
 
 def _encode_frame(
@@ -154,13 +163,14 @@ def decode_frame(data: memoryview, offset: int) -> Frame | None:
 
 def _split(body: memoryview, count: int) -> list[memoryview] | None:
     """The payloads of a shared frame; None if they don't fill the body exactly."""
-    start = count * _LENGTH_BYTES
+    start = padded(count * _LENGTH_BYTES)
     if start > len(body):
         return None
-    ends = list(accumulate(struct.unpack_from(f"<{count}I", body), initial=start))
-    if ends[-1] != len(body):
+    sizes = struct.unpack_from(f"<{count}I", body)
+    starts = list(accumulate(map(padded, sizes), initial=start))
+    if starts.pop() != len(body):
         return None
-    return [body[begin:end] for begin, end in pairwise(ends)]
+    return [body[begin : begin + size] for begin, size in zip(starts, sizes, strict=True)]
 
 
 def claimed_end(data: memoryview, offset: int) -> int | None:
