@@ -109,7 +109,10 @@ async def measure(title: str, backend: Backend, records: list[bytes], seconds: f
     batch = [[record] for record in records]
 
     async def ours(width: int) -> None:
-        await asyncio.gather(*(writer.append(batch) for _ in range(width)))
+        if width == 1:
+            await writer.append(batch)
+        else:
+            await asyncio.gather(*(writer.append(batch) for _ in range(width)))
 
     async def bare(width: int) -> None:
         await backend.write_bare(width, records)
