@@ -63,6 +63,10 @@ class Role(ABC):
     outlives_session = False
     """Whether it registers again when its session was lost, instead of ending."""
 
+    def labels(self, settings: Settings) -> dict[str, str]:
+        """What the node's session says of it."""
+        return {}
+
     @abstractmethod
     async def start(self, node: "Node", opened: AsyncExitStack) -> None:
         """Build the service, add it to ``node.services``; ``opened`` closes what was opened."""
@@ -108,6 +112,10 @@ class Node:
         await server.stop(LOST_GRACE_S if self.is_cut_short else STOP_GRACE_S)
 
 
+_Registration = tuple[str, str, str, ProcessIdentity, dict[str, str]]
+"""Arguments of ``Session.register``."""
+
+
 class ClusterProcess:
     """One life: ``await start()``, wait for ``ended`` or a signal, ``await stop()``."""
 
@@ -117,7 +125,7 @@ class ClusterProcess:
         self._opened = AsyncExitStack()
         self._health = Health(SystemClock().monotonic_s)
         self._node: Node | None = None
-        self._registration: tuple[str, str, str, ProcessIdentity] = ("", "", "", ProcessIdentity())
+        self._registration: _Registration = ("", "", "", ProcessIdentity(), {})
         self.serves = False
 
     @property
@@ -146,7 +154,8 @@ class ClusterProcess:
         address = await self._serve(node)
         management = await self._serve_management(node)
         identity = ProcessIdentity(instance, machine_name(), started_ticks(os.getpid()))
-        self._registration = (self._role.name, address, management, identity)
+        labels = self._role.labels(node.settings)
+        self._registration = (self._role.name, address, management, identity, labels)
         await node.session.register(*self._registration)
         self._opened.push_async_callback(self._close_session)
         neighbours = Neighbours(world, storage.meta, node.membership)
