@@ -9,9 +9,8 @@ from tests.unit.engine.index.dense_indexes import INDEX_TYPES, PARAMS, SEARCH_PA
 from elanus.engine.index.dense.neighbours import prepare_queries
 from elanus.engine.index.rows import RowSet
 from elanus.model.reads import VectorQuery
-from elanus.model.types import DENSE_METRICS, MetricType
+from elanus.model.types import DENSE_METRICS, DataType, MetricType
 from elanus.model.vectors import narrowed, widened
-from elanus.model.types import DataType
 
 
 def similarities(vectors: np.ndarray, queries: np.ndarray, metric: MetricType) -> np.ndarray:
