@@ -26,7 +26,7 @@ from elanus.model.vectors import SparseRows, narrowed, sparse_column, vector_col
 def documents(rows: int, words: int, random: np.random.Generator, scale: int = 1) -> Any:
     """A column with counts of words; ``scale``: what indices are multiplied with."""
     held = random.random((rows, words)) < 0.3
-    row, word = np.nonzero(held)
+    _, word = np.nonzero(held)
     offsets = np.cumsum([0, *held.sum(axis=1)])
     counts = random.integers(1, 5, len(word)).astype(np.float32)
     return sparse_column(offsets, (word * scale).astype(np.uint32), counts)
