@@ -216,9 +216,7 @@ class _Walks:
             done |= self._is_past(search.bounds, similarities, labels)
         return self._some_of(which, done, similarities, labels, kept), done, needed
 
-    def _is_past(
-        self, bounds: Bounds, similarities: Floats, labels: Ints
-    ) -> npt.NDArray[np.bool_]:
+    def _is_past(self, bounds: Bounds, similarities: Floats, labels: Ints) -> npt.NDArray[np.bool_]:
         """Whether the walk went past the radius: there is nothing more to find. bool (n,)."""
         tail = 1 if self._candidates.are_exact else max(1, labels.shape[1] // TAIL_PART)
         outside = (similarities[:, -tail:] <= bounds.low).all(axis=1)

@@ -93,9 +93,9 @@ WRONG: list[tuple[FieldSchema, dict[str, str], type[ElanusError], str]] = [
     ),
     (
         VECTOR,
-        {"index_type": "SCANN", "metric_type": "L2"},
+        {"index_type": "AISAQ", "metric_type": "L2"},
         Unimplemented,
-        "SCANN is not supported yet",
+        "AISAQ is not supported yet",
     ),
     (VECTOR, {"index_type": "HNSW"}, InvalidParameter, "metric type not set for vector index"),
     (

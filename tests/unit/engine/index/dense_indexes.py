@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from elanus.engine import strategy
 from elanus.engine.index.dense.column import DenseColumn
 from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.families import build_index, open_index
@@ -62,3 +64,9 @@ def built(
     assert build_index(index_type, metric, given, vectors, path) == len(vectors)
     opened = open_index(path, index_type, metric, len(vectors), vectors.shape[1], given)
     return Searchable(opened, vectors, metric)
+
+
+@pytest.fixture
+def walking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Indexes are used where a scan of so few rows would cost less."""
+    monkeypatch.setattr(strategy, "exact_cost", lambda *_: float("inf"))

@@ -124,7 +124,8 @@ class _Walk(Candidates):
     def _lists(self, depth: float) -> int:
         deep = self._nprobe * max(1.0, depth / self.wanted) ** LISTS_POWER
         enough = depth / (CANDIDATES_PER_ROW * self._rows_per_list)
-        return min(math.ceil(max(deep, enough)), self._index.nlist)
+        lists: int = min(math.ceil(max(deep, enough)), self._index.nlist)
+        return lists
 
     def walk(self, queries: Floats, size: int, depth: int) -> tuple[Floats, Ints]:
         lists, searcher = self._lists(max(depth, size)), self._index.searcher
