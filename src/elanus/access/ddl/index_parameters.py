@@ -25,8 +25,8 @@ from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType, MetricType
 
 AUTOINDEX = "AUTOINDEX"
-AUTO_VECTOR_TYPE = "HNSW"
-AUTO_VECTOR_PARAMS = {"M": "18", "efConstruction": "240"}
+AUTO_VECTOR_TYPE = "SCANN"
+AUTO_VECTOR_PARAMS = {"nlist": "1024", "nprobe": "128", "sub_dim": "2"}
 AUTO_METRIC = MetricType.COSINE
 MAX_PARAMS_BYTES = 102_400
 

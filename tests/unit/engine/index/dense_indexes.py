@@ -20,7 +20,7 @@ PARAMS: dict[str, dict[str, str]] = {
     "HNSW": {"M": "8", "efConstruction": "60"},
     "HNSW_SQ": {"M": "8", "efConstruction": "60", "sq_type": "sq4u", "refine": "true"},
     "HNSW_PQ": {"M": "8", "efConstruction": "60", "m": "8", "refine": "true"},
-    "HNSW_PRQ": {"M": "8", "efConstruction": "60", "m": "4", "nbits": "5", "refine": "true"},
+    "HNSW_PRQ": {"M": "8", "efConstruction": "60", "m": "4", "nbits": "4", "refine": "true"},
     "IVF_FLAT": {"nlist": "32"},
     "IVF_SQ8": {"nlist": "32", "refine": "true"},
     "IVF_PQ": {"nlist": "32", "m": "8", "refine": "true"},
@@ -34,7 +34,7 @@ SEARCH_PARAMS: dict[str, Any] = {
     "nprobe": 32,
     "refine_k": 8.0,
     "reorder_k": 100,
-    "search_list": 100,
+    "search_list": 150,
 }
 
 
