@@ -192,7 +192,7 @@ def encode_column(
         valid = array.is_valid().to_numpy(zero_copy_only=False)
         message.valid_data.extend(pack(valid, "?"))
     if field.data_type.is_vector:
-        encode_vectors(message.vectors, field, array)
+        encode_vectors(message.vectors, field.data_type, array)
     elif field.data_type is DataType.ARRAY:
         _encode_arrays(message.scalars.array_data, field.element_type, array)
     else:

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from elanus.errors import InvalidParameter
-from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType
 from elanus.model.vectors import (
     ELEMENT_DTYPES,
@@ -124,25 +123,31 @@ def check_finite(values: Any) -> None:
     raise InvalidParameter(f"value '{shown}' is not a number or infinity")
 
 
-def encode_vectors(message: Any, field: FieldSchema, column: Any) -> None:
+def encode_vectors(message: Any, data_type: DataType, column: Any) -> None:
     """Put the rows of an Arrow column that are not null into a schema.VectorField message."""
     if column.null_count:
         column = column.drop_null()
-    if field.data_type is DataType.SPARSE_FLOAT_VECTOR:
+    is_sparse = data_type is DataType.SPARSE_FLOAT_VECTOR
+    put_vectors(message, data_type, column if is_sparse else vectors_of(column))
+
+
+def put_vectors(message: Any, data_type: DataType, vectors: Any) -> None:
+    """Put vectors into a schema.VectorField message: NumPy (rows, width) of the type's elements,
+    or an Arrow array of sparse ones, without nulls."""
+    if data_type is DataType.SPARSE_FLOAT_VECTOR:
         sparse = message.sparse_float_vector
         sparse.SetInParent()
-        contents, dim = encode_sparse(column)
+        contents, dim = encode_sparse(vectors)
         sparse.contents.extend(contents)
         sparse.dim = dim
         message.dim = dim
         return
-    message.dim = field.dim
-    vectors = vectors_of(column).reshape(-1)
-    if field.data_type is DataType.FLOAT_VECTOR:
+    message.dim = vectors.shape[1] * (8 if data_type is DataType.BINARY_VECTOR else 1)
+    if data_type is DataType.FLOAT_VECTOR:
         message.float_vector.SetInParent()
-        message.float_vector.data.extend(pack(vectors, "<f4"))
+        message.float_vector.data.extend(pack(vectors.reshape(-1), "<f4"))
     else:
-        setattr(message, VECTOR_HOLDERS[field.data_type], vectors.tobytes())
+        setattr(message, VECTOR_HOLDERS[data_type], vectors.tobytes())
 
 
 def encode_sparse(column: Any) -> tuple[list[bytes], int]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from elanus.access.rest.vectors import json_of_vectors
 from elanus.model.types import DataType
 from elanus.wire.columns import HOLDERS, WireColumn, decode_column
 from elanus.wire.protocol import packed
@@ -81,6 +82,8 @@ def _values(column: WireColumn, int64_as_text: bool) -> list[Any]:
 
 def _plain(column: WireColumn, int64_as_text: bool) -> list[Any]:
     values = column.values
+    if column.data_type.is_vector:
+        return json_of_vectors(column.data_type, values)
     if column.data_type is DataType.ARRAY:
         return _arrays(column)
     if column.data_type is DataType.JSON:

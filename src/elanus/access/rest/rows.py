@@ -17,13 +17,14 @@ import pyarrow as pa
 from elanus.access.dml.rows import generates_keys
 from elanus.access.rest.bodies import as_text, json_name
 from elanus.access.rest.errors import InsertDataError, NotJson
-from elanus.access.rest.values import Unfit, arrow_column
+from elanus.access.rest.unfit import Unfit
+from elanus.access.rest.values import arrow_column
 from elanus.errors import InvalidParameter
 from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema, arrow_type
-from elanus.model.types import DataType
 from elanus.wire.columns import encode_column
 from elanus.wire.protocol import pack
 from elanus.wire.protocol import schema as protocol
+from elanus.wire.vectors import put_vectors
 
 MAX_SHOWN = 64
 """Most characters of a value that are shown in a message."""
@@ -120,10 +121,9 @@ def _column(
 
 def _encode(field: FieldSchema, column: Any, valid: npt.NDArray[np.bool_] | None) -> Any:
     """A column of valid values only, as requests have them."""
-    if field.data_type is DataType.FLOAT_VECTOR:
+    if field.data_type.is_vector:
         message = protocol.FieldData(type=int(field.data_type), field_name=field.name)
-        message.vectors.dim = column.shape[1]
-        message.vectors.float_vector.data.extend(pack(column.reshape(-1), "<f4"))
+        put_vectors(message.vectors, field.data_type, column)
     else:
         message = encode_column(msgspec.structs.replace(field, nullable=False), column)
     if valid is not None:

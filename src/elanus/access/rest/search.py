@@ -12,12 +12,14 @@ from elanus.access.rest.errors import MissingParameters, NotJson
 from elanus.access.rest.functions import function_score
 from elanus.access.rest.results import search_rows
 from elanus.access.rest.templates import encode_templates
-from elanus.access.rest.values import Unfit, float_vectors
+from elanus.access.rest.unfit import Unfit
+from elanus.access.rest.vectors import vectors_of_json
 from elanus.errors import InvalidParameter, Unimplemented
 from elanus.model.types import DataType
-from elanus.wire.placeholders import encode_texts, encode_vectors
+from elanus.wire.placeholders import encode_queries, encode_texts
 from elanus.wire.protocol import milvus, schema
 from elanus.wire.schema import dict_to_pairs
+from elanus.wire.vectors import VECTOR_HOLDERS
 
 BOOLEAN_EXPRESSION = 1  # DslType
 _LEGACY_PARAMS = ("radius", "range_filter")
@@ -159,18 +161,30 @@ def _add_filter(request: Any, body: Body) -> None:
 
 async def _add_queries(call: RestCall, request: Any, body: Body) -> None:
     queries = body.array("data")
+    data_type = await _searched_type(call, body)
     request.nq = len(queries)
-    request.placeholder_group = await call.convert(call.size_bytes, lambda: _queries(queries))
+    request.placeholder_group = await call.convert(
+        call.size_bytes, lambda: _queries(queries, data_type)
+    )
 
 
-def _queries(queries: list[Any]) -> bytes:
+async def _searched_type(call: RestCall, body: Body) -> DataType:
+    """The type of the field that is searched; FloatVector where there is no such field, which the
+    core has an error for."""
+    schema = (await call.collection()).schema
+    name = body.text("annsField")
+    field = schema.by_name.get(name) if name else next(iter(schema.vector_fields), None)
+    is_known = field is not None and field.data_type in VECTOR_HOLDERS
+    return field.data_type if field is not None and is_known else DataType.FLOAT_VECTOR
+
+
+def _queries(queries: list[Any], data_type: DataType) -> bytes:
     """The placeholder group of vectors or texts; whether they fit the field is for the core."""
-    if all(isinstance(query, str) for query in queries):
+    is_text = all(isinstance(query, str) for query in queries)
+    if is_text and data_type in (DataType.FLOAT_VECTOR, DataType.SPARSE_FLOAT_VECTOR):
         return encode_texts(queries)
-    if any(isinstance(query, dict) for query in queries):
-        raise Unimplemented("sparse vectors are not implemented yet")
     try:
-        return encode_vectors(float_vectors(queries))
+        return encode_queries(data_type, vectors_of_json(data_type, queries))
     except Unfit as unfit:
         raise NotJson(
             f"'data[{unfit.position}]' should be {unfit.expected}, but got {unfit.actual}"

@@ -14,9 +14,12 @@ import orjson
 import pyarrow as pa
 
 from elanus.access.rest.bodies import as_text
+from elanus.access.rest.unfit import Unfit
+from elanus.access.rest.vectors import vectors_of_json
 from elanus.errors import Unimplemented
 from elanus.model.schema import SCALAR_ARROW_TYPES, FieldSchema, arrow_type
 from elanus.model.types import DataType
+from elanus.wire.vectors import VECTOR_HOLDERS
 
 _INTEGER_BITS = {
     DataType.INT8: 8,
@@ -27,22 +30,12 @@ _INTEGER_BITS = {
 _BOOLEANS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 
 
-class Unfit(Exception):
-    """The value at ``position`` does not fit ``expected``."""
-
-    def __init__(self, position: int, expected: str, actual: Any) -> None:
-        super().__init__(f"value {position} is not {expected}")
-        self.position = position
-        self.expected = expected
-        self.actual = actual
-
-
 def arrow_column(field: FieldSchema, values: Sequence[Any]) -> Any:
-    """``values``, none of them None, as an Arrow array of the field's type; vectors as float32
-    (rows, dim) instead. Raises Unfit."""
+    """``values``, none of them None, as an Arrow array of the field's type; dense and binary
+    vectors as NumPy (rows, width) instead. Raises Unfit."""
     data_type = field.data_type
-    if data_type is DataType.FLOAT_VECTOR:
-        return float_vectors(values)
+    if data_type in VECTOR_HOLDERS:
+        return vectors_of_json(data_type, values)
     if data_type is DataType.ARRAY:
         return _arrays(field, values)
     if data_type is DataType.JSON:
@@ -52,22 +45,6 @@ def arrow_column(field: FieldSchema, values: Sequence[Any]) -> Any:
             f"field '{field.name}': the type {data_type.milvus_name} is not implemented yet"
         )
     return _scalars(data_type, values)
-
-
-def float_vectors(rows: Sequence[Any]) -> Any:
-    """float32 (rows, dim) of arrays of numbers, all of the length of the first. Raises Unfit."""
-    for position, row in enumerate(rows):
-        if not isinstance(row, list):
-            raise Unfit(position, "FloatVector", row)
-    if not set(map(type, chain.from_iterable(rows))) <= {int, float}:
-        position = next(n for n, row in enumerate(rows) if not set(map(type, row)) <= {int, float})
-        raise Unfit(position, "FloatVector", rows[position])
-    dim = len(rows[0]) if rows else 0
-    for position, row in enumerate(rows):
-        if len(row) != dim:
-            raise Unfit(position, f"{dim} numbers, as the first vector", f"{len(row)} numbers")
-    with np.errstate(over="ignore"):  # what becomes infinite is refused by the core
-        return np.array(rows, np.float32).reshape(len(rows), dim)
 
 
 def _scalars(data_type: DataType, values: Sequence[Any]) -> Any:

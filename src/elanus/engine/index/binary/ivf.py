@@ -1,8 +1,9 @@
 """BIN_IVF_FLAT: rows in lists around centroids, the nearest lists of a query are compared.
 
-The file has the centroids and which rows each list holds; the vectors stay in the segment's column.
-A list is nearer if its centroid differs in fewer bits. Under a filter, and where hits are wanted
-that few rows can give, more lists are looked into: at least ``SEEN_PER_HIT`` survivors for each hit.
+The file has the centroids and which rows each list holds; the vectors stay in the segment's
+column. A list is nearer if its centroid differs in fewer bits. Where few rows survive a filter, or
+many hits are wanted, more lists are looked into, until ``SEEN_PER_HIT`` survivors for each hit are
+seen.
 """
 
 import math
@@ -97,9 +98,13 @@ def build_binary_ivf(vectors: Bytes, nlist: int, out_path: str, threads: int) ->
     starts = np.zeros(nlist + 1, np.int64)
     np.cumsum(np.bincount(lists, minlength=nlist), out=starts[1:])
     members = np.argsort(lists, kind="stable")
-    arrays = {"centroids": centroids, "starts": starts, "members": members}
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "centroids": centroids,
+        "starts": starts,
+        "members": members,
+    }
     write_arrays(out_path, _KIND, {"rows": rows, "dim": width * 8}, arrays)
-    return rows
+    return int(rows)
 
 
 def _centroids(vectors: Bytes, nlist: int, threads: int) -> Bytes:
