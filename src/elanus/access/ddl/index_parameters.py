@@ -140,6 +140,8 @@ def _resolve_other(
         if name in _DENSE_TYPES | _OTHER_TYPES:
             raise vector_kinds.refused_type(field.data_type, name)
         raise _unknown_type(name)
+    if field.is_function_output:
+        auto_metric = MetricType.BM25
     metric = given.get("metric_type", "") or (auto_metric if is_auto else "")
     if not metric:
         raise _invalid(f"metric type not set for vector index, field = {field.name}")
@@ -147,8 +149,10 @@ def _resolve_other(
         chosen = vector_kinds.binary_metric(name, metric)
         params = dict(auto_params) if is_auto else _lists(field, name, given)
     else:
-        chosen = vector_kinds.sparse_metric(metric)
+        chosen = vector_kinds.sparse_metric(metric, field)
         params = dict(auto_params) if is_auto else vector_kinds.sparse_params(name, given)
+        if chosen is MetricType.BM25:
+            params |= vector_kinds.bm25_params(given)
     return ResolvedIndex(name, chosen, params, is_auto=is_auto)
 
 

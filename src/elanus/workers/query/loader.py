@@ -25,17 +25,19 @@ from elanus.engine.index.files import open_index
 from elanus.engine.index.kinds import interim_bytes_per_row
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.sealed import SealedSegment
+from elanus.engine.text.fields import has_match
 from elanus.errors import CorruptData
 from elanus.model.catalog import ALL_PARTITIONS, IndexInfo, SegmentIndex, SegmentInfo
 from elanus.model.schema import CollectionSchema
 from elanus.model.types import IndexState
 from elanus.runtime.world import World
 from elanus.services.messages import LoadSegment
-from elanus.storage.formats.deltas import DeltaRows, read_deltas
+from elanus.storage.formats.deltas import DeltaRows
 from elanus.storage.formats.files import checked_path
 from elanus.storage.formats.manifest import DeltaFile, FileEntry, SegmentManifest, read_manifest
 from elanus.storage.formats.segment_reader import SegmentFiles
 from elanus.storage.objects.base import ObjectStore
+from elanus.workers.query.delta_cache import DeltaCache
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +99,7 @@ class Loader:
         self._world = world
         self._objects = objects
         self._filter_cache = filter_cache
+        self._deltas = DeltaCache(world, objects)
 
     async def load(self, request: LoadSegment) -> Loaded:
         """A fresh copy. Raises CorruptData, Unavailable or MemoryLimitExceeded."""
@@ -118,6 +121,8 @@ class Loader:
                 MappedColumns(files),
                 self._filter_cache,
             )
+            if any(map(has_match, segment.schema.fields)):
+                await self._world.executor.run("compute", segment.build_texts)
             loaded = Loaded(info, segment, reserved_bytes, manifest.min_ts, manifest.max_ts)
             await self._add_deletes(loaded, request, manifest)
             await self._attach_indexes(loaded, request)
@@ -151,13 +156,13 @@ class Loader:
         """Those of the manifest, and of the L0 segments that name this partition or all."""
         files = [] if manifest is None else list(manifest.deltas)
         for delta in request.deltas:
-            files += (await read_manifest(self._objects, delta.manifest_key)).deltas
+            files += await self._deltas.files_of(delta.manifest_key)
         fresh: dict[str, DeltaFile] = {
             file.key: file for file in files if file.key not in loaded.applied
         }
         if not fresh:
             return
-        rows = await read_deltas(self._world, self._objects, list(fresh.values()))
+        rows = await self._deltas.rows_of(list(fresh.values()))
         async with loaded.changing:
             await self._world.executor.run("compute", apply_delta_rows, loaded.segment, rows)
         loaded.note_change(max(file.max_ts for file in fresh.values()))

@@ -14,6 +14,7 @@ import pyarrow as pa
 import structlog
 
 from elanus.config.settings import QueryNodeSettings
+from elanus.engine.index.sparse.statistics import TermStatistics
 from elanus.engine.reduce import merge_hits, merge_rows
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.sealed import SealedSegment
@@ -23,9 +24,11 @@ from elanus.model.reads import Hits, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema
 from elanus.runtime.world import World
 from elanus.services.messages import (
+    AskTerms,
     FetchRows,
     LoadSegment,
     PrimaryKeys,
+    SegmentHits,
     SegmentQuery,
     SegmentRows,
     SegmentSearch,
@@ -34,6 +37,7 @@ from elanus.storage.objects.base import ObjectStore
 from elanus.workers.gather import by_source, interleave
 from elanus.workers.query.loader import Loaded, Loader
 from elanus.workers.query.scheduler import SearchScheduler
+from elanus.workers.terms import sum_terms
 
 log = structlog.get_logger(__name__)
 
@@ -111,7 +115,17 @@ class QueryNode:
 
     # --- reads ----------------------------------------------------------------------------------
 
-    async def search(self, request: SegmentSearch) -> Hits:
+    async def search(self, request: SegmentSearch) -> SegmentHits:
+        hits = await self._search(request)
+        rows = None
+        if request.output_fields:
+            asked = FetchRows(hits.sources, hits.offsets, request.output_fields, request.schema)
+            rows = await self.fetch(asked) if len(hits.sources) else None
+        return SegmentHits(
+            hits.counts, hits.scores, hits.keys, hits.timestamps, hits.sources, hits.offsets, rows
+        )
+
+    async def _search(self, request: SegmentSearch) -> Hits:
         loaded = self._held(request.segment_ids, request.schema)
         segments = [each.segment for each in loaded]
         groups = self._spread(segments, len(request.query.vectors))
@@ -135,6 +149,10 @@ class QueryNode:
     async def query(self, request: SegmentQuery) -> SegmentRows:
         segments = [each.segment for each in self._held(request.segment_ids, request.schema)]
         return await self._scheduler.run(query_segments, segments, request)
+
+    async def term_statistics(self, request: AskTerms) -> TermStatistics:
+        segments = [each.segment for each in self._held(request.segment_ids, None)]
+        return await self._scheduler.run(sum_terms, segments, request.field_name, request.terms)
 
     async def fetch(self, request: FetchRows) -> pa.RecordBatch:
         sources = by_source(request.sources)
