@@ -7,6 +7,7 @@ SEED ?= 1
 SEEDS ?= 200
 
 .PHONY: help install run test lint format docs bench bench-wal simulate clients wheels clean
+.PHONY: bench-cluster
 .PHONY: services services-install services-status services-stop
 .PHONY: test-services test-cluster test-faults
 
@@ -84,6 +85,9 @@ bench: $(VENV)/.installed-dev clients ## Compare with the real Milvus on this ma
 
 bench-wal: $(VENV)/.installed-dev ## Compare the write-ahead logs with bare clients (ARGS="local kafka")
 	$(BIN)/python -m benchmarks.wal $(ARGS)
+
+bench-cluster: services-install clients ## Compare a search in a cluster with one in one process
+	$(BIN)/python -m benchmarks.cluster $(ARGS)
 
 wheels: $(VENV)/.installed ## Build a wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -1,4 +1,4 @@
-"""``make bench``: start, load, measure, kill and restart both servers, one after the other.
+"""``make bench``: start, load, measure, kill and restart both servers, taking turns.
 
 Prints a table of ratios and writes benchmarks/results/compare.json and compare.svg.
 """
@@ -8,8 +8,11 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 from benchmarks.compare.data import FILTERS, prepare
 from benchmarks.compare.report import write_report
@@ -21,6 +24,10 @@ EFS = (32, 64, 96, 128, 192, 256)
 RECALL = 0.95
 CLIENTS = 4
 WARM_UP_SEARCHES = 20  # of each client, see client.py
+IDLE_WAITS = 30
+IDLE_SHARE = 0.15  # of one core
+
+Figures = dict[str, float]
 
 
 class Client:
@@ -59,9 +66,9 @@ class Client:
             process.wait()
 
 
-def measure(server: Server, data: Path, seconds: float) -> dict[str, object]:
-    """Every figure of one server. Times in s or ms, memory in MB, as the names say."""
-    result: dict[str, object] = {}
+def prepare_server(server: Server, data: Path) -> dict[str, Any]:
+    """Start, load and index; what is measured once. Times in s, memory in MB, as the names say."""
+    result: dict[str, Any] = {}
     server.remove_data()
     result["start_s"] = server.start()
     time.sleep(5)
@@ -80,28 +87,75 @@ def measure(server: Server, data: Path, seconds: float) -> dict[str, object]:
     result["filtered_recall"] = client.run("filtered", ef=ef, filters=list(FILTERS))
     result["loaded_resident_mb"] = server.resident_mb()
     result["loaded_above_idle_mb"] = server.resident_mb() - idle_mb
-    say(server, "latency and throughput")
-    one = client.run("latency", ef=ef, searches=1_000)
-    result["search_p50_ms"], result["search_p99_ms"] = one["p50_ms"], one["p99_ms"]
+    return result
+
+
+def search_turn(server: Server, client: Client, ef: int, seconds: float) -> dict[str, float]:
+    result = client.run("latency", ef=ef, searches=300)
     cpu_s = server.cpu_s()
     searches = concurrent_searches(client, ef, seconds)
-    result["search_qps"] = searches / seconds
     warm_up = WARM_UP_SEARCHES * CLIENTS
-    result["cpu_ms_per_query"] = (server.cpu_s() - cpu_s) * 1e3 / (searches + warm_up)
-    result["strong_search_p50_ms"] = client.run("strong", ef=ef, rounds=30)["p50_ms"]
-    say(server, "search while inserting")
-    result |= searches_while_inserting(client, ef, seconds)
-    say(server, "kill -9")
+    spent_ms = (server.cpu_s() - cpu_s) * 1e3
+    return result | {
+        "search_qps": searches / seconds,
+        "cpu_ms_per_query": spent_ms / (searches + warm_up),
+    }
+
+
+def time_first_answer(server: Server, client: Client, ef: int) -> float:
+    """Seconds from kill -9 to the first whole answer."""
     options = {"ef": ef, "port": server.port, "uri": f"http://127.0.0.1:{server.port}"}
     with client.started("first_answer", **options) as worker:
         server.kill()
         killed = time.monotonic()
         server.launch()
         go([worker])
-        result["kill_to_first_answer_s"] = time.monotonic() - killed
-    server.kill()
-    server.remove_data()
-    return result
+        return time.monotonic() - killed
+
+
+def compare(servers: list[Server], data: Path, seconds: float, turns: int) -> dict[str, Any]:
+    """Every figure of each server, by its name.
+
+    The servers take turns, so that a machine that is slower for a while is so for both; a figure
+    is the median of its turns. The other server runs, idle.
+    """
+    results = {server.name: prepare_server(server, data) for server in servers}
+    clients = {server.name: Client(server, data) for server in servers}
+    turn_s = seconds / turns
+
+    def take_turns(what: str, measure: Callable[[Server, Client, int, int], Figures]) -> None:
+        found: dict[str, list[Figures]] = {server.name: [] for server in servers}
+        for turn in range(turns):
+            for server in servers:
+                wait_idle(servers)
+                say(server, f"{what}, turn {turn + 1} of {turns}")
+                ef = results[server.name]["ef"]
+                found[server.name].append(measure(server, clients[server.name], ef, turn))
+        for name, figures in found.items():
+            results[name] |= {key: median(f[key] for f in figures) for key in figures[0]}
+            results[name][f"turns: {what}"] = figures
+
+    take_turns("latency and throughput", lambda s, c, ef, _: search_turn(s, c, ef, turn_s))
+    take_turns("bulk insert", lambda s, c, ef, turn: c.run("bulk", rows=50_000))
+    take_turns("Strong search", lambda s, c, ef, turn: c.run("strong", ef=ef, rounds=10))
+    take_turns(
+        "search while inserting",
+        lambda s, c, ef, turn: searches_while_inserting(c, ef, turn_s, 20_000_000 + turn * 10**6),
+    )
+    for server in servers:
+        say(server, "kill -9")
+        seconds_away = time_first_answer(server, clients[server.name], results[server.name]["ef"])
+        results[server.name]["kill_to_first_answer_s"] = seconds_away
+    return results
+
+
+def wait_idle(servers: list[Server]) -> None:
+    """Until none of them works off what a turn left behind, for a while at most."""
+    for _ in range(IDLE_WAITS):
+        before = [server.cpu_s() for server in servers]
+        time.sleep(1)
+        if all(s.cpu_s() - spent < IDLE_SHARE for s, spent in zip(servers, before, strict=True)):
+            return
 
 
 def concurrent_searches(client: Client, ef: int, seconds: float) -> int:
@@ -116,10 +170,12 @@ def concurrent_searches(client: Client, ef: int, seconds: float) -> int:
         return sum(answer["searches"] for answer in go(workers))
 
 
-def searches_while_inserting(client: Client, ef: int, seconds: float) -> dict[str, float]:
+def searches_while_inserting(
+    client: Client, ef: int, seconds: float, first_id: int
+) -> dict[str, float]:
     with ExitStack() as stack:
         writer = stack.enter_context(
-            client.started("inserting", rate=2_000, seconds=seconds, first_id=20_000_000)
+            client.started("inserting", rate=2_000, seconds=seconds, first_id=first_id)
         )
         workers = [
             stack.enter_context(
@@ -162,6 +218,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each throughput test")
+    parser.add_argument("--turns", type=int, default=5, help="that each test is cut into")
     parser.add_argument("--only", choices=["elanus", "milvus"])
     arguments = parser.parse_args()
     data = prepare(arguments.rows)
@@ -172,14 +229,13 @@ def main() -> None:
         servers.append(MilvusServer(work / "milvus"))
     if arguments.only != "milvus":
         servers.append(ElanusServer(work / "elanus"))
-    results = {}
-    for server in servers:
-        try:
-            results[server.name] = measure(server, data, arguments.seconds)
-        finally:
+    try:
+        results = compare(servers, data, arguments.seconds, arguments.turns)
+    finally:
+        for server in servers:
             if server.pid and server.processes():
                 server.kill()
-        (RESULTS / f"{server.name}.json").write_text(json.dumps(results[server.name], indent=2))
+            server.remove_data()
     write_report(results, RESULTS)
 
 

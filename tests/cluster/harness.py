@@ -15,6 +15,8 @@ from elanus.errors import ElanusError
 from elanus.roles.cluster.supervisor import send_command
 from tests.backends import Combination, settings_of
 from tests.server import free_port
+from tests.services.ports import can_bind
+from tests.services.ports import free_port as services_port
 from tests.services.reaper import REAPER
 
 START_TIMEOUT_S = 120.0
@@ -24,8 +26,7 @@ POLL_S = 0.2
 LOG_TAIL_BYTES = 5_000
 
 READY = {"serving", "standby", "leading"}
-PAIRS = {"proxy": 2, "coordinator": 2, "streaming": 2, "query": 2, "data": 1}
-"""Two of everything that keeps something."""
+PAIRS = {"proxy": 2, "coordinator": 2, "streaming": 2, "query": 2, "data": 2}
 
 SINGLES = dict.fromkeys(PAIRS, 1)
 OPTIONS = {
@@ -38,6 +39,15 @@ OPTIONS = {
 Processes = list[dict[str, Any]]
 
 
+def adjoining_ports(number: int) -> list[int]:
+    """Free ports, one after the other, as proxies that don't share one have them."""
+    while True:
+        first = services_port()
+        ports = list(range(first, first + number))
+        if all(map(can_bind, ports)):
+            return ports
+
+
 class RunningCluster:
     """A context manager. ``counts``: processes by role; ``settings``: given to every one of them.
 
@@ -45,14 +55,25 @@ class RunningCluster:
     """
 
     def __init__(
-        self, directory: Path, settings: Mapping[str, object], counts: Mapping[str, int] = PAIRS
+        self,
+        directory: Path,
+        settings: Mapping[str, object],
+        counts: Mapping[str, int] = PAIRS,
+        environment: Mapping[str, str] | None = None,
+        port: int = 0,
     ) -> None:
         self.directory = directory
-        self.port = free_port()
+        self.port = port or free_port()
         self.counts = dict(counts)
         self._settings = dict(settings)
+        self._environment = dict(environment or {})
         self._log = directory.parent / f"{directory.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """Those that every process is given."""
+        return dict(self._settings)
 
     @property
     def uri(self) -> str:
@@ -71,6 +92,7 @@ class RunningCluster:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env={**os.environ, **self._environment},
             )
         REAPER.born(self._process.pid)
         self.wait_until_ready(START_TIMEOUT_S)
@@ -88,6 +110,10 @@ class RunningCluster:
     def add(self, role: str) -> str:
         """One more process of a role; its name."""
         return str(self._command({"do": "add", "role": role})["name"])
+
+    def restart(self, name: str) -> None:
+        """Have it hand over what it owns and end; returns when it has ended and is started anew."""
+        self._command({"do": "restart", "name": name})
 
     def drain(self, name: str) -> None:
         """Have it hand over what it owns and end; returns when it has ended."""
@@ -176,7 +202,7 @@ class RunningCluster:
     def _left_over(self) -> list[int]:
         """Processes of this cluster that live on: each names its directory in its arguments."""
         found = []
-        mark = f"--set=localStorage.path={self.directory}/".encode()
+        mark = f"{self.directory}/".encode()
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit():
                 try:
@@ -223,8 +249,9 @@ def cluster_on(
     servers: Mapping[str, Any],
     counts: Mapping[str, int] = PAIRS,
     settings: Mapping[str, object] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> RunningCluster:
     """A cluster in a place of its own on real ``servers``, not started yet."""
     name = f"cluster-{os.getpid()}-{free_port()}"
     chosen = {**settings_of(combination, servers, name), **(settings or {})}
-    return RunningCluster(directory, chosen, counts)
+    return RunningCluster(directory, chosen, counts, environment)

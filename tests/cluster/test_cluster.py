@@ -1,4 +1,4 @@
-"""A cluster behaves as one server: through any proxy, on every log, and as standalone does."""
+"""A cluster behaves as one server: through nginx and any proxy, on every log, and as standalone."""
 
 import json
 import os
@@ -11,25 +11,17 @@ from typing import Any
 import pytest
 
 from tests.backends import KAFKA, PULSAR, WOODPECKER, Combination, servers_of
-from tests.cluster.harness import PAIRS, READY, SINGLES, RunningCluster, cluster_on
+from tests.cluster.clients import CLIENT, run_client
+from tests.cluster.harness import PAIRS, READY, RunningCluster, cluster_on
+from tests.cluster.programs import path_with
 from tests.crash.load import SteadyLoad
 from tests.server import RunningServer, free_port
 
 ROOT = Path(__file__).parents[2]
-CLIENT = ROOT / ".clients" / "2.6" / "bin" / "python"
+REPRESENTATIVE = ("test_hello_milvus.py", "test_consistency.py", "test_quickstart.py")
+"""Files of the conformance suite for logs of which only a part is run each time."""
+
 SETTINGS: dict[str, object] = {"log.level": "info"}
-
-
-def run_client(script: str, *arguments: str) -> str:
-    """Run a script of this directory with an unmodified client; what it printed."""
-    run = subprocess.run(
-        [CLIENT, Path(__file__).parent / script, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, f"{run.stdout[-6_000:]}\n{run.stderr[-6_000:]}"
-    return run.stdout
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,7 +36,8 @@ def cluster(
 ) -> Iterator[RunningCluster]:
     directory = tmp_path_factory.mktemp("cluster") / "cluster"
     servers = {"etcd": etcd, "minio": minio}
-    with cluster_on(directory, WOODPECKER, servers, settings=SETTINGS) as cluster:
+    path = path_with(directory.parent / "bin", ["nginx"])
+    with cluster_on(directory, WOODPECKER, servers, settings=SETTINGS, environment=path) as cluster:
         yield cluster
 
 
@@ -56,17 +49,23 @@ def _logs_of_failures(request: pytest.FixtureRequest) -> Iterator[None]:
         print(request.getfixturevalue("cluster").logs())
 
 
-def test_the_conformance_suite_passes(cluster: RunningCluster) -> None:
+def conform(cluster: RunningCluster, *files: str) -> None:
+    """Run the conformance suite, or some of its files, through a cluster."""
+    words = [f"client/{file}" for file in files] or ["client"]
     run = subprocess.run(
-        [CLIENT, "-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider", "client"],
+        [CLIENT, "-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider", *words],
         cwd=ROOT / "tests" / "conformance",
         env={**os.environ, "ELANUS_URI": cluster.uri},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1_800,
     )
     print(run.stdout[-20_000:], run.stderr[-2_000:], sep="\n")
     assert run.returncode == 0
+
+
+def test_the_conformance_suite_passes(cluster: RunningCluster) -> None:
+    conform(cluster)
 
 
 def test_it_answers_as_standalone_does(cluster: RunningCluster, tmp_path: Path) -> None:
@@ -92,7 +91,9 @@ def test_the_status_tells_of_every_process(cluster: RunningCluster) -> None:
         text=True,
         check=True,
     )
-    processes = json.loads(told.stdout)["processes"]
+    all_processes = json.loads(told.stdout)["processes"]
+    processes = [p for p in all_processes if p["role"] in PAIRS]
+    assert [p["name"] for p in all_processes if p not in processes] == ["balancer"]
     assert {role: sum(p["role"] == role for p in processes) for role in PAIRS} == PAIRS
     for process in processes:
         assert process["state"] in READY
@@ -131,11 +132,22 @@ def test_nodes_are_drained_and_added_under_load(cluster: RunningCluster, tmp_pat
 
 
 @pytest.mark.parametrize("combination", [KAFKA, PULSAR], ids=str)
+@pytest.mark.parametrize(
+    "files", [REPRESENTATIVE, pytest.param((), marks=pytest.mark.faults)], ids=["part", "whole"]
+)
 def test_other_logs_carry_a_cluster(
-    combination: Combination, request: pytest.FixtureRequest, tmp_path: Path
+    combination: Combination,
+    files: tuple[str, ...],
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
 ) -> None:
     servers = servers_of(combination, request)
     place = tmp_path / f"cluster-{free_port()}"
-    with cluster_on(place, combination, servers, SINGLES, SETTINGS) as cluster:
-        answers = json.loads(run_client("answers.py", cluster.uri))
-        assert answers["count"] == answers["expected_count"]
+    path = path_with(tmp_path / "bin", ["nginx"])
+    with (
+        cluster_on(place, combination, servers, PAIRS, SETTINGS, path) as cluster,
+        RunningServer(tmp_path / "data") as server,
+    ):
+        alone = run_client("answers.py", server.uri)
+        assert json.loads(run_client("answers.py", cluster.uri)) == json.loads(alone)
+        conform(cluster, *files)

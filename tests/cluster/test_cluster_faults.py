@@ -1,80 +1,123 @@
-"""A cluster under load survives the sudden death, and the long silence, of any of its processes.
+"""A cluster under load survives whatever happens to its processes and to what it depends on.
 
-Nothing acknowledged is lost or doubled, a failed write is whole or absent, a Strong read sees all
-that was acknowledged before it, and the cluster is healthy by itself at the end.
-``CHAOS_S`` is the length of the part with random kills, ``CHAOS_SEED`` its seed.
+Eight clients insert, upsert, delete, query and search through two proxies behind nginx, while
+segments are flushed, compacted and indexed. Processes are killed and frozen, a machine is lost, the
+metadata, the objects and the log are out of reach for a while. Every key's history must be
+linearizable: nothing acknowledged is lost, doubled or rises again, no Strong read is stale. Errors
+say to try again, and the cluster is healthy by itself at the end.
+
+Prints what each kind of fault has cost. ``CHAOS_S`` is the length of the long run, ``CHAOS_SEED``
+its seed, ``CHAOS_CUT_S`` how long a service is out of reach in it, ``CHAOS_WAL`` its log.
 """
 
 import os
-import random
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.backends import WOODPECKER
-from tests.cluster.harness import RunningCluster, cluster_on
-from tests.crash.load import SteadyLoad
+from elanus.config.settings import Settings
+from tests.backends import KAFKA, WOODPECKER, Combination, settings_of
+from tests.cluster.faults import Faults
+from tests.cluster.harness import PAIRS, RunningCluster, adjoining_ports
+from tests.cluster.load import ChaosLoad
+from tests.deploy.shipped import nginx_files
+from tests.services.ports import free_port
+from tests.services.tcp_proxy import TcpProxy
 
-pytestmark = pytest.mark.faults
+Own = Callable[..., Any]
 
-CHAOS_S = float(os.environ.get("CHAOS_S", "40"))
+CHAOS_S = float(os.environ.get("CHAOS_S", "120"))
 CHAOS_SEED = int(os.environ.get("CHAOS_SEED", "1"))
-PAUSE_S = (2.0, 5.0)
-TTL_S = 3
-FROZEN_S = 2.5 * TTL_S
+CHAOS_CUT_S = float(os.environ.get("CHAOS_CUT_S", "30"))
+CHAOS_WAL = {"woodpecker": WOODPECKER, "kafka": KAFKA}[os.environ.get("CHAOS_WAL", "woodpecker")]
+LEASE_S = float(Settings().common.session.ttl)
+SHORT_CUT_S = LEASE_S + 2
+CALM_S = 3.0
 SETTINGS: dict[str, object] = {
-    "common.session.ttl": TTL_S,
     "dataCoord.minSegmentNumRowsToEnableIndex": 200,
     "log.level": "info",
+    "proxy.reusePort": "false",
 }
-ROLES = ("proxy", "coordinator", "streaming", "query", "data")
 
 
-def victim(cluster: RunningCluster, role: str, chosen: random.Random) -> str:
-    """A process of the role; of the coordinators the one that leads."""
-    if role == "coordinator":
-        return cluster.leader()
-    return str(chosen.choice([p["name"] for p in cluster.of_role(role) if p["pid"]]))
+@contextmanager
+def services(
+    combination: Combination, own_service: Own
+) -> Iterator[tuple[dict[str, object], dict[str, TcpProxy]]]:
+    """Servers of this test's own: the settings that lead there, through the cables."""
+    from tests.services.etcd import Etcd
+    from tests.services.kafka import Kafka
+    from tests.services.minio import MinioServer
+
+    servers: dict[str, Any] = {"etcd": own_service(Etcd), "minio": own_service(MinioServer)}
+    with ExitStack() as opened:
+        cables = {
+            name: opened.enter_context(TcpProxy(server.endpoint))
+            for name, server in servers.items()
+        }
+        through = {name: cable.address for name, cable in cables.items()}
+        if combination.mq == "kafka":
+            ports = {"broker": free_port(), "controller": free_port()}
+            cable = opened.enter_context(TcpProxy(f"127.0.0.1:{ports['broker']}"))
+
+            class Cabled(Kafka):
+                """Clients go on to what the broker says, which is the cable, too."""
+
+                advertised = cable.address
+
+            servers["kafka"] = own_service(Cabled, ports=ports)
+            cables["kafka"] = cable
+        settings = settings_of(combination, servers, "chaos", through=through)
+        if combination.mq == "kafka":
+            settings["kafka.brokerList"] = cables["kafka"].address
+        yield settings, cables
 
 
-def kill_at_random(cluster: RunningCluster, load: SteadyLoad) -> dict[str, float]:
-    """Each role in turn, in a new random order each time; the longest gap in writes by role."""
-    chosen = random.Random(CHAOS_SEED)
-    worst: dict[str, float] = {}
-    deadline = time.monotonic() + CHAOS_S
-    while time.monotonic() < deadline:
-        for role in chosen.sample(ROLES, len(ROLES)):
-            cluster.kill(victim(cluster, role, chosen))
-            time.sleep(chosen.uniform(*PAUSE_S))
-            worst[role] = max(worst.get(role, 0.0), load.recovers(10))
-    return worst
-
-
-def freeze(cluster: RunningCluster, load: SteadyLoad, name: str) -> float:
-    pid = cluster.pause(name)
-    try:
-        time.sleep(FROZEN_S)
-    finally:
-        cluster.resume(pid)
-    return load.recovers()
-
-
-def test_any_process_may_die_or_fall_silent_under_load(
-    etcd: Any, minio: Any, tmp_path: Path
+def endure(
+    combination: Combination,
+    own_service: Own,
+    directory: Path,
+    run: Callable[[Faults], None],
 ) -> None:
-    servers = {"etcd": etcd, "minio": minio}
-    with (
-        cluster_on(tmp_path / "cluster", WOODPECKER, servers, settings=SETTINGS) as cluster,
-        SteadyLoad(cluster.uri, tmp_path, CHAOS_SEED) as load,
-    ):
-        for role, gap_s in kill_at_random(cluster, load).items():
-            print(f"{role} killed: writes were away for at most {gap_s:.1f} s")
-        cluster.wait_until_ready()
-        owner = next(p["name"] for p in cluster.of_role("streaming") if p["owns"])
-        for name in (owner, cluster.leader()):
-            gap_s = freeze(cluster, load, name)
-            print(f"{name} frozen for {FROZEN_S} s: writes were away for {gap_s:.1f} s")
-        cluster.wait_until_ready()
-        print(load.finish())
+    """Faults as ``run`` has them come, then the verdict."""
+    from tests.services.nginx import Nginx
+
+    with services(combination, own_service) as (settings, cables):
+        ports = adjoining_ports(PAIRS["proxy"])
+        nginx = own_service(Nginx, files=nginx_files("elanus.conf", ports))
+        with (
+            RunningCluster(
+                directory / "cluster", {**settings, **SETTINGS}, port=ports[0]
+            ) as cluster,
+            ChaosLoad(nginx.address, directory, CHAOS_SEED) as load,
+        ):
+            faults = Faults(cluster, load, cables, CHAOS_SEED, lease_s=LEASE_S)
+            started_s = time.monotonic()
+            try:
+                run(faults)
+            finally:
+                print(faults.table())
+            cluster.wait_until_ready()
+            time.sleep(CALM_S)
+            wrong = load.finish()
+            print(f"{time.monotonic() - started_s:.0f} s: {load.history.summary()}")
+            assert not wrong, "\n".join(wrong)
+
+
+def test_a_few_faults(own_service: Own, tmp_path: Path) -> None:
+    def run(faults: Faults) -> None:
+        for role in ("coordinator", "streaming", "query", "data", "proxy"):
+            faults.kill(role)
+        faults.freeze("streaming")
+        faults.cut("etcd", SHORT_CUT_S)
+
+    endure(WOODPECKER, own_service, tmp_path, run)
+
+
+@pytest.mark.faults
+def test_every_kind_of_fault_for_long(own_service: Own, tmp_path: Path) -> None:
+    endure(CHAOS_WAL, own_service, tmp_path, lambda faults: faults.run(CHAOS_S, CHAOS_CUT_S))

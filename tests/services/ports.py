@@ -18,13 +18,13 @@ def free_port() -> int:
     """A port on loopback that nobody listens on and that this process has not given before."""
     for _ in range(TRIES_MAX):
         port = _random.randint(LOWEST_PORT, HIGHEST_PORT)
-        if port not in _given and _can_bind(port):
+        if port not in _given and can_bind(port):
             _given.add(port)
             return port
     raise OSError(f"no free port between {LOWEST_PORT} and {HIGHEST_PORT}")
 
 
-def _can_bind(port: int) -> bool:
+def can_bind(port: int) -> bool:
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", port))

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from elanus.access.lru import LruCache
-from elanus.model.catalog import CollectionInfo, IndexInfo
+from elanus.model.catalog import CollectionInfo, IndexInfo, LoadInfo
+from elanus.model.types import LoadState
 from elanus.runtime.tasks import TaskSupervisor
 from elanus.services.interfaces import CoordinatorService
 
@@ -41,6 +42,7 @@ class MetaCache:
         self._coordinator = coordinator
         self._tasks = tasks
         self._entries: LruCache[_Key, CollectionMeta] = LruCache(MAX_ENTRIES)
+        self._loads: LruCache[int, LoadInfo] = LruCache(MAX_ENTRIES)
         self._pending: dict[_Key, asyncio.Future[CollectionMeta]] = {}
         self._changes = 0
         self.may_remember: Callable[[], bool] = lambda: True
@@ -64,6 +66,18 @@ class MetaCache:
             self._tasks.spawn("meta lookup", self._look_up(key, pending, self._changes))
         return await asyncio.shield(pending)
 
+    async def load_info(self, collection_id: int) -> LoadInfo | None:
+        """What is loaded. Only what is wholly loaded is remembered: all else is about to change."""
+        found = self._loads.get(collection_id)
+        if found is not None and self.may_remember():
+            return found
+        changes = self._changes
+        info: LoadInfo | None = await self._coordinator.load_info(collection_id)
+        is_settled = changes == self._changes and self.may_remember()
+        if info is not None and info.state is LoadState.LOADED and is_settled:
+            self._loads.put(collection_id, info)
+        return info
+
     def invalidate(self, collection_id: int) -> None:
         """Forget a collection; EVERYTHING (-1) forgets all. Entries under an alias always go:
         an alias may have moved from another collection."""
@@ -71,7 +85,9 @@ class MetaCache:
         self._pending.clear()
         if collection_id == EVERYTHING:
             self._entries.clear()
+            self._loads.clear()
             return
+        self._loads.discard(collection_id)
         for key, entry in self._entries.items():
             if entry.info.collection_id == collection_id or entry.info.name != key[1]:
                 self._entries.discard(key)

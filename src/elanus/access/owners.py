@@ -28,7 +28,13 @@ async def write_to_owner(proxy: Proxy, vchannel: str, call: Call[T]) -> T:
     return await _repeat(proxy, vchannel, call, lambda error: type(error) is NotServed)
 
 
-async def read_from_owner(proxy: Proxy, collection_id: int, vchannel: str, call: Call[T]) -> T:
+async def read_from_owner(
+    proxy: Proxy,
+    collection_id: int,
+    vchannel: str,
+    call: Call[T],
+    timeout_s: float | None = None,
+) -> T:
     """An owner that doesn't know yet that the collection is loaded is waited for, too."""
 
     async def told_again(node: StreamingService) -> T:
@@ -40,7 +46,11 @@ async def read_from_owner(proxy: Proxy, collection_id: int, vchannel: str, call:
             raise NotServed(error.message) from error
 
     return await _repeat(
-        proxy, vchannel, told_again, lambda error: type(error) in (NotServed, Unavailable)
+        proxy,
+        vchannel,
+        told_again,
+        lambda error: type(error) in (NotServed, Unavailable),
+        timeout_s,
     )
 
 
@@ -52,10 +62,15 @@ async def growing_of(proxy: Proxy, info: CollectionInfo, vchannel: str) -> list[
 
 
 async def _repeat(
-    proxy: Proxy, vchannel: str, call: Call[T], may_repeat: Callable[[Unavailable], bool]
+    proxy: Proxy,
+    vchannel: str,
+    call: Call[T],
+    may_repeat: Callable[[Unavailable], bool],
+    timeout_s: float | None = None,
 ) -> T:
     world = proxy.world
-    deadline_s = world.clock.monotonic_s() + WAIT_FOR_OWNER_S
+    timeout_s = WAIT_FOR_OWNER_S if timeout_s is None else min(timeout_s, WAIT_FOR_OWNER_S)
+    deadline_s = world.clock.monotonic_s() + timeout_s
     pause_s = FIRST_PAUSE_S
     while True:
         try:

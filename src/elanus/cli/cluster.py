@@ -4,7 +4,8 @@ import asyncio
 import json
 import os
 import random
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from rich.table import Table
 
 from elanus.cli.serve import stop_on_signals
 from elanus.config.settings import Settings
-from elanus.errors import ElanusError
+from elanus.errors import ElanusError, Unavailable
 from elanus.observability.logs import configure_logs
+from elanus.roles.cluster.foundation import Wanted, lay_foundation
 from elanus.roles.cluster.supervisor import Supervisor, send_command
 from elanus.roles.process import real_world
 from elanus.roles.storage import open_meta
@@ -29,18 +31,17 @@ READY_CHECK_S = 0.2
 
 def cluster_settings(*, etcd: str, objects: str, wal: str, port: int) -> dict[str, Any]:
     """What every process of a cluster is told, from the command line's short forms."""
-    host, _, object_port = objects.removeprefix("http://").partition(":")
     kind, separator, address = wal.partition("://")
-    settings: dict[str, Any] = {
-        "metastore.type": "etcd",
-        "etcd.endpoints": etcd,
-        "common.storageType": "remote",
-        "minio.address": host,
-        "minio.port": int(object_port or 9_000),
-        "mq.type": kind,
-        "proxy.port": port,
-        "proxy.reusePort": True,
-    }
+    settings: dict[str, Any] = {"mq.type": kind, "proxy.port": port, "proxy.reusePort": True}
+    if etcd:
+        settings |= {"metastore.type": "etcd", "etcd.endpoints": etcd}
+    if objects:
+        host, _, object_port = objects.removeprefix("http://").partition(":")
+        settings |= {
+            "common.storageType": "remote",
+            "minio.address": host,
+            "minio.port": int(object_port or 9_000),
+        }
     if separator:
         settings["kafka.brokerList" if kind == "kafka" else "pulsar.address"] = (
             address if kind == "kafka" else wal
@@ -49,50 +50,83 @@ def cluster_settings(*, etcd: str, objects: str, wal: str, port: int) -> dict[st
 
 
 def run_cluster(
-    settings: Settings,
+    load: Callable[[dict[str, Any]], Settings],
     given: Mapping[str, Any],
     directory: Path,
     counts: Mapping[str, int],
     config: Path | None,
+    wanted: Wanted,
 ) -> int:
-    """Serve until a signal or ``down``. ``given``, ``config``: what every process is told."""
+    """Serve until a signal or ``down``. ``given``, ``config``: what every process is told;
+    ``load`` makes settings of it; ``wanted``: what has to be started before."""
+    settings = load(dict(given))
     configure_logs(settings.log.level, settings.log.format)
     directory.mkdir(parents=True, exist_ok=True)
-    return uvloop.run(_run(settings, given, directory.absolute(), counts, config))
+    directory.chmod(0o700)
+    try:
+        asyncio.run(send_command(directory.absolute(), {"do": "status"}))
+    except Unavailable:
+        return uvloop.run(_run(load, given, directory.absolute(), counts, config, wanted))
+    print(f"elanus: cannot start: a cluster runs in {directory} already", file=sys.stderr)
+    return 1
 
 
 async def _run(
-    settings: Settings,
+    load: Callable[[dict[str, Any]], Settings],
     given: Mapping[str, Any],
     directory: Path,
     counts: Mapping[str, int],
     config: Path | None,
+    wanted: Wanted,
 ) -> int:
     stop = stop_on_signals()
+    settings = load(dict(given))
     world = real_world(settings.memory, lambda name, error: None)
+    try:
+        foundation = await lay_foundation(world, directory, wanted, settings)
+    except ElanusError as error:
+        print(f"elanus: cannot start: {error}", file=sys.stderr)
+        return 1
+    told = {**given, **foundation.settings}
+    settings = load(dict(told))
     try:
         meta = await open_meta(world, settings)
     except ElanusError as error:
-        print(f"elanus: cannot start: {error}")
+        print(f"elanus: cannot start: {error}", file=sys.stderr)
+        await foundation.programs.stop()
         return 1
     membership = Membership(world, meta)
     await membership.start()
-    supervisor = Supervisor(world, membership, directory, given, config)
+    supervisor = Supervisor(
+        world,
+        membership,
+        directory,
+        told,
+        config,
+        environment=foundation.environment,
+        programs=foundation.programs,
+        balancer=foundation.balancer,
+    )
     await supervisor.start(counts)
     announcing = world.tasks.spawn("announce", _announce(supervisor, settings, counts))
+    await _until_unwanted(stop, supervisor)
+    announcing.cancel()
+    log.info("stopping")
+    await supervisor.stop()
+    await meta.close()
+    await foundation.programs.stop()
+    await world.tasks.close()
+    world.executor.close()
+    log.info("stopped", pid=os.getpid())
+    return 0
+
+
+async def _until_unwanted(stop: asyncio.Event, supervisor: Supervisor) -> None:
     stopped = asyncio.create_task(supervisor.stopping.wait())
     signalled = asyncio.create_task(stop.wait())
     await asyncio.wait({stopped, signalled}, return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
     signalled.cancel()
-    announcing.cancel()
-    log.info("stopping")
-    await supervisor.stop()
-    await world.tasks.close()
-    await meta.close()
-    world.executor.close()
-    log.info("stopped", pid=os.getpid())
-    return 0
 
 
 async def _announce(supervisor: Supervisor, settings: Settings, counts: Mapping[str, int]) -> None:
@@ -103,9 +137,13 @@ async def _announce(supervisor: Supervisor, settings: Settings, counts: Mapping[
         if len(ready) >= sum(counts.values()) and all(ready) and "leading" in states:
             break
         await asyncio.sleep(READY_CHECK_S * (0.5 + random.random()))
+    is_balanced = any(process["role"] == "balancer" for process in await supervisor.status())
+    how = "nginx spreads calls over the proxies"
+    if not is_balanced:
+        how = "the system spreads connections over the proxies, which share the port"
     print(
         f"The cluster is ready at http://{settings.proxy.host}:{settings.proxy.port} "
-        f"(gRPC and REST), {len(states)} processes; Ctrl-C stops it.",
+        f"(gRPC and REST), {len(states)} processes; {how}; Ctrl-C stops it.",
         flush=True,
     )
 

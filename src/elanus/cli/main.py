@@ -14,6 +14,10 @@ from elanus.config.loading import ConfigError, load_settings
 from elanus.config.settings import Settings
 from elanus.version import VERSION
 
+# A child that is forked from a process in which gRPC runs begins with gRPC's threads, and may crash
+# by them before it becomes another program.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
 app = typer.Typer(
     help="Elanus: a vector database that speaks Milvus's protocol.",
     no_args_is_help=True,
@@ -123,7 +127,8 @@ def _run_role(name: str, data_dir: Path | None, config: Path | None, flags: dict
     chosen = _load(config, flags)
     private = {
         "metastore.type": chosen.metastore.type == "sqlite",
-        "common.storageType": chosen.common.storage_type == "local",
+        "common.storageType": chosen.common.storage_type == "local"
+        and not chosen.local_storage.shared_path,
         "mq.type": chosen.mq.type == "local",
     }
     if any(private.values()):
@@ -157,24 +162,64 @@ def cluster_up(
     streaming: Annotated[int, typer.Option(min=1, help="Number of streaming nodes.")] = 1,
     query: Annotated[int, typer.Option(min=1, help="Number of query nodes.")] = 1,
     data: Annotated[int, typer.Option(min=1, help="Number of data nodes.")] = 1,
-    etcd: Annotated[str, typer.Option(help="Addresses of etcd, host:port,…")] = "127.0.0.1:2379",
-    objects: Annotated[str, typer.Option(help="Address of the S3 store.")] = "127.0.0.1:9000",
+    etcd: Annotated[
+        str, typer.Option(help="Addresses of etcd, host:port,… [default: one of its own]")
+    ] = "",
+    objects: Annotated[
+        str,
+        typer.Option(
+            help="Address of the S3 store, host:port [default: a MinIO of its own, or without "
+            "MinIO a directory that the processes share]"
+        ),
+    ] = "",
     wal: Annotated[
         str,
         typer.Option(help="woodpecker, kafka://host:port,… or pulsar://host:port."),
     ] = "woodpecker",
     data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR,
-    port: Annotated[int, typer.Option(help="Port that all proxies share.")] = 19530,
+    port: Annotated[
+        int,
+        typer.Option(
+            help="Port for clients: of nginx, or without nginx shared by all proxies, over which "
+            "the system spreads connections."
+        ),
+    ] = 19530,
+    etcd_program: Annotated[
+        str, typer.Option(help="The etcd to start [default: etcd of the PATH]")
+    ] = "",
+    minio_program: Annotated[
+        str, typer.Option(help="The MinIO to start [default: minio of the PATH]")
+    ] = "",
+    nginx_program: Annotated[
+        str, typer.Option(help="The nginx to start [default: nginx of the PATH]")
+    ] = "",
     config: ConfigOption = None,
     settings: SetOption = None,
 ) -> None:
-    """Start a cluster and keep its processes alive until Ctrl-C."""
-    from elanus.cli.cluster import cluster_settings, run_cluster
+    """Start a cluster and keep its processes alive until Ctrl-C.
 
-    given = {
-        **cluster_settings(etcd=etcd, objects=objects, wal=wal, port=port),
-        **_assignments(settings),
-    }
+    What it stands on is started, too, unless it is named: etcd for the metadata, MinIO (or a shared
+    directory) for the objects, and nginx before the proxies if there is one. Data, logs and the
+    supervisor's socket are in --data-dir; the other commands of `elanus cluster` find the cluster
+    there.
+    """
+    # gRPC's handlers of a fork can crash the new process before it becomes what it shall be.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    from elanus.cli.cluster import cluster_settings, run_cluster
+    from elanus.roles.cluster.foundation import Wanted
+
+    assigned = _assignments(settings)
+    before = _load(config, dict(assigned))
+    given = {**cluster_settings(etcd=etcd, objects=objects, wal=wal, port=port), **assigned}
+    wanted = Wanted(
+        etcd=not etcd and before.metastore.type != "etcd",
+        objects=not objects
+        and before.common.storage_type != "remote"
+        and not before.local_storage.shared_path,
+        etcd_program=etcd_program,
+        minio_program=minio_program,
+        nginx_program=nginx_program,
+    )
     counts = {
         "proxy": proxies,
         "coordinator": coordinators,
@@ -182,7 +227,7 @@ def cluster_up(
         "query": query,
         "data": data,
     }
-    _exit(run_cluster(_load(config, dict(given)), given, data_dir, counts, config))
+    _exit(run_cluster(lambda flags: _load(config, flags), given, data_dir, counts, config, wanted))
 
 
 @cluster_app.command("status")
@@ -205,6 +250,12 @@ def cluster_kill(name: str, data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR) ->
 def cluster_add(role: str, data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR) -> None:
     """Start one more process of a role: proxy, coordinator, streaming, query or data."""
     _command(data_dir, {"do": "add", "role": role})
+
+
+@cluster_app.command("restart")
+def cluster_restart(name: str, data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR) -> None:
+    """Have a process hand over what it owns and end, and start it again."""
+    _command(data_dir, {"do": "restart", "name": name})
 
 
 @cluster_app.command("drain")

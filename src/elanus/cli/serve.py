@@ -143,7 +143,7 @@ async def _serve_role(settings: Settings, name: str) -> int:
             address=info.address,
             start_s=round(time.monotonic() - started_s, 2),
         )
-        await unless(stop, asyncio.create_task(process.node.session.lost.wait()))
+        await unless(stop, asyncio.create_task(process.ended()))
         lives_again = not stop.is_set()
         if not lives_again:
             log.info("stopping", role=name)

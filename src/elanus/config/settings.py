@@ -83,7 +83,7 @@ class SessionSettings(Section, frozen=True, kw_only=True):
     ttl: Annotated[
         Positive,
         Meta(description="A node of a cluster that isn't heard of for this time is lost, s."),
-    ] = 10
+    ] = 7
 
 
 class CommonSettings(Section, frozen=True, kw_only=True):
@@ -235,6 +235,13 @@ class ClusterSettings(Section, frozen=True, kw_only=True):
 
 class LocalStorageSettings(Section, frozen=True, kw_only=True):
     path: Annotated[str, Meta(description="Data directory.")] = "./elanus-data"
+    shared_path: Annotated[
+        str,
+        Meta(
+            description="Directory for local objects that all roles of a cluster on one machine "
+            "share; empty = in the data directory."
+        ),
+    ] = ""
     cache: LocalCacheSettings = LocalCacheSettings()
 
 

@@ -67,6 +67,7 @@ class _Parts:
             self.index_tasks.consider,
             self.loads.wake,
         ]
+        context.events.damaged.append(self.index_tasks.rebuild)
 
     def _is_in_use(self, segment: SegmentInfo) -> bool:
         return self.loads.holds(segment) or segment.segment_id in self._outputs()
@@ -162,8 +163,8 @@ class Coordinator:
         """
         if not self._has_metadata:
             await self.load_metadata()
-        await self._open_logs()
-        self._parts.loads.restore(await self._parts.holdings.all_held())
+        _, held = await asyncio.gather(self._open_logs(), self._parts.holdings.all_held())
+        self._parts.loads.restore(held)
         for info in self._catalog.collections(CollectionState.CREATING):
             self._world.tasks.spawn(
                 f"finish creating {info.name}", self._finish_creating(info.collection_id)

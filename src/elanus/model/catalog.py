@@ -52,6 +52,11 @@ class CollectionInfo(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def name(self) -> str:
         return self.schema.name
 
+    @property
+    def timezone(self) -> str:
+        """The zone of times without an offset, and of output, by its IANA name."""
+        return self.properties.get("timezone", "UTC")
+
     @cached_property
     def partition_by_name(self) -> dict[str, PartitionInfo]:
         return {partition.name: partition for partition in self.partitions}

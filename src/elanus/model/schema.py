@@ -2,7 +2,8 @@
 
 Rows travel and rest as Arrow record batches whose columns are named by field name. The Arrow type
 of each field type stands in :func:`arrow_type`: JSON (and the dynamic field ``$meta``) is UTF-8
-text in a binary column, vectors are what :mod:`elanus.model.vectors` says.
+text in a binary column, a Geometry is its WKB, a Timestamptz is an int64 of microseconds in UTC,
+vectors are what :mod:`elanus.model.vectors` says.
 """
 
 from functools import cached_property
@@ -11,7 +12,8 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from elanus.model.types import DataType
+from elanus.model.geometry import wkb_of
+from elanus.model.types import DataType, FunctionType
 from elanus.model.vectors import vector_arrow_type
 
 DYNAMIC_FIELD = "$meta"
@@ -29,14 +31,20 @@ SCALAR_ARROW_TYPES: dict[DataType, Any] = {
     DataType.FLOAT: pa.float32(),
     DataType.DOUBLE: pa.float64(),
     DataType.VARCHAR: pa.string(),
+    DataType.TIMESTAMPTZ: pa.int64(),
 }
 """Of each plain scalar: of a column, of an Array's elements, of a constant in a filter."""
 
-_COLUMNS = {**SCALAR_ARROW_TYPES, DataType.JSON: pa.binary()}
+_COLUMNS = {
+    **SCALAR_ARROW_TYPES,
+    DataType.JSON: pa.binary(),
+    DataType.GEOMETRY: pa.binary(),
+}
 
 
 class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One field. ``default_value`` is a plain Python value; None means that there is none."""
+    """One field. ``default_value`` is a plain Python value (a geometry's WKT, a timestamp's
+    microseconds once its collection exists); None means that there is none."""
 
     name: str
     data_type: DataType
@@ -47,6 +55,7 @@ class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     is_partition_key: bool = False
     is_clustering_key: bool = False
     is_dynamic: bool = False
+    is_function_output: bool = False
     nullable: bool = False
     default_value: bool | int | float | str | None = None
     element_type: DataType = DataType.NONE
@@ -65,9 +74,25 @@ class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         return int(self.type_params["max_length"])
 
     @property
+    def enable_match(self) -> bool:
+        """Whether text_match and phrase_match may read a VarChar."""
+        return self.type_params.get("enable_match", "").lower() == "true"
+
+    @property
     def max_capacity(self) -> int:
         """Most elements of an Array."""
         return int(self.type_params["max_capacity"])
+
+
+class FunctionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Makes the values of ``output_fields`` of those of ``input_fields`` as rows are written."""
+
+    name: str
+    type: FunctionType
+    input_fields: tuple[str, ...]
+    output_fields: tuple[str, ...]
+    function_id: int = 0
+    description: str = ""
 
 
 class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
@@ -75,6 +100,7 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
 
     name: str
     fields: tuple[FieldSchema, ...]
+    functions: tuple[FunctionSchema, ...] = ()
     description: str = ""
     enable_dynamic_field: bool = False
     version: int = 0
@@ -96,6 +122,15 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         return tuple(field for field in self.fields if field.data_type.is_vector)
 
     @cached_property
+    def text_of(self) -> dict[str, FieldSchema]:
+        """The text field whose BM25 vectors each field has, by that field's name."""
+        return {
+            function.output_fields[0]: self.by_name[function.input_fields[0]]
+            for function in self.functions
+            if function.type is FunctionType.BM25
+        }
+
+    @cached_property
     def user_fields(self) -> tuple[FieldSchema, ...]:
         """Every field but ``$meta``, in schema order."""
         return tuple(field for field in self.fields if not field.is_dynamic)
@@ -106,6 +141,18 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         return pa.schema(
             [pa.field(f.name, arrow_type(f), nullable=f.nullable) for f in self.fields]
         )
+
+
+def default_scalar(field: FieldSchema) -> Any:
+    """The default of a field as a ``pyarrow.Scalar`` of its type, or None."""
+    value: Any = field.default_value
+    if value is None:
+        return None
+    if field.data_type is DataType.GEOMETRY:
+        value = wkb_of(str(value))
+    elif field.data_type is DataType.JSON:
+        value = str(value).encode()
+    return pa.scalar(value, arrow_type(field))
 
 
 def arrow_type(field: FieldSchema) -> Any:

@@ -98,10 +98,11 @@ class MetricType(StrEnum):
     JACCARD = "JACCARD"
     SUBSTRUCTURE = "SUBSTRUCTURE"
     SUPERSTRUCTURE = "SUPERSTRUCTURE"
+    BM25 = "BM25"
 
     @property
     def larger_is_better(self) -> bool:
-        return self in (MetricType.IP, MetricType.COSINE)
+        return self in (MetricType.IP, MetricType.COSINE, MetricType.BM25)
 
 
 DENSE_METRICS = (MetricType.L2, MetricType.IP, MetricType.COSINE)
@@ -111,7 +112,13 @@ BINARY_METRICS = (
     MetricType.SUBSTRUCTURE,
     MetricType.SUPERSTRUCTURE,
 )
-SPARSE_METRICS = (MetricType.IP,)
+SPARSE_METRICS = (MetricType.IP, MetricType.BM25)
+
+
+class FunctionType(IntEnum):
+    """Functions of a schema, with Milvus's codes."""
+
+    BM25 = 1
 
 
 class ConsistencyLevel(IntEnum):

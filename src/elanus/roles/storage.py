@@ -94,6 +94,12 @@ def directory_of(settings: Settings) -> Path:
     return Path(settings.local_storage.path).absolute()
 
 
+def objects_directory(settings: Settings) -> Path:
+    """Where local objects are."""
+    shared = settings.local_storage.shared_path
+    return Path(shared).absolute() if shared else directory_of(settings) / "objects"
+
+
 def empty_scratch(disk: Disk, settings: Settings) -> Path:
     """The directory for unfinished work, without what a crash left there. Blocks."""
     scratch = directory_of(settings) / "scratch"
@@ -149,7 +155,7 @@ async def open_backends(
     objects = await _open_objects(world, disk, settings, read_only)
     opened.push_async_callback(objects.close)
     wal = _choose_wal(world, disk, settings, objects)
-    where = str(directory_of(settings) / "objects")
+    where = str(objects_directory(settings))
     if settings.common.storage_type == "remote":
         where = "/".join(filter(None, (settings.minio.bucket_name, settings.minio.root_path)))
     beside = (wal.objects_prefix,) if wal.objects_prefix else ()
@@ -199,7 +205,10 @@ async def _open_local_objects(
 ) -> ObjectStore:
     from elanus.storage.objects.local import LocalObjectStore
 
-    directory = directory_of(settings) / "objects"
+    directory = objects_directory(settings)
+    if not read_only and settings.local_storage.shared_path:
+        name = await world.executor.run("io", instance_of, disk, settings)
+        return await LocalObjectStore.open(world, disk, directory, name)
     if not read_only:
         return await LocalObjectStore.open(world, disk, directory)
     if await world.executor.run("io", disk.file_info, directory) is None:

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
+from elanus.engine.index.sparse.statistics import TermStatistics
 from elanus.model.catalog import (
     CollectionInfo,
     DatabaseInfo,
@@ -16,10 +17,10 @@ from elanus.model.catalog import (
     LoadInfo,
     SegmentInfo,
 )
-from elanus.model.reads import Hits
 from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.types import ConsistencyLevel
 from elanus.services.messages import (
+    AskTerms,
     CompactionTask,
     DeltaCompactionTask,
     FetchRows,
@@ -35,6 +36,7 @@ from elanus.services.messages import (
     QueryView,
     SearchRequest,
     SearchResponse,
+    SegmentHits,
     SegmentQuery,
     SegmentRows,
     SegmentSearch,
@@ -224,8 +226,9 @@ class StreamingService(Protocol):
 class QueryNodeService(Protocol):
     """A query node: holds sealed segments and searches them."""
 
-    async def load_segment(self, request: LoadSegment) -> None:
-        """Serve this version or a newer one, with these deletes at least."""
+    async def load_segment(self, request: LoadSegment) -> tuple[str, ...]:
+        """Serve this version or a newer one, with these deletes at least. Returns the keys of its
+        index files that are damaged; the segment is served without them."""
         ...
 
     async def release_segments(self, segment_ids: tuple[int, ...]) -> None: ...
@@ -236,8 +239,9 @@ class QueryNodeService(Protocol):
     async def apply_deletes(
         self, segment_ids: tuple[int, ...], deletes: tuple[PrimaryKeys, ...], timestamp: int
     ) -> None: ...
-    async def search(self, request: SegmentSearch) -> Hits: ...
+    async def search(self, request: SegmentSearch) -> SegmentHits: ...
     async def query(self, request: SegmentQuery) -> SegmentRows: ...
+    async def term_statistics(self, request: AskTerms) -> TermStatistics: ...
     async def fetch(self, request: FetchRows) -> pa.RecordBatch:
         """The rows asked for, in the order asked for, one column per field."""
         ...
@@ -260,10 +264,12 @@ class NodeService(Protocol):
 class ProxyService(Protocol):
     """A proxy, as the coordinator sees it."""
 
-    async def invalidate(self, leader_id: int, collection_ids: tuple[int, ...]) -> None:
+    async def invalidate(
+        self, leader_id: int, collection_ids: tuple[int, ...], node_id: int = 0
+    ) -> None:
         """Forget what is remembered of these collections; -1 means of all.
 
-        A proxy may remember anything only from the first call of the present leader on: that
-        tells it that it will be told of changes.
+        A proxy may remember anything only from the first call of the present leader to its present
+        ``node_id`` on: that tells it that it will be told of changes.
         """
         ...

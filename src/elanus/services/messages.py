@@ -65,6 +65,15 @@ class FlushTicket:
 
 # --- reads: proxy → delegator (streaming node) → query node ----------------------------------
 
+_MARGIN = 0.1
+_MAX_MARGIN_S = 0.5
+
+
+def time_for_callee_s(left_s: float) -> float:
+    """Of the time that is left for an answer, the time that a callee gets: some is kept to say
+    what it failed to do."""
+    return left_s - min(_MARGIN * left_s, _MAX_MARGIN_S)
+
 
 @dataclass(frozen=True, slots=True)
 class SearchRequest:
@@ -72,6 +81,8 @@ class SearchRequest:
 
     The shard waits until it has seen every write up to ``guarantee_ts`` and picks its instant; a
     ``read_ts`` other than 0 names the instant (parts of one answer, pages of an iterator).
+    ``deadline_s`` (here and below): seconds left for the call; None means the caller's default.
+    ``is_issued``: the oracle gave these timestamps, so every later write is beyond them.
     """
 
     collection_id: int
@@ -85,6 +96,7 @@ class SearchRequest:
     ignore_growing: bool = False
     deadline_s: float | None = None
     read_ts: int = 0
+    is_issued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +104,9 @@ class QueryRequest:
     """Rows by filter from one shard, by ascending primary key.
 
     ``limit`` is the number of rows wanted, offset included; None means all.
-    With ``count_only`` only the number of rows is wanted. ``read_ts`` as in SearchRequest.
+    With ``count_only`` only the number of rows is wanted. ``read_ts``, ``deadline_s`` and
+    ``is_issued`` as in
+    SearchRequest.
     """
 
     collection_id: int
@@ -107,6 +121,7 @@ class QueryRequest:
     ignore_growing: bool = False
     deadline_s: float | None = None
     read_ts: int = 0
+    is_issued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +151,7 @@ class SegmentSearch:
     """A search on named sealed segments of one query node, at a fixed snapshot.
 
     ``schema`` (here and below): the shard's; fields may be newer than the loaded segment.
+    ``output_fields``: send these of every hit along.
     """
 
     segment_ids: tuple[int, ...]
@@ -143,6 +159,16 @@ class SegmentSearch:
     snapshot: Snapshot
     plan: Plan | None = None
     schema: CollectionSchema | None = None
+    output_fields: tuple[str, ...] = ()
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentHits(Hits):
+    """Answer to SegmentSearch; ``rows``: the output fields of every hit, in the order of the hits,
+    if they were asked for."""
+
+    rows: pa.RecordBatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +179,7 @@ class SegmentQuery:
     limit: int | None = None
     count_only: bool = False
     schema: CollectionSchema | None = None
+    deadline_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +198,16 @@ class FetchRows:
     offsets: npt.NDArray[np.int64]
     fields: tuple[str, ...]
     schema: CollectionSchema | None = None
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AskTerms:
+    """How frequent ``terms``, uint32 (n,), ascending, are in a field of loaded sealed segments."""
+
+    segment_ids: tuple[int, ...]
+    field_name: str
+    terms: npt.NDArray[np.uint32]
 
 
 # --- life cycle -------------------------------------------------------------------------------

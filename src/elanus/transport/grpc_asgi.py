@@ -62,6 +62,8 @@ class GrpcAsgi:
         self._executor = executor
         self._max_receive_bytes = max_receive_bytes
         self._max_send_bytes = max_send_bytes
+        self.is_stopping = False
+        """Set before calls are cancelled because the server ends: their callers are told so."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises nothing but cancellation: every failure becomes a gRPC status."""
@@ -72,6 +74,11 @@ class GrpcAsgi:
             answer = await self._answer(scope, receive)
         except GrpcError as error:
             await _send_error(send, error)
+            return
+        except asyncio.CancelledError:
+            if not self.is_stopping:
+                raise
+            await _send_error(send, GrpcError(GrpcStatus.UNAVAILABLE, "the server is stopping"))
             return
         except Exception as error:  # a call must end with a status
             log.error("call failed in the transport", method=scope["path"], exc_info=error)

@@ -101,6 +101,7 @@ class H2cornServer(TransportServer):
         done, _ = await asyncio.wait({self._serving}, timeout=grace_s)
         if not done:
             log.warning("requests cancelled at shutdown", requests=len(self._in_flight))
+            self._grpc.is_stopping = True
             for task in list(self._in_flight):
                 task.cancel()
         await self._serving

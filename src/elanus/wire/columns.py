@@ -23,7 +23,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from elanus.errors import InvalidParameter, Unimplemented
+from elanus.model.geometry import wkts_of
 from elanus.model.schema import FieldSchema
+from elanus.model.timestamptz import UTC_TEXT, TimeOutput, format_timestamps, parts_of
 from elanus.model.types import DataType
 from elanus.wire.protocol import pack, packed, packed_rows, schema
 from elanus.wire.vectors import (
@@ -45,6 +47,8 @@ HOLDERS: dict[DataType, str] = {
     DataType.VARCHAR: "string_data",
     DataType.ARRAY: "array_data",
     DataType.JSON: "json_data",
+    DataType.GEOMETRY: "geometry_wkt_data",
+    DataType.TIMESTAMPTZ: "string_data",
     **VECTOR_HOLDERS,
 }
 _HOLDER_NAMES = {
@@ -56,6 +60,7 @@ _HOLDER_NAMES = {
     "string_data": "string array",
     "array_data": "array array",
     "json_data": "json array",
+    "geometry_wkt_data": "geometry wkt array",
     **VECTOR_HOLDER_NAMES,
 }
 # Arrow types of the values as sent: integers below 64 bits travel as int32.
@@ -67,6 +72,7 @@ _SENT_TYPES: dict[str, Any] = {
     "double_data": pa.float64(),
     "string_data": pa.string(),
     "json_data": pa.binary(),
+    "geometry_wkt_data": pa.string(),
 }
 _PACKED_DTYPES = {"bool_data": "?", "float_data": "<f4", "double_data": "<f8"}
 _INTEGER_DTYPES = {"int_data": np.int32, "long_data": np.int64}
@@ -78,6 +84,7 @@ _ZEROS: dict[str, Any] = {
     "double_data": 0.0,
     "string_data": "",
     "json_data": b"",
+    "geometry_wkt_data": "",
 }
 _json_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -90,7 +97,8 @@ class WireColumn:
     holder: the oneof member that holds the values (see HOLDERS), empty if there is none.
     values: the valid values only. NumPy bool, int32 (Int8 to Int32), int64, float32, float64 (n,);
         vectors as :mod:`elanus.model.vectors` has them: (n, width) of the kind's dtype, sparse
-        ones an Arrow array; VarChar an Arrow string array, JSON an Arrow binary array;
+        ones an Arrow array; VarChar, Timestamptz (ISO 8601) and Geometry (WKT) an Arrow string
+        array, JSON an Arrow binary array;
         Array an Arrow list array (elements of Int8 to Int32 as int32; of null type if no row has
         any). None if the holder is one that is not served.
     valid: bool (rows,), or None if the client marked no nulls. Not checked against ``values``.
@@ -174,12 +182,16 @@ def require_holder(column: WireColumn, field: FieldSchema) -> None:
 
 
 def encode_column(
-    field: FieldSchema, column: Any, *, dynamic_keys: Sequence[str] | None = None
+    field: FieldSchema,
+    column: Any,
+    *,
+    dynamic_keys: Sequence[str] | None = None,
+    times: TimeOutput = UTC_TEXT,
 ) -> Any:
     """A schema.FieldData message of a complete column.
 
     column: Arrow array or chunked array of the field's Arrow type. dynamic_keys: of the dynamic
-    field only, the keys to keep of each row; None keeps all.
+    field only, the keys to keep of each row; None keeps all. times: how timestamps are shown.
     """
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     message = schema.FieldData(
@@ -195,9 +207,16 @@ def encode_column(
         encode_vectors(message.vectors, field.data_type, array)
     elif field.data_type is DataType.ARRAY:
         _encode_arrays(message.scalars.array_data, field.element_type, array)
+    elif field.data_type is DataType.TIMESTAMPTZ and times.parts:
+        message.type = int(DataType.ARRAY)
+        _encode_arrays(message.scalars.array_data, DataType.INT64, _time_parts(array, times))
     else:
         if dynamic_keys is not None:
             array = _keep_keys(array, dynamic_keys)
+        elif field.data_type is DataType.TIMESTAMPTZ:
+            array = _time_texts(array, times)
+        elif field.data_type is DataType.GEOMETRY:
+            array = pa.array(wkts_of(array.to_pylist()), pa.string())
         _encode_scalars(message.scalars, HOLDERS[field.data_type], array)
     return message
 
@@ -257,7 +276,7 @@ def _decode_arrays(arrays: Any, name: str) -> tuple[str, Any]:
     holder = next(filter(None, holders), "")
     if not holder:
         return "", pa.array([[]] * len(holders), pa.list_(pa.null()))
-    if holder not in _SENT_TYPES or holder == "json_data":
+    if holder not in _SENT_TYPES or holder in ("json_data", "geometry_wkt_data"):
         raise InvalidParameter(f"element type {holder} of the arrays of field {name} is not valid")
     for position, sent in enumerate(holders):
         if sent != holder and sent is not None:
@@ -320,6 +339,20 @@ def _encode_arrays(arrays: Any, element_type: DataType, array: Any) -> None:
             else:
                 row.data.extend(flat[start:end])
         start = end
+
+
+def _time_texts(array: Any, times: TimeOutput) -> Any:
+    moments = array.fill_null(0).to_numpy()
+    missing = array.is_null().to_numpy(zero_copy_only=False)
+    return pa.array(format_timestamps(moments, times.zone), pa.string(), mask=missing)
+
+
+def _time_parts(array: Any, times: TimeOutput) -> Any:
+    """A list array of the wanted parts of each timestamp."""
+    parts = parts_of(array.fill_null(0).to_numpy(), times.zone, times.parts)
+    offsets = np.arange(0, parts.size + 1, len(times.parts), dtype=np.int32)
+    missing = array.is_null() if array.null_count else None
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(parts.reshape(-1)), mask=missing)
 
 
 def _keep_keys(array: Any, keys: Sequence[str]) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 
 from elanus.model.reads import Hits
 from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema
+from elanus.model.timestamptz import UTC_TEXT, TimeOutput
 from elanus.model.types import DataType
 from elanus.wire.columns import encode_column, ids_message
 from elanus.wire.protocol import milvus, pack, schema
@@ -27,17 +28,20 @@ def field_messages(
     rows: Any,
     field_names: Sequence[str],
     dynamic_keys: Sequence[str] | None = None,
+    times: TimeOutput = UTC_TEXT,
 ) -> list[Any]:
     """FieldData messages of the named columns of ``rows``.
 
     rows: Arrow record batch or table that has the columns. dynamic_keys: keys of ``$meta`` to keep
-    of each row if it is among the columns; None keeps the whole objects.
+    of each row if it is among the columns; None keeps the whole objects. times: how timestamps
+    are shown.
     """
     return [
         encode_column(
             collection.by_name[name],
             rows.column(name),
             dynamic_keys=dynamic_keys if name == DYNAMIC_FIELD else None,
+            times=times,
         )
         for name in field_names
     ]
@@ -52,6 +56,7 @@ def search_results(
     collection_name: str = "",
     output_fields: Sequence[str] | None = None,
     dynamic_keys: Sequence[str] | None = None,
+    times: TimeOutput = UTC_TEXT,
     session_ts: int = 0,
     iterator: IteratorState | None = None,
     searched_rows: int = 0,
@@ -65,7 +70,7 @@ def search_results(
     data = schema.SearchResultData(
         num_queries=len(hits.counts),
         top_k=int(hits.counts.max(initial=0)),
-        fields_data=field_messages(collection, rows, field_names, dynamic_keys),
+        fields_data=field_messages(collection, rows, field_names, dynamic_keys, times),
         scores=pack(hits.scores, "<f4"),
         ids=ids_message(hits.keys),
         topks=hits.counts.tolist(),
@@ -91,11 +96,12 @@ def query_results(
     collection_name: str = "",
     output_fields: Sequence[str] | None = None,
     dynamic_keys: Sequence[str] | None = None,
+    times: TimeOutput = UTC_TEXT,
     session_ts: int = 0,
 ) -> Any:
     """A QueryResults message; the arguments are as for :func:`search_results`."""
     return milvus.QueryResults(
-        fields_data=field_messages(collection, rows, field_names, dynamic_keys),
+        fields_data=field_messages(collection, rows, field_names, dynamic_keys, times),
         collection_name=collection_name or collection.name,
         output_fields=field_names if output_fields is None else output_fields,
         session_ts=session_ts,

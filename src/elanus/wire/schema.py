@@ -8,11 +8,14 @@ shown: ``enable_dynamic_field`` tells of it.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from elanus.errors import InvalidParameter, Rejected, Unimplemented
 from elanus.model.catalog import CollectionInfo, pchannel_of
-from elanus.model.schema import CollectionSchema, FieldSchema
+from elanus.model.schema import CollectionSchema, FieldSchema, FunctionSchema
 from elanus.model.timestamp import physical_ms
-from elanus.model.types import DataType
+from elanus.model.timestamptz import format_timestamps, zone_of
+from elanus.model.types import DataType, FunctionType
 from elanus.wire.protocol import common, milvus, parse, schema
 
 # Types whose default value travels in each holder of ValueField, and Milvus's name of the holder.
@@ -47,7 +50,7 @@ def decode_schema(data: bytes) -> CollectionSchema:
     (usually 0).
 
     Raises InvalidParameter or Rejected for a malformed one, and Unimplemented for what is not
-    served: functions, struct fields, namespaces and external collections.
+    served: other functions than BM25, struct fields, namespaces and external collections.
     """
     message = parse(schema.CollectionSchema, data, "the collection schema")
     _refuse_unserved(message)
@@ -56,6 +59,25 @@ def decode_schema(data: bytes) -> CollectionSchema:
         description=message.description,
         enable_dynamic_field=message.enable_dynamic_field,
         fields=tuple(field_from_message(field) for field in message.fields),
+        functions=tuple(_function(function) for function in message.functions),
+    )
+
+
+def _function(message: Any) -> FunctionSchema:
+    try:
+        kind = FunctionType(message.type)
+    except ValueError:
+        raise Unimplemented(
+            f"function {message.name}: functions of type {message.type} are not supported yet"
+        ) from None
+    if message.params:
+        raise InvalidParameter(f"{kind.name} function accepts no params, function {message.name}")
+    return FunctionSchema(
+        name=message.name,
+        type=kind,
+        input_fields=tuple(message.input_field_names),
+        output_fields=tuple(message.output_field_names),
+        description=message.description,
     )
 
 
@@ -86,19 +108,34 @@ def field_from_message(message: Any) -> FieldSchema:
     )
 
 
-def schema_message(collection: CollectionSchema) -> Any:
-    """A schema.CollectionSchema message, without ``$meta``."""
+def schema_message(collection: CollectionSchema, zone: str = "UTC") -> Any:
+    """A schema.CollectionSchema message, without ``$meta``; default timestamps as of ``zone``."""
     return schema.CollectionSchema(
         name=collection.name,
         description=collection.description,
         enable_dynamic_field=collection.enable_dynamic_field,
-        fields=[field_message(field) for field in collection.user_fields],
+        fields=[field_message(field, zone) for field in collection.user_fields],
+        functions=[_function_message(function, collection) for function in collection.functions],
         version=collection.version,
     )
 
 
-def field_message(field: FieldSchema) -> Any:
-    """A schema.FieldSchema message."""
+def _function_message(function: FunctionSchema, collection: CollectionSchema) -> Any:
+    ids = {field.name: field.field_id for field in collection.fields}
+    return schema.FunctionSchema(
+        name=function.name,
+        id=function.function_id,
+        description=function.description,
+        type=int(function.type),
+        input_field_names=function.input_fields,
+        input_field_ids=[ids[name] for name in function.input_fields],
+        output_field_names=function.output_fields,
+        output_field_ids=[ids[name] for name in function.output_fields],
+    )
+
+
+def field_message(field: FieldSchema, zone: str = "UTC") -> Any:
+    """A schema.FieldSchema message; a default timestamp is shown as of ``zone``."""
     message = schema.FieldSchema(
         fieldID=field.field_id,
         name=field.name,
@@ -111,10 +148,14 @@ def field_message(field: FieldSchema) -> Any:
         is_dynamic=field.is_dynamic,
         is_partition_key=field.is_partition_key,
         is_clustering_key=field.is_clustering_key,
+        is_function_output=field.is_function_output,
         nullable=field.nullable,
     )
-    if field.default_value is not None:
-        setattr(message.default_value, _HOLDER_OF[field.data_type], field.default_value)
+    default = field.default_value
+    if field.data_type is DataType.TIMESTAMPTZ and isinstance(default, int):
+        [default] = format_timestamps(np.array([default], np.int64), zone_of(zone))
+    if default is not None:
+        setattr(message.default_value, _HOLDER_OF[field.data_type], default)
     return message
 
 
@@ -128,7 +169,7 @@ def collection_message(
 ) -> Any:
     """A DescribeCollectionResponse. ``requested_name`` is echoed: it may be an alias."""
     return milvus.DescribeCollectionResponse(
-        schema=schema_message(collection.schema),
+        schema=schema_message(collection.schema, collection.timezone),
         collectionID=collection.collection_id,
         virtual_channel_names=collection.vchannels,
         physical_channel_names=[pchannel_of(vchannel) for vchannel in collection.vchannels],
@@ -149,9 +190,6 @@ def collection_message(
 
 
 def _refuse_unserved(message: Any) -> None:
-    if message.functions:
-        names = ", ".join(function.name for function in message.functions)
-        raise Unimplemented(f"functions in a schema are not implemented yet: {names}")
     if message.struct_array_fields:
         names = ", ".join(field.name for field in message.struct_array_fields)
         raise Unimplemented(f"struct array fields are not implemented yet: {names}")

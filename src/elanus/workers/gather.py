@@ -14,6 +14,11 @@ def empty_rows(fields: Sequence[pa.Field]) -> pa.RecordBatch:
     )
 
 
+def with_fields(columns: Sequence[pa.Array], fields: Sequence[pa.Field]) -> pa.RecordBatch:
+    """The columns as a batch of exactly these fields, whose names and types they have."""
+    return pa.RecordBatch.from_arrays(list(columns), schema=pa.schema(fields))
+
+
 def interleave(
     parts: Sequence[tuple[npt.NDArray[np.int64], pa.RecordBatch]], fields: Sequence[str]
 ) -> pa.RecordBatch:

@@ -1,5 +1,6 @@
 """The gRPC layer over ASGI: frames, encodings, timeouts and statuses, without a server."""
 
+import asyncio
 import gzip
 from collections.abc import Mapping
 from itertools import pairwise
@@ -46,6 +47,36 @@ async def exchange(chunks: list[bytes], **headers: str) -> tuple[int, str, bytes
     trailers = dict(sent[-1]["headers"])
     message = unquote(trailers.get(b"grpc-message", b"").decode())
     return int(trailers[b"grpc-status"]), message, sent[1]["body"]
+
+
+async def test_a_call_that_is_cancelled_by_a_stopping_server_is_told() -> None:
+    sent: list[Any] = []
+    is_called = asyncio.Event()
+
+    async def hang(*_: Any) -> bytes:
+        is_called.set()
+        await asyncio.Event().wait()
+        return b""
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": frame(b"x")}
+
+    async def send(event: Any) -> None:
+        sent.append(event)
+
+    executor = ThreadExecutor(cores=1)
+    application = GrpcAsgi(hang, executor, max_receive_bytes=LIMIT, max_send_bytes=LIMIT)
+    scope = {"type": "http", "path": "/a.B/C", "headers": [(b"te", b"trailers")]}
+    for is_stopping in (False, True):
+        is_called.clear()
+        application.is_stopping = is_stopping
+        call = asyncio.create_task(application(scope, receive, send))
+        await is_called.wait()
+        call.cancel()
+        await asyncio.wait([call])
+        assert call.cancelled() is not is_stopping
+    executor.close()
+    assert dict(sent[-1]["headers"])[b"grpc-status"] == b"14"
 
 
 def frame(body: bytes, *, compressed: bool = False, length: int | None = None) -> bytes:

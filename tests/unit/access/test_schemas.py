@@ -339,7 +339,7 @@ WRONG: list[tuple[str, list[FieldSchema], dict[str, Any], type[ElanusError], str
         [ID, VECTOR, changed(TEXT, type_params={"max_length": "9", "enable_match": "true"})],
         {},
         InvalidParameter,
-        "enable match but not enable analyzer",
+        "must also enable_analyzer",
     ),
     (
         "default NaN",

@@ -128,8 +128,14 @@ class RememberingProxy:
         self.meta = MetaCache(client, world.tasks)  # type: ignore[arg-type]
         self.meta.may_remember = self.role._may_remember
 
-    async def invalidate(self, leader_id: int, collection_ids: tuple[int, ...]) -> None:
-        await self.role.invalidate(leader_id, collection_ids)
+    @property
+    def node_id(self) -> int:
+        return self.role._node.session.info.node_id
+
+    async def invalidate(
+        self, leader_id: int, collection_ids: tuple[int, ...], node_id: int = 0
+    ) -> None:
+        await self.role.invalidate(leader_id, collection_ids, node_id)
 
 
 async def proxy_of(world, meta, client, peers, address: str) -> RememberingProxy:
@@ -168,11 +174,30 @@ async def test_a_paused_proxy_trusts_nothing_that_it_remembers(
 ) -> None:
     await lead(meta, 1, "a:1")
     proxy = await proxy_of(world, meta, client, peers, "p:1")
-    await proxy.invalidate(1, (-1,))
+    await proxy.invalidate(1, (-1,), proxy.node_id)
     await clock.pass_(0.5)
     assert proxy.meta.may_remember()
     clock.jump(TTL_S)
     assert not proxy.meta.may_remember()
+
+
+async def test_a_proxy_that_registered_again_trusts_nothing_said_to_its_former_self(
+    world, meta, client, peers, clock
+) -> None:
+    await lead(meta, 1, "a:1")
+    proxy = await proxy_of(world, meta, client, peers, "p:1")
+    former_id = proxy.node_id
+    await proxy.invalidate(1, (-1,), former_id)
+    await clock.pass_(0.5)
+    assert proxy.meta.may_remember()
+    proxy.role.session_lost()
+    proxy.role._node.session = Session(world, meta, TTL_S)
+    await proxy.role._node.session.register("proxy", "p:1")
+    assert not proxy.meta.may_remember()
+    await proxy.invalidate(1, (-1,), former_id)
+    assert not proxy.meta.may_remember()
+    await proxy.invalidate(1, (-1,), proxy.node_id)
+    assert proxy.meta.may_remember()
 
 
 async def test_a_change_is_answered_when_every_living_proxy_was_told(
@@ -186,7 +211,9 @@ async def test_a_change_is_answered_when_every_living_proxy_was_told(
         def __init__(self, name: str) -> None:
             self.name = name
 
-        async def invalidate(self, leader_id: int, collection_ids: tuple[int, ...]) -> None:
+        async def invalidate(
+            self, leader_id: int, collection_ids: tuple[int, ...], node_id: int = 0
+        ) -> None:
             told.extend(f"{self.name} {each}" for each in collection_ids if each > 0)
 
     sessions = []

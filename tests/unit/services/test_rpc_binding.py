@@ -143,7 +143,7 @@ async def test_a_defect_is_an_internal_error_with_its_cause(peer: Peer) -> None:
 
 
 async def test_a_role_that_is_not_here_is_told(peer: Peer) -> None:
-    with pytest.raises(InternalError, match="not served by this process"):
+    with pytest.raises(NotServed, match="not served by this process"):
         await stub(TimestampOracle, peer).allocate_ids(3)
 
 

@@ -3,6 +3,7 @@
 from elanus.access.ddl import (
     aliases,
     alter,
+    analyzers,
     collections,
     databases,
     flushing,
@@ -24,5 +25,6 @@ HANDLERS = {
     **loading.HANDLERS,
     **flushing.HANDLERS,
     **segments.HANDLERS,
+    **analyzers.HANDLERS,
 }
 """Method name → handler, for :class:`elanus.access.dispatch.Dispatcher`."""

@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import msgspec
+
 from elanus.access.context import CallContext
 from elanus.access.ddl import names
 from elanus.access.ddl.fields import check_field
 from elanus.access.ddl.lookup import find_collection
 from elanus.access.proxy import Proxy
+from elanus.engine.text.fields import check_analyzers, check_text_fields, has_analyzer
 from elanus.errors import IllegalSchema, Rejected
 from elanus.model.schema import DYNAMIC_FIELD, SYSTEM_FIELDS, FieldSchema
 from elanus.wire.schema import decode_field, pairs_to_dict
@@ -54,6 +57,10 @@ async def add_collection_field(proxy: Proxy, request: Any, context: CallContext)
         )
     _check_addable(field)
     check_field(field, info.name, limits)
+    check_text_fields([field])
+    if has_analyzer(field):
+        schema = msgspec.structs.replace(info.schema, fields=(*info.schema.fields, field))
+        await proxy.world.executor.run("compute", check_analyzers, schema)
     if field.name in info.schema.by_name:
         raise Rejected(f"duplicate field name: {field.name}")
     if field.is_clustering_key and any(f.is_clustering_key for f in info.schema.fields):

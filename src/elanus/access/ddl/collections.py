@@ -8,6 +8,7 @@ from elanus.access.context import CallContext
 from elanus.access.ddl import names, schemas
 from elanus.access.ddl.lookup import find_collection, loaded_infos
 from elanus.access.proxy import Proxy
+from elanus.engine.text.fields import check_analyzers, has_analyzer
 from elanus.errors import CollectionNotFound, CollectionNotLoaded, InvalidParameter
 from elanus.model.catalog import CollectionInfo
 from elanus.model.timestamp import physical_ms
@@ -37,6 +38,8 @@ async def create_collection(proxy: Proxy, request: Any, context: CallContext) ->
         ),
         proxy.settings,
     )
+    if any(has_analyzer(field) for field in asked.schema.fields):
+        await proxy.world.executor.run("compute", check_analyzers, asked.schema)
     await proxy.coordinator.create_collection(
         context.database,
         asked.schema,

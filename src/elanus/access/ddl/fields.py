@@ -32,7 +32,16 @@ _VECTORS = (
     DataType.BINARY_VECTOR,
     DataType.SPARSE_FLOAT_VECTOR,
 )
-SERVED_TYPES = frozenset({*_SCALARS, DataType.ARRAY, DataType.JSON, *_VECTORS})
+SERVED_TYPES = frozenset(
+    {
+        *_SCALARS,
+        DataType.ARRAY,
+        DataType.JSON,
+        DataType.GEOMETRY,
+        DataType.TIMESTAMPTZ,
+        *_VECTORS,
+    }
+)
 ELEMENT_TYPES = frozenset(_SCALARS)
 
 
@@ -47,15 +56,7 @@ def check_field(field: FieldSchema, collection: str, limits: ProxySettings) -> N
         _check_max_length(field, collection, limits.max_var_char_length)
     if field.data_type is DataType.ARRAY:
         _check_max_capacity(field, collection)
-    if _is_true(field.type_params.get("enable_match", "")) and not _is_true(
-        field.type_params.get("enable_analyzer", "")
-    ):
-        raise InvalidParameter(f"field {field.name} is set to enable match but not enable analyzer")
     _check_default(field)
-
-
-def _is_true(text: str) -> bool:
-    return text.lower() == "true"
 
 
 def _check_type(field: FieldSchema) -> None:

@@ -10,7 +10,9 @@ import msgspec
 
 from elanus.access.ddl import names
 from elanus.access.ddl.fields import check_field
+from elanus.access.ddl.functions import with_functions
 from elanus.config.settings import Settings
+from elanus.engine.text.fields import check_text_fields
 from elanus.errors import IllegalSchema, InvalidParameter, Rejected
 from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema
 from elanus.model.types import DataType
@@ -65,6 +67,8 @@ def resolve(request: CollectionRequest, settings: Settings) -> CollectionRequest
     for field in schema.fields:
         check_field(field, name, limits)
     _check_duplicates(schema.fields)
+    check_text_fields(schema.fields)
+    schema = with_functions(schema)
     fields = schema.fields
     if schema.enable_dynamic_field:
         fields = (*fields, dynamic_field)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 
 from elanus.errors import InvalidParameter
+from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType, MetricType
 
 SPARSE_ALGORITHMS = ("TAAT_NAIVE", "DAAT_WAND", "DAAT_MAXSCORE")
@@ -58,8 +59,14 @@ def binary_metric(index_type: str, name: str) -> MetricType:
     raise invalid(f"binary vector index does not support metric type: {name}")
 
 
-def sparse_metric(name: str) -> MetricType:
+def sparse_metric(name: str, field: FieldSchema) -> MetricType:
     """The metric of an index of a sparse field. Raises InvalidParameter."""
+    if field.is_function_output:
+        if name != MetricType.BM25:
+            raise invalid(
+                f"index metric type of BM25 function output field must be BM25, got {name}"
+            )
+        return MetricType.BM25
     if name == "BM25":
         raise invalid("only BM25 Function output field support BM25 metric type")
     if name != MetricType.IP:
@@ -90,3 +97,26 @@ def sparse_params(index_type: str, given: Mapping[str, str]) -> dict[str, str]:
         )
     passed = {name: given[name] for name in _PASSED_ON if name in given}
     return {"inverted_index_algo": algorithm, _RATIO: str(ratio), **passed}
+
+
+def bm25_params(given: Mapping[str, str]) -> dict[str, str]:
+    """k1 and b of an index with the metric BM25. Raises InvalidParameter."""
+    return {
+        name: str(_number(name, given.get(name, default), most))
+        for name, default, most in (("bm25_k1", "1.2", 3.0), ("bm25_b", "0.75", 1.0))
+    }
+
+
+def _number(name: str, text: str, most: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise InvalidParameter(
+            f"wrong data type in json, invalid float value, key: '{name}', value: '{text}'"
+        ) from None
+    if not 0 <= value <= most:
+        raise InvalidParameter(
+            f"Out of range in json: param '{name}' ({value}) should be in range "
+            f"[0.000000, {most:.6f}]"
+        )
+    return value

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from elanus.access.context import CallContext
 from elanus.access.dml import rows as row_builder
+from elanus.access.dml.checks import read_times
 from elanus.access.dml.partitions import insert_partition
 from elanus.access.dml.routing import bucket_of, group_rows, key_partitions, split_rows, take
 from elanus.access.dql.scope import find_meta
@@ -22,6 +23,7 @@ from elanus.access.owners import write_to_owner
 from elanus.access.proxy import Proxy
 from elanus.errors import InvalidParameter, ParameterTooLarge, SchemaMismatch
 from elanus.model.catalog import ALL_PARTITIONS, CollectionInfo
+from elanus.model.timestamptz import zone_of
 from elanus.model.types import DataType
 from elanus.services.messages import PartitionRows, PrimaryKeys, WriteRequest
 from elanus.wire.columns import WireColumn, decode_column
@@ -159,6 +161,8 @@ async def build(proxy: Proxy, batch: Batch, primary_keys: pa.Array | None) -> pa
             json_max_length=proxy.settings.common.json_max_length,
         )
 
+    if batch.collection.schema.functions:
+        return await proxy.world.executor.run("compute", build_rows)
     return await offload(proxy, batch.size_bytes, build_rows)
 
 
@@ -182,7 +186,8 @@ def _estimated_bytes(request: Any) -> int:
 
 def _decode(request: Any, collection: CollectionInfo) -> dict[str, WireColumn]:
     columns = [decode_column(message) for message in request.fields_data]
-    return row_builder.by_field(columns, collection.schema)
+    given = row_builder.by_field(columns, collection.schema)
+    return read_times(given, collection.schema, zone_of(collection.timezone))
 
 
 def _route(

@@ -5,6 +5,9 @@ field's type. Numbers are checked as arrays; JSON is parsed value by value, sinc
 tell that a text is JSON.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import tzinfo
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from elanus.errors import InvalidParameter
+from elanus.model.geometry import wkbs_of
 from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema, arrow_type
+from elanus.model.timestamptz import parse_timestamps
 from elanus.model.types import DataType
 from elanus.model.vectors import vector_column, vector_width, widened
 from elanus.wire.columns import WireColumn, require_holder
@@ -33,7 +38,8 @@ _WITHOUT_ALL_NUMBERS = (
 
 
 def checked_values(field: FieldSchema, column: WireColumn, json_max_length: int) -> pa.Array:
-    """The values of ``column`` (valid rows only) as an array of ``arrow_type(field)``.
+    """The values of ``column`` (valid rows only) as an array of ``arrow_type(field)``; timestamps
+    come as microseconds (see :func:`read_times`).
 
     Raises InvalidParameter for values of another type, out of range, too long, or not finite.
     """
@@ -47,7 +53,24 @@ def checked_values(field: FieldSchema, column: WireColumn, json_max_length: int)
         return _arrays(field, column)
     if field.data_type is DataType.JSON:
         return _json(field, values, json_max_length)
+    if field.data_type is DataType.GEOMETRY:
+        return pa.array(wkbs_of(values.to_pylist(), field.name), pa.binary())
     return _scalars(field.data_type, field, pa.array(values) if _is_numpy(values) else values)
+
+
+def read_times(
+    columns: Mapping[str, WireColumn], schema: CollectionSchema, zone: tzinfo
+) -> dict[str, WireColumn]:
+    """``columns`` by field with the texts of timestamps as microseconds; ``zone`` is that of a
+    text without an offset. Raises InvalidParameter."""
+    read = dict(columns)
+    for name, column in columns.items():
+        field = schema.by_name[name]
+        if field.data_type is DataType.TIMESTAMPTZ and column.values is not None:
+            require_holder(column, field)
+            moments = pa.array(parse_timestamps(column.values.to_pylist(), zone))
+            read[name] = replace(column, values=moments)
+    return read
 
 
 def check_dynamic(rows: pa.Array, schema: CollectionSchema) -> None:

@@ -21,7 +21,7 @@ from elanus.access.dql.plans import key_plan
 from elanus.access.dql.scope import loaded_partitions
 from elanus.access.proxy import Proxy
 from elanus.errors import InvalidParameter, Unimplemented
-from elanus.model.schema import FieldSchema
+from elanus.model.schema import FieldSchema, arrow_type
 from elanus.wire.results import mutation_result
 
 REPLACE = 0
@@ -60,6 +60,8 @@ def complete_rows(
         kept = old.column(field.name).take(places)
         if field.is_primary:
             arrays.append(new_keys)
+        elif field.is_function_output:
+            arrays.append(pa.nulls(batch.num_rows, arrow_type(field)))
         elif field.name not in batch.columns:
             arrays.append(_filled(field, kept, places))
         else:
@@ -67,7 +69,8 @@ def complete_rows(
                 field, batch.columns[field.name], schema, batch.num_rows, json_max_length
             )
             arrays.append(_merged(kept, given, json_max_length) if field.is_dynamic else given)
-    return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
+    rows = pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
+    return row_builder.with_function_outputs(rows, schema)
 
 
 async def _existing(

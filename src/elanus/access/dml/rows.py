@@ -13,8 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from elanus.access.dml import checks
+from elanus.engine.text.bm25 import document_vectors
 from elanus.errors import InvalidParameter
-from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema, arrow_type
+from elanus.model.schema import (
+    DYNAMIC_FIELD,
+    CollectionSchema,
+    FieldSchema,
+    arrow_type,
+    default_scalar,
+)
 from elanus.model.types import DataType
 from elanus.model.vectors import ELEMENT_DTYPES, vector_column, vectors_of
 from elanus.wire.columns import WireColumn
@@ -39,6 +46,11 @@ def by_field(columns: Sequence[WireColumn], schema: CollectionSchema) -> dict[st
             raise InvalidParameter(f"duplicated field {name} found")
         found[name] = column
     extra = [name for name in found if name not in schema.by_name]
+    for name in found:
+        if name in schema.by_name and schema.by_name[name].is_function_output:
+            raise InvalidParameter(
+                f"not allowed to provide input data for function output field: {name}"
+            )
     if extra:
         expected = len(schema.fields)
         raise InvalidParameter(
@@ -89,13 +101,25 @@ def build_rows(
     arrays = []
     for field in schema.fields:
         column = given.get(field.name)
-        if field.is_primary and primary_keys is not None:
+        if field.is_function_output:
+            arrays.append(pa.nulls(num_rows, arrow_type(field)))
+        elif field.is_primary and primary_keys is not None:
             arrays.append(primary_keys)
         elif column is not None:
             arrays.append(build_column(field, column, schema, num_rows, json_max_length))
         else:
             arrays.append(absent_column(field, num_rows))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow)
+    return with_function_outputs(pa.RecordBatch.from_arrays(arrays, schema=schema.arrow), schema)
+
+
+def with_function_outputs(rows: pa.RecordBatch, schema: CollectionSchema) -> pa.RecordBatch:
+    """Complete rows with what the schema's functions make of them. They are applied here, once,
+    rather than by everyone who reads the log."""
+    for name, text in schema.text_of.items():
+        position = rows.schema.get_field_index(name)
+        vectors = document_vectors(rows, text)
+        rows = rows.set_column(position, rows.schema.field(position), vectors)
+    return rows
 
 
 def build_column(
@@ -122,7 +146,7 @@ def absent_column(field: FieldSchema, num_rows: int) -> pa.Array:
     if field.is_dynamic:
         return pa.repeat(pa.scalar(b"{}", pa.binary()), num_rows)
     if field.default_value is not None:
-        return pa.repeat(pa.scalar(field.default_value, arrow_type(field)), num_rows)
+        return pa.repeat(default_scalar(field), num_rows)
     if field.nullable:
         return pa.nulls(num_rows, arrow_type(field))
     raise InvalidParameter(f"fieldSchema({field.name}) has no corresponding fieldData pass in")
@@ -178,5 +202,5 @@ def _spread(field: FieldSchema, values: pa.Array, valid: npt.NDArray[np.bool_]) 
     if field.is_dynamic:
         return pc.fill_null(spread, pa.scalar(b"{}", pa.binary()))
     if field.default_value is not None:
-        return pc.fill_null(spread, pa.scalar(field.default_value, spread.type))
+        return pc.fill_null(spread, default_scalar(field))
     return spread

@@ -1,6 +1,7 @@
 """The instant that a read must reach, from the consistency level that was asked for.
 
-Strong sees everything acknowledged before the request; Bounded lags at most by the graceful time;
+Strong sees everything acknowledged before the request, which the owner of a shard knows by itself;
+Bounded lags at most by the graceful time;
 Session sees at least the client's own last write; Eventually waits for nothing. No read goes
 behind the last change of the collection's schema.
 """
@@ -22,10 +23,11 @@ LEGACY_BOUNDED = 2
 @dataclass(frozen=True, slots=True)
 class ReadInstant:
     """``guarantee_ts``: a shard waits until it has seen every write up to this. ``read_ts``: if it
-    is not 0, every shard reads at exactly this instant."""
+    is not 0, every shard reads at exactly this instant. ``is_issued``: the oracle gave them."""
 
     guarantee_ts: int
     read_ts: int = 0
+    is_issued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +66,17 @@ async def resolve(
     if is_iterator and wish.guarantee_ts > 0:
         return ReadInstant(wish.guarantee_ts, wish.guarantee_ts)
     if one_instant or is_iterator:
-        now = max(await oracle.allocate_timestamps(), wish.guarantee_ts)
-        return ReadInstant(now, now)
+        issued = await oracle.allocate_timestamps()
+        now = max(issued, wish.guarantee_ts)
+        return ReadInstant(now, now, now == issued)
     level, given = _level(wish, collection)
     if level is ConsistencyLevel.STRONG:
-        now = await oracle.allocate_timestamps()
+        if len(collection.vchannels) == 1:
+            # Its owner has applied all that it acknowledged: whatever it reads now is Strong.
+            return ReadInstant(collection.updated_ts)
         # Several shards answer for one instant only if it is given to them.
-        return ReadInstant(now, now if len(collection.vchannels) > 1 else 0)
+        now = await oracle.allocate_timestamps()
+        return ReadInstant(now, now, True)
     if level is ConsistencyLevel.BOUNDED:
         given = compose(max(clock.now_ms() - common.graceful_time, 0))
     elif level is ConsistencyLevel.EVENTUALLY:

@@ -24,7 +24,13 @@ from elanus.errors import Rejected
 from elanus.model.catalog import CollectionInfo
 from elanus.model.reads import Hits, VectorQuery
 from elanus.services.interfaces import StreamingService
-from elanus.services.messages import QueryRequest, QueryResponse, SearchRequest, SearchResponse
+from elanus.services.messages import (
+    QueryRequest,
+    QueryResponse,
+    SearchRequest,
+    SearchResponse,
+    time_for_callee_s,
+)
 
 T = TypeVar("T")
 
@@ -54,7 +60,6 @@ async def search_shards(
 ) -> SearchResponse:
     """The best hits over all shards, the first ``offset`` of each query left out."""
     collection = scope.collection
-    deadline_s = context.remaining_s(proxy.world.clock.monotonic_s())
 
     def request(vchannel: str) -> SearchRequest:
         return SearchRequest(
@@ -67,14 +72,15 @@ async def search_shards(
             output_fields=scope.output_fields,
             ttl_seconds=max(collection.ttl_seconds, 0),
             ignore_growing=scope.ignore_growing,
-            deadline_s=deadline_s,
+            deadline_s=_time_left_s(proxy, context),
             read_ts=scope.instant.read_ts,
+            is_issued=scope.instant.is_issued,
         )
 
     async def search(node: StreamingService, vchannel: str) -> SearchResponse:
         return await node.search(request(vchannel))
 
-    answers = await _ask(proxy, collection, shards_of(collection, scope.plan), search)
+    answers = await _ask(proxy, context, collection, shards_of(collection, scope.plan), search)
     _note_stages(context, answers)
     _check_output_size(proxy, [answer.rows for answer in answers], "search")
     merged = answers[0] if len(answers) == 1 else _merge_searches(answers, query)
@@ -109,7 +115,6 @@ async def _query(
     proxy: Proxy, scope: ReadScope, context: CallContext, limit: int | None, count_only: bool
 ) -> list[QueryResponse]:
     collection = scope.collection
-    deadline_s = context.remaining_s(proxy.world.clock.monotonic_s())
 
     def request(vchannel: str) -> QueryRequest:
         return QueryRequest(
@@ -123,20 +128,27 @@ async def _query(
             count_only=count_only,
             ttl_seconds=max(collection.ttl_seconds, 0),
             ignore_growing=scope.ignore_growing,
-            deadline_s=deadline_s,
+            deadline_s=_time_left_s(proxy, context),
             read_ts=scope.instant.read_ts,
+            is_issued=scope.instant.is_issued,
         )
 
     async def query(node: StreamingService, vchannel: str) -> QueryResponse:
         return await node.query(request(vchannel))
 
-    answers = await _ask(proxy, collection, shards_of(collection, scope.plan), query)
+    answers = await _ask(proxy, context, collection, shards_of(collection, scope.plan), query)
     _note_stages(context, answers)
     return answers
 
 
+def _time_left_s(proxy: Proxy, context: CallContext) -> float | None:
+    left_s = context.remaining_s(proxy.world.clock.monotonic_s())
+    return None if left_s is None else time_for_callee_s(left_s)
+
+
 async def _ask(
     proxy: Proxy,
+    context: CallContext,
     collection: CollectionInfo,
     vchannels: Sequence[str],
     call: Callable[[StreamingService, str], Awaitable[T]],
@@ -145,7 +157,11 @@ async def _ask(
 
     async def ask(vchannel: str) -> T:
         return await read_from_owner(
-            proxy, collection.collection_id, vchannel, lambda node: call(node, vchannel)
+            proxy,
+            collection.collection_id,
+            vchannel,
+            lambda node: call(node, vchannel),
+            _time_left_s(proxy, context),
         )
 
     if len(vchannels) == 1:

@@ -18,7 +18,7 @@ from elanus.access.context import CallContext
 from elanus.access.dql import consistency
 from elanus.access.dql.consistency import ReadInstant
 from elanus.access.dql.fan_out import ReadScope, query_shards, search_shards
-from elanus.access.dql.output import Output, resolve_output
+from elanus.access.dql.output import Output, resolve_output, time_output
 from elanus.access.dql.plans import key_plan
 from elanus.access.dql.rankers import parse_rank
 from elanus.access.dql.scope import find_meta
@@ -40,8 +40,10 @@ async def hybrid_search(proxy: Proxy, request: Any, context: CallContext) -> Any
     collection = meta.info
     _check_requests(request.requests)
     output = resolve_output(request.output_fields, collection.schema)
+    ranking = pairs_to_dict(request.rank_params)
+    times = time_output(collection, ranking.get("timezone", ""), ranking.get("time_fields", ""))
     rank = parse_rank(
-        pairs_to_dict(request.rank_params),
+        ranking,
         request.function_score,
         proxy.settings.quota_and_limits.limits,
         requests=len(request.requests),
@@ -86,6 +88,7 @@ async def hybrid_search(proxy: Proxy, request: Any, context: CallContext) -> Any
         collection_name=request.collection_name,
         output_fields=output.shown,
         dynamic_keys=output.dynamic_keys,
+        times=times,
         session_ts=instant.read_ts,
     )
 

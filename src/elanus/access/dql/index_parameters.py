@@ -39,6 +39,8 @@ _SPARSE = (
     _Parameter("drop_ratio_search", 0, 1, is_integer=False, is_open=True),
     _Parameter("refine_factor", 1, INT32_MAX),
     _Parameter("dim_max_score_ratio", 0.5, 1.3, is_integer=False),
+    _Parameter("bm25_k1", 0, 3, is_integer=False),
+    _Parameter("bm25_b", 0, 1, is_integer=False),
 )
 _PARAMETERS: dict[str, tuple[_Parameter, ...]] = {
     "BIN_IVF_FLAT": (_NPROBE,),

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from elanus.errors import InvalidParameter, Rejected
+from elanus.model.catalog import CollectionInfo
 from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema
+from elanus.model.timestamptz import TimeOutput, parse_parts, zone_of
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _META_KEY = re.compile(r"""\$meta\s*\[\s*(?:"([^"\\]+)"|'([^'\\]+)')\s*\]\Z""")
@@ -36,10 +38,13 @@ def resolve_output(
     whole_dynamic = False
     for name in map(str.strip, requested):
         if name == "*":
-            wanted.update(schema.by_name)
-            shown.update(dict.fromkeys(schema.by_name))
+            everything = [f.name for f in schema.fields if not f.is_function_output]
+            wanted.update(everything)
+            shown.update(dict.fromkeys(everything))
             whole_dynamic = schema.enable_dynamic_field
         elif name in schema.by_name:
+            if schema.by_name[name].is_function_output:
+                raise InvalidParameter(f"not allowed to retrieve raw data of field {name}")
             wanted.add(name)
             shown[name] = None
             whole_dynamic = whole_dynamic or name == DYNAMIC_FIELD
@@ -56,6 +61,13 @@ def resolve_output(
         shown=tuple(shown),
         dynamic_keys=tuple(dict.fromkeys(keys)) if keys and not whole_dynamic else None,
     )
+
+
+def time_output(collection: CollectionInfo, zone: str, parts: str) -> TimeOutput:
+    """How timestamps are shown, by the request's ``timezone`` and ``time_fields``; without a zone
+    by the collection's. Raises Rejected for an unknown zone, InvalidParameter for an unknown part.
+    """
+    return TimeOutput(zone_of(zone or collection.timezone), parse_parts(parts))
 
 
 def _dynamic_key(name: str, schema: CollectionSchema) -> str:

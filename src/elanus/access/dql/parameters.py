@@ -55,6 +55,9 @@ class SearchParameters:
     is_iterator: bool = False
     page: IteratorPage | None = None
     collection_id: int | None = None
+    timezone: str = ""
+    time_fields: str = ""
+    analyzer_name: str = ""
 
     @property
     def top_k(self) -> int:
@@ -70,6 +73,8 @@ class QueryParameters:
     ignore_growing: bool = False
     is_iterator: bool = False
     collection_id: int | None = None
+    timezone: str = ""
+    time_fields: str = ""
 
 
 def parse_search(
@@ -118,6 +123,9 @@ def _parse_search(
         is_iterator=is_iterator,
         page=page,
         collection_id=_collection_id(given),
+        timezone=given.get("timezone", ""),
+        time_fields=given.get("time_fields", ""),
+        analyzer_name=given.get("analyzer_name", ""),
     )
 
 
@@ -131,6 +139,8 @@ def parse_query(given: Mapping[str, str], limits: LimitsSettings) -> QueryParame
         ignore_growing=kv.read_flag(given, "ignore_growing"),
         is_iterator=kv.read_flag(given, "iterator"),
         collection_id=_collection_id(given),
+        timezone=given.get("timezone", ""),
+        time_fields=given.get("time_fields", ""),
     )
 
 

@@ -3,6 +3,7 @@
 Plans with template values are not cached, since their constants differ from request to request.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from elanus.engine.filter.compile import compile_filter
 from elanus.engine.filter.plan import Plan
 from elanus.errors import FilterError
 from elanus.model.catalog import CollectionInfo
+from elanus.model.timestamptz import zone_of
 from elanus.wire.templates import decode_templates
 
 MAX_CACHED_TEXT = 4_096
@@ -25,24 +27,35 @@ def compile_plan(
     text: str,
     templates: Any,
     *,
+    zone: str = "",
     purpose: str = "query",
 ) -> Plan | None:
     """The plan of a filter; None for a blank one, which every row passes.
 
-    templates: ``expr_template_values`` of the request. Raises FilterError that begins with
-    ``failed to create <purpose> plan``.
+    templates: ``expr_template_values`` of the request. zone: of times without an offset; the
+    collection's by default. Raises FilterError that begins with ``failed to create <purpose>
+    plan``.
     """
     if not text:
         return None
+    zone = zone or collection.timezone
     if templates or len(text) > MAX_CACHED_TEXT:
-        return _compile(collection, text, decode_templates(templates), purpose)
-    key = (collection.collection_id, collection.updated_ts, text)
-    plan: Plan | None = proxy.plans.get(key)
-    if plan is None:
-        plan = _compile(collection, text, {}, purpose)
-        if plan is not None and not plan.is_random:
-            proxy.plans.put(key, plan)
-    return plan
+        plan = _compile(collection, text, decode_templates(templates), zone, purpose)
+        return _seeded(proxy, plan)
+    key = (collection.collection_id, collection.updated_ts, text, zone)
+    cached: Plan | None = proxy.plans.get(key)
+    if cached is None:
+        cached = _compile(collection, text, {}, zone, purpose)
+        if cached is not None:
+            proxy.plans.put(key, cached)
+    return _seeded(proxy, cached)
+
+
+def _seeded(proxy: Proxy, plan: Plan | None) -> Plan | None:
+    """A plan that samples chooses other rows for each request."""
+    if plan is None or plan.sample is None:
+        return plan
+    return replace(plan, seed=proxy.world.random.getrandbits(63))
 
 
 def key_plan(collection: CollectionInfo, keys: pa.Array) -> Plan:
@@ -56,10 +69,10 @@ def key_plan(collection: CollectionInfo, keys: pa.Array) -> Plan:
 
 
 def _compile(
-    collection: CollectionInfo, text: str, values: dict[str, Any], purpose: str
+    collection: CollectionInfo, text: str, values: dict[str, Any], zone: str, purpose: str
 ) -> Plan | None:
     try:
-        return compile_filter(text, collection.schema, values)
+        return compile_filter(text, collection.schema, values, zone_of(zone))
     except FilterError as error:
         reason = error.message.removesuffix(_SUFFIX)
         raise FilterError(

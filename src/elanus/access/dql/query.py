@@ -5,7 +5,7 @@ from typing import Any
 from elanus.access.context import CallContext
 from elanus.access.dql import consistency, parameters
 from elanus.access.dql.fan_out import ReadScope, count_shards, query_shards
-from elanus.access.dql.output import resolve_output
+from elanus.access.dql.output import resolve_output, time_output
 from elanus.access.dql.plans import compile_plan
 from elanus.access.dql.scope import (
     find_meta,
@@ -36,7 +36,10 @@ async def query(proxy: Proxy, request: Any, context: CallContext) -> Any:
         raise Rejected("empty expression should be used with limit")
     requested = () if counts else request.output_fields
     output = resolve_output(requested, collection.schema, with_key=not counts)
-    plan = compile_plan(proxy, collection, request.expr, request.expr_template_values)
+    times = time_output(collection, given.timezone, given.time_fields)
+    plan = compile_plan(
+        proxy, collection, request.expr, request.expr_template_values, zone=given.timezone
+    )
     wanted = named_partitions(collection, request.partition_names)
     wanted = wanted or pruned_partitions(collection, plan)
     partition_ids = await loaded_partitions(proxy, collection, wanted, ACTION)
@@ -62,6 +65,7 @@ async def query(proxy: Proxy, request: Any, context: CallContext) -> Any:
         collection_name=request.collection_name,
         output_fields=output.shown,
         dynamic_keys=output.dynamic_keys,
+        times=times,
         session_ts=answer.read_ts,
     )
 

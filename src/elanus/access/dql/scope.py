@@ -18,13 +18,8 @@ from elanus.errors import (
     PartitionNotLoaded,
     Rejected,
 )
-from elanus.model.catalog import CollectionInfo, LoadInfo
+from elanus.model.catalog import CollectionInfo
 from elanus.model.types import LoadState
-
-RESTORE_TIMEOUT_S = 30.0
-"""So long a read waits at most for a coordinator that has just begun."""
-
-RESTORE_CHECK_S = 0.1
 
 
 async def find_meta(proxy: Proxy, context: CallContext, name: str) -> CollectionMeta:
@@ -76,17 +71,6 @@ def shards_of(collection: CollectionInfo, plan: Plan | None) -> tuple[str, ...]:
     return tuple(vchannels[shard] for shard in shards) or vchannels[:1]
 
 
-async def _load_info(proxy: Proxy, collection: CollectionInfo) -> LoadInfo | None:
-    """What is loaded. A coordinator that has just begun is waited for until it is sure."""
-    clock = proxy.world.clock
-    deadline_s = clock.monotonic_s() + RESTORE_TIMEOUT_S
-    while True:
-        load: LoadInfo | None = await proxy.coordinator.load_info(collection.collection_id)
-        if load is None or not load.restoring or clock.monotonic_s() > deadline_s:
-            return load
-        await clock.sleep(RESTORE_CHECK_S)
-
-
 async def loaded_partitions(
     proxy: Proxy, collection: CollectionInfo, wanted: tuple[int, ...], action: str
 ) -> tuple[int, ...]:
@@ -95,10 +79,11 @@ async def loaded_partitions(
     ``action`` begins the message, for example ``failed to search``. Raises CollectionNotLoaded,
     CollectionNotFullyLoaded or PartitionNotLoaded.
     """
-    load = await _load_info(proxy, collection)
+    load = await proxy.meta.load_info(collection.collection_id)
     if load is None or load.state in (LoadState.NOT_EXIST, LoadState.NOT_LOAD):
         raise CollectionNotLoaded(collection.name, action)
-    if load.state is LoadState.LOADING:
+    # A coordinator that has just begun isn't sure yet, but the shards may be: they are asked.
+    if load.state is LoadState.LOADING and not load.restoring:
         raise CollectionNotFullyLoaded(
             collection.name, load.reason or f"{load.progress} % are loaded"
         )

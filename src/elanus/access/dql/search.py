@@ -13,7 +13,7 @@ from elanus.access.dql import consistency, parameters
 from elanus.access.dql.fan_out import ReadScope, search_shards
 from elanus.access.dql.index_parameters import check_index_parameters
 from elanus.access.dql.iterator import cut_page, page_query, state_after
-from elanus.access.dql.output import resolve_output
+from elanus.access.dql.output import resolve_output, time_output
 from elanus.access.dql.parameters import SearchParameters
 from elanus.access.dql.plans import compile_plan
 from elanus.access.dql.scope import (
@@ -26,6 +26,7 @@ from elanus.access.dql.vectors import request_vectors
 from elanus.access.meta_cache import CollectionMeta
 from elanus.access.proxy import Proxy
 from elanus.engine.filter.plan import Plan
+from elanus.engine.index.sparse.statistics import K1, B
 from elanus.engine.rank import round_scores
 from elanus.errors import IndexNotFound, InvalidParameter, Rejected, Unimplemented
 from elanus.model.catalog import CollectionInfo, IndexInfo
@@ -56,6 +57,7 @@ async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
     output = resolve_output(request.output_fields, collection.schema)
     planned = await plan_search(proxy, meta, request, context)
     given = planned.parameters
+    times = time_output(collection, given.timezone, given.time_fields)
     instant = await consistency.resolve(
         consistency.Wish.of(request),
         collection,
@@ -85,6 +87,7 @@ async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
         collection_name=request.collection_name,
         output_fields=output.shown,
         dynamic_keys=output.dynamic_keys,
+        times=times,
         session_ts=answer.read_ts,
         iterator=iterator,
     )
@@ -110,13 +113,17 @@ async def plan_search(
     )
     parameters.check_collection_id(given.collection_id, collection.collection_id)
     field = anns_field(collection, given.anns_field)
-    plan = compile_plan(proxy, collection, request.dsl, request.expr_template_values)
+    plan = compile_plan(
+        proxy, collection, request.dsl, request.expr_template_values, zone=given.timezone
+    )
     names = request.partition_names if partition_names is None else partition_names
     wanted = named_partitions(collection, names) or pruned_partitions(collection, plan)
     partition_ids = await loaded_partitions(proxy, collection, wanted, ACTION)
     if request.WhichOneof("search_input") != "ids":
         parameters.check_nq(request.nq, limits)
-    vectors = await request_vectors(proxy, collection, field, request, context)
+    vectors = await request_vectors(
+        proxy, collection, field, request, context, analyzer=given.analyzer_name
+    )
     parameters.check_nq(len(vectors), limits)
     if request.nq and request.nq != len(vectors):
         raise InvalidParameter(
@@ -170,17 +177,20 @@ def _vector_query(
         raise IndexNotFound(collection=meta.info.name)
     metric = _metric(index, given.metric)
     parameters.check_range(metric, given.radius, given.range_filter)
+    params = check_index_parameters(
+        index.index_type,
+        given.index,
+        top_k=given.top_k,
+        unbounded=given.radius is None and not given.is_iterator,
+    )
+    if metric is MetricType.BM25:
+        params = {K1: float(index.params[K1]), B: float(index.params[B]), **params}
     query = VectorQuery(
         field_name=field.name,
         metric=metric,
         vectors=vectors,
         top_k=given.top_k,
-        params=check_index_parameters(
-            index.index_type,
-            given.index,
-            top_k=given.top_k,
-            unbounded=given.radius is None and not given.is_iterator,
-        ),
+        params=params,
         radius=given.radius,
         range_filter=given.range_filter,
     )
@@ -189,6 +199,12 @@ def _vector_query(
 
 def _metric(index: IndexInfo, given: str) -> MetricType:
     assert index.metric_type is not None
+    if given and given != index.metric_type and index.metric_type is MetricType.BM25:
+        raise InvalidParameter(
+            "must use BM25 metric type when searching against BM25 Function output field",
+            expected="BM25",
+            actual=given,
+        )
     if given and given != index.metric_type:
         raise InvalidParameter(
             "metric type not match", expected=str(index.metric_type), actual=given

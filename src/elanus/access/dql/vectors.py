@@ -10,13 +10,15 @@ from elanus.access.dql import consistency
 from elanus.access.dql.fan_out import ReadScope, query_shards
 from elanus.access.dql.plans import key_plan
 from elanus.access.proxy import Proxy
+from elanus.engine.text.bm25 import term_counts
+from elanus.engine.text.fields import analyzer_for
 from elanus.errors import InvalidParameter, Rejected
 from elanus.model.catalog import CollectionInfo
 from elanus.model.schema import FieldSchema, arrow_type
 from elanus.model.types import DataType
 from elanus.model.vectors import vectors_of, widened
 from elanus.wire.columns import decode_ids
-from elanus.wire.placeholders import decode_queries
+from elanus.wire.placeholders import PlaceholderType, decode_placeholders, decode_queries
 
 
 async def request_vectors(
@@ -25,12 +27,38 @@ async def request_vectors(
     field: FieldSchema,
     request: Any,
     context: CallContext,
+    *,
+    analyzer: str = "",
 ) -> Any:
-    """As ``VectorQuery.vectors`` has them. Raises InvalidParameter or Rejected."""
+    """As ``VectorQuery.vectors`` has them. ``analyzer``: of several that the text of a BM25 field
+    may be read by. Raises InvalidParameter or Rejected."""
+    text = collection.schema.text_of.get(field.name)
+    if text is not None:
+        return await _terms(proxy, text, request, analyzer)
     if request.WhichOneof("search_input") == "ids":
         keys = decode_ids(request.ids)
         return await _vectors_of_rows(proxy, collection, field, keys, request, context)
     return decode_queries(request.placeholder_group, field)
+
+
+async def _terms(proxy: Proxy, text: FieldSchema, request: Any, analyzer: str) -> Any:
+    """The counts of the terms of each query's text."""
+    if request.WhichOneof("search_input") == "ids":
+        raise InvalidParameter(
+            "search by primary keys is not supported for the output field of a BM25 function"
+        )
+    queries = decode_placeholders(request.placeholder_group)
+    if queries.type is not PlaceholderType.VARCHAR:
+        raise InvalidParameter(
+            "please provide varchar/text for BM25 Function based search, "
+            f"got {queries.type.milvus_name}"
+        )
+    texts = queries.texts()
+
+    def count() -> Any:
+        return term_counts(texts, [analyzer_for(text, analyzer)] * len(texts))
+
+    return await proxy.world.executor.run("search", count)
 
 
 async def _vectors_of_rows(

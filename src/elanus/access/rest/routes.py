@@ -5,6 +5,7 @@ from typing import Any
 
 from elanus.access.rest import (
     aliases,
+    analyzers,
     collections,
     creation,
     databases,
@@ -29,6 +30,7 @@ ROUTES: dict[str, Route] = {
     **indexes.ROUTES,
     **entities.ROUTES,
     **search.ROUTES,
+    **analyzers.ROUTES,
 }
 
 _UNIMPLEMENTED = {
@@ -52,7 +54,6 @@ _UNIMPLEMENTED = {
     "jobs/external_collection": ("create", "list", "describe"),
     "segments": ("describe",),
     "quotacenter": ("describe",),
-    "common": ("run_analyzer",),
     "file_resources": ("add", "list", "remove"),
 }  # fmt: skip
 

@@ -18,10 +18,10 @@ from elanus.access.dml.rows import generates_keys
 from elanus.access.rest.bodies import as_text, json_name
 from elanus.access.rest.errors import InsertDataError, NotJson
 from elanus.access.rest.unfit import Unfit
-from elanus.access.rest.values import arrow_column
+from elanus.access.rest.values import TEXT_TYPES, arrow_column
 from elanus.errors import InvalidParameter
 from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema, arrow_type
-from elanus.wire.columns import encode_column
+from elanus.wire.columns import HOLDERS, encode_column
 from elanus.wire.protocol import pack
 from elanus.wire.protocol import schema as protocol
 from elanus.wire.vectors import put_vectors
@@ -54,6 +54,8 @@ def field_messages(
     """schema.FieldData messages of ``rows``. Raises InsertDataError."""
     messages = []
     for field in schema.user_fields:
+        if field.is_function_output and not any(field.name in row for row in rows):
+            continue
         values = [row.get(field.name) for row in rows]
         missing = values.count(None)
         if missing == len(values):
@@ -124,6 +126,11 @@ def _encode(field: FieldSchema, column: Any, valid: npt.NDArray[np.bool_] | None
     if field.data_type.is_vector:
         message = protocol.FieldData(type=int(field.data_type), field_name=field.name)
         put_vectors(message.vectors, field.data_type, column)
+    elif field.data_type in TEXT_TYPES:
+        message = protocol.FieldData(type=int(field.data_type), field_name=field.name)
+        texts = getattr(message.scalars, HOLDERS[field.data_type])
+        texts.SetInParent()
+        texts.data.extend(column.cast(pa.string()).to_pylist())
     else:
         message = encode_column(msgspec.structs.replace(field, nullable=False), column)
     if valid is not None:

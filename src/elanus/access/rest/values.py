@@ -27,12 +27,14 @@ _INTEGER_BITS = {
     DataType.INT32: 32,
     DataType.INT64: 64,
 }
+TEXT_TYPES = (DataType.GEOMETRY, DataType.TIMESTAMPTZ)
+"""Types whose values are texts on the way in and out only."""
 _BOOLEANS = {"true": True, "1": True, "t": True, "false": False, "0": False, "f": False}
 
 
 def arrow_column(field: FieldSchema, values: Sequence[Any]) -> Any:
     """``values``, none of them None, as an Arrow array of the field's type; dense and binary
-    vectors as NumPy (rows, width) instead. Raises Unfit."""
+    vectors as NumPy (rows, width) and TEXT_TYPES as strings instead. Raises Unfit."""
     data_type = field.data_type
     if data_type in VECTOR_HOLDERS:
         return vectors_of_json(data_type, values)
@@ -40,11 +42,20 @@ def arrow_column(field: FieldSchema, values: Sequence[Any]) -> Any:
         return _arrays(field, values)
     if data_type is DataType.JSON:
         return pa.array([_json(value) for value in values], pa.binary())
+    if data_type in TEXT_TYPES:
+        return pa.array(_texts(data_type, values), pa.string())
     if data_type not in SCALAR_ARROW_TYPES:
         raise Unimplemented(
             f"field '{field.name}': the type {data_type.milvus_name} is not implemented yet"
         )
     return _scalars(data_type, values)
+
+
+def _texts(data_type: DataType, values: Sequence[Any]) -> Sequence[str]:
+    for position, value in enumerate(values):
+        if not isinstance(value, str):
+            raise Unfit(position, data_type.milvus_name, value)
+    return values
 
 
 def _scalars(data_type: DataType, values: Sequence[Any]) -> Any:

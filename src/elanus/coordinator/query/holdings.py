@@ -19,6 +19,8 @@ from elanus.model.catalog import SegmentInfo
 log = structlog.get_logger(__name__)
 
 COMPARE_EVERY_S = 10.0
+FIRST_ANSWER_S = 2.0
+"""A coordinator that begins to lead waits for no node longer than this: it may be lost as well."""
 
 
 class Holdings:
@@ -72,7 +74,10 @@ class Holdings:
     async def _held_by(self, node_id: int) -> list[SegmentInfo]:
         try:
             node = await self._context.router.query_node(node_id)
-            return await node.list_segments()
+            async with asyncio.timeout(FIRST_ANSWER_S):
+                return await node.list_segments()
         except ElanusError as error:
             log.info("holdings not known", node_id=node_id, reason=error.message)
-            return []
+        except TimeoutError:
+            log.info("holdings not known", node_id=node_id, reason="no answer yet")
+        return []

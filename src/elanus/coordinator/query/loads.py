@@ -43,6 +43,9 @@ class _Loaded:
         self.reason = "waiting to be loaded"
         self.restoring = False
         self.wanted = asyncio.Event()
+        self.hurry = asyncio.Event()
+        """Why the last round failed may be over: try again at once."""
+
         self.task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
@@ -176,6 +179,7 @@ class Loads:
         """Query nodes came, went or are stopping: load what is lost, move what weighs too much."""
         for loaded in self._loaded.values():
             loaded.wake()
+            loaded.hurry.set()
 
     def logs_moved(self) -> None:
         """Shards may have new delegators: push every view again."""
@@ -183,6 +187,7 @@ class Loads:
             for shard in loaded.shards:
                 shard.invalidate()
             loaded.wake()
+            loaded.hurry.set()
 
     def stop(self, collection_id: int) -> None:
         """The collection was released or dropped: end its worker, then free what it holds."""
@@ -263,6 +268,7 @@ class Loads:
         while True:
             await loaded.wanted.wait()
             loaded.wanted.clear()
+            loaded.hurry.clear()
             try:
                 await self._round(loaded)
                 failures = 0
@@ -276,7 +282,17 @@ class Loads:
                     failures=failures,
                     reason=loaded.reason,
                 )
-                await self._context.world.clock.sleep(delay_s(self._context.world, failures + 1))
+                await self._pause(loaded, delay_s(self._context.world, failures + 1))
+
+    async def _pause(self, loaded: _Loaded, longest_s: float) -> None:
+        """Until there is a hurry, or the time is over."""
+        over = asyncio.ensure_future(self._context.world.clock.sleep(longest_s))
+        hurry = asyncio.ensure_future(loaded.hurry.wait())
+        try:
+            await asyncio.wait({over, hurry}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            over.cancel()
+            hurry.cancel()
 
     async def _round(self, loaded: _Loaded) -> None:
         record = self._catalog.tables.loads.get(loaded.collection_id)

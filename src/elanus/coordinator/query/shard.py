@@ -269,9 +269,11 @@ class LoadedShard:
         node = await self._context.router.query_node(node_id)
         self._copies[key] = Copy(_UNKNOWN, _UNKNOWN)
         self._context.world.failpoints.hit("load_segment.before")
-        await node.load_segment(request)
+        damaged = await node.load_segment(request)
         self._copies[key] = Copy(request.segment.version, delta_ts)
         self.ready += 1
+        if damaged:
+            self._context.events.index_files_damaged(request.segment, damaged)
 
     async def _push(self, target: ShardTarget, placement: Placement) -> None:
         placed = [(segment_id, node) for segment_id, nodes in placement.items() for node in nodes]

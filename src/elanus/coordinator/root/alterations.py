@@ -179,7 +179,8 @@ class Alterations:
     async def add_field(self, database: str, name: str, field: FieldSchema) -> None:
         def alter(info: CollectionInfo) -> CollectionInfo:
             self._check_added(info.schema, field)
-            return msgspec.structs.replace(info, schema=schemas.with_field(info.schema, field))
+            timed = schemas.with_default_time(field, info.timezone)
+            return msgspec.structs.replace(info, schema=schemas.with_field(info.schema, timed))
 
         await self._change(database, name, alter)
 

@@ -65,6 +65,7 @@ class Collections:
             nonlocal collection_id
             zone = require_database(self._catalog, database).properties.get(TIMEZONE)
             filled = {TIMEZONE: zone or DEFAULT_TIMEZONE, **properties}
+            timed = schemas.with_default_times(schema, filled[TIMEZONE])
             if alias_target(self._catalog, database, schema.name) is not None:
                 raise Rejected(
                     f"collection name [{schema.name}] conflicts with an existing alias, "
@@ -73,7 +74,7 @@ class Collections:
             known = self._catalog.tables.names.get((database, schema.name))
             if known is not None:
                 existing = self._catalog.tables.collections[known].info
-                request = (schema, shards, partitions, consistency_level, filled)
+                request = (timed, shards, partitions, consistency_level, filled)
                 if not schemas.is_same_request(existing, *request):
                     raise Rejected(
                         "create duplicate collection with different parameters, "
@@ -85,7 +86,7 @@ class Collections:
             info = CollectionInfo(
                 collection_id=collection_id,
                 database=database,
-                schema=schemas.with_field_ids(schema),
+                schema=schemas.with_field_ids(timed),
                 vchannels=tuple(
                     vchannel_name(pchannel, collection_id, shard)
                     for shard, pchannel in enumerate(self._channels.choose(shards))

@@ -1,11 +1,10 @@
 """Properties of databases, collections and fields: which changes are allowed, and their texts."""
 
-from zoneinfo import ZoneInfo
-
 import msgspec
 
 from elanus.errors import InvalidParameter, Rejected
 from elanus.model.schema import CollectionSchema, FieldSchema
+from elanus.model.timestamptz import zone_of
 from elanus.model.types import DataType
 
 MAX_TTL_SECONDS = 3_155_760_000
@@ -52,7 +51,7 @@ def check_collection_properties(schema: CollectionSchema, properties: dict[str, 
             )
     zone = properties.get(TIMEZONE)
     if zone is not None:
-        check_timezone(zone)
+        zone_of(zone)
     isolation = properties.get(PARTITION_KEY_ISOLATION, "false").lower() == "true"
     if isolation and schema.partition_key is None:
         raise Rejected(
@@ -68,13 +67,6 @@ def check_collection_properties(schema: CollectionSchema, properties: dict[str, 
                 f"{ALLOW_INSERT_AUTO_ID} needs a primary key field with auto id, "
                 f"collection: {schema.name}"
             )
-
-
-def check_timezone(name: str) -> None:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        raise Rejected(f"unknown or invalid IANA Time Zone ID: {name}") from None
 
 
 def altered_field(

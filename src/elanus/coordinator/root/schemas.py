@@ -5,6 +5,7 @@ import msgspec
 
 from elanus.errors import InvalidParameter, Rejected
 from elanus.model.catalog import DEFAULT_PARTITION, CollectionInfo
+from elanus.model.geometry import wkbs_of
 from elanus.model.schema import (
     DYNAMIC_FIELD,
     FIRST_FIELD_ID,
@@ -12,6 +13,7 @@ from elanus.model.schema import (
     CollectionSchema,
     FieldSchema,
 )
+from elanus.model.timestamptz import parse_timestamps, zone_of
 from elanus.model.types import ConsistencyLevel, DataType
 
 _RESERVED = (*SYSTEM_FIELDS, DYNAMIC_FIELD, "$namespace_id")
@@ -44,6 +46,8 @@ def check_field(field: FieldSchema) -> None:
         low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
         if not isinstance(default, int) or not low <= default <= high:
             raise InvalidParameter(f"[{default} out of range {low} <= value <= {high}]")
+    if field.data_type is DataType.GEOMETRY:
+        wkbs_of([str(default)], field.name)
     if field.data_type is DataType.VARCHAR:
         length = len(str(default).encode())
         if length > field.max_length:
@@ -52,6 +56,22 @@ def check_field(field: FieldSchema) -> None:
                 expected="valid length string",
                 actual="string length exceeds max length",
             )
+
+
+def with_default_time(field: FieldSchema, zone: str) -> FieldSchema:
+    """``field`` with a default timestamp in microseconds, as rows have it. Raises InvalidParameter
+    for a text that is no timestamp; ``zone`` is that of one without an offset."""
+    default = field.default_value
+    if field.data_type is not DataType.TIMESTAMPTZ or not isinstance(default, str):
+        return field
+    moment = int(parse_timestamps([default], zone_of(zone))[0])
+    return msgspec.structs.replace(field, default_value=moment)
+
+
+def with_default_times(schema: CollectionSchema, zone: str) -> CollectionSchema:
+    """:func:`with_default_time` of every field."""
+    fields = tuple(with_default_time(field, zone) for field in schema.fields)
+    return msgspec.structs.replace(schema, fields=fields)
 
 
 def with_field_ids(schema: CollectionSchema) -> CollectionSchema:
@@ -107,6 +127,7 @@ def is_same_request(
     wanted = with_field_ids(schema)
     return (
         existing.schema.fields == wanted.fields
+        and existing.schema.functions == wanted.functions
         and existing.schema.description == wanted.description
         and existing.schema.enable_dynamic_field == wanted.enable_dynamic_field
         and len(existing.vchannels) == shards

@@ -5,31 +5,34 @@ literals, templates, logic and arithmetic; predicates on columns are built in ``
 """
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, tzinfo
 from typing import Any
 
 import numpy as np
 
 from elanus.engine.filter import predicates
+from elanus.engine.filter.column import Column
 from elanus.engine.filter.constants import fold_arithmetic, fold_comparison, type_of, wrap
-from elanus.engine.filter.expression import And, Column, Literal, Node, Not, Or
+from elanus.engine.filter.expression import And, Literal, Node, Not, Or
 from elanus.engine.filter.faults import Fault
+from elanus.engine.filter.functions import call
 from elanus.engine.filter.lexer import INT64_MAX, INT64_MIN
 from elanus.engine.filter.operands import (
-    ArrayLength,
     Computed,
     Constant,
     Operand,
+    Option,
     Predicate,
     Reference,
+    Sample,
 )
 from elanus.engine.filter.operators import (
     ARITHMETIC_NAMES,
     BIT_NAMES,
     COMPARISONS,
-    CONTAINS_NAMES,
-    LENGTH_NAME,
 )
 from elanus.engine.filter.parser import Node as Syntax
+from elanus.engine.filter.times import TimeComparison, bind_time
 from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema
 from elanus.model.types import DataType
 
@@ -42,15 +45,21 @@ class Binder:
     """Binds one filter to a schema. Use once."""
 
     def __init__(
-        self, text: str, schema: CollectionSchema, templates: Mapping[str, object] | None
+        self,
+        text: str,
+        schema: CollectionSchema,
+        templates: Mapping[str, object] | None,
+        zone: tzinfo = UTC,
     ) -> None:
         self.text = text
-        self._fields = schema.by_name
+        self.fields = schema.by_name
+        self._zone = zone
         self._dynamic = schema.enable_dynamic_field or DYNAMIC_FIELD in schema.by_name
         self._templates = templates or {}
 
-    def run(self, nodes: list[Syntax]) -> Node:
-        """The boolean expression that the nodes describe. Raises Fault and Unimplemented."""
+    def run(self, nodes: list[Syntax]) -> tuple[Node, float | None]:
+        """The boolean expression that the nodes describe, and the share of its rows to sample.
+        Raises Fault and Unimplemented."""
         stack: list[Any] = []
         for node in nodes:
             count = node.count
@@ -62,11 +71,13 @@ class Binder:
             stack.append(_INNER[node.kind](self, node, operands))
         result = stack[0]
         if isinstance(result, Predicate):
-            return result.node
+            return result.node, None
+        if isinstance(result, Sample):
+            return (Literal(True) if result.node is None else result.node), result.share
         if isinstance(result, Constant):
             self._require(result)
             if isinstance(result.value, bool) and not result.literal:
-                return Literal(result.value)
+                return Literal(result.value), None
         raise Fault(
             f"predicate is not a boolean expression: {self.text}, data type: {_type_name(result)}",
             0,
@@ -83,7 +94,7 @@ class Binder:
         return Constant(value=node.value, start=node.start, end=node.end)
 
     def _name(self, node: Syntax) -> Reference:
-        field = self._fields.get(node.value)
+        field = self.fields.get(node.value)
         if field is None:
             column = self._dynamic_column(node.value, (), node.start)
         elif field.data_type is DataType.TEXT:
@@ -102,7 +113,7 @@ class Binder:
 
     def _path(self, node: Syntax) -> Reference:
         name, subscripts = node.value
-        field = self._fields.get(name)
+        field = self.fields.get(name)
         if field is None or field.is_dynamic:
             column = self._dynamic_column(name, subscripts, node.start)
         elif field.data_type is DataType.JSON:
@@ -126,6 +137,16 @@ class Binder:
             return Constant(value=None, template=name, missing=True, start=node.start, end=node.end)
         value = _checked(self._templates[name], name, node.start)
         return Constant(value=value, template=name, start=node.start, end=node.end)
+
+    def _option(self, node: Syntax) -> Option:
+        name, value = node.value
+        return Option(name=name, value=value, start=node.start, end=node.end)
+
+    def _time(self, node: Syntax) -> Predicate:
+        found: TimeComparison = node.value
+        reference = self._name(Syntax("name", found.name, 0, found.name_at, node.end))
+        leaf = bind_time(found, reference, self._zone)
+        return Predicate(node=leaf, start=node.start, end=node.end)
 
     def _empty_call(self, node: Syntax) -> Operand:
         return self._call(node, [])
@@ -158,7 +179,16 @@ class Binder:
         return Predicate(node=found, start=node.start, end=node.end)
 
     def _like(self, node: Syntax, operands: list[Operand]) -> Predicate:
-        found = predicates.like(operands[0], node.value)
+        pattern = node.value
+        if not isinstance(pattern, str):
+            given = self._template(pattern)
+            self._require(given)
+            if not isinstance(given.value, str):
+                raise Fault(
+                    f"the pattern of like must be a string: {self.shown(given)}", pattern.start
+                )
+            pattern = given.value
+        found = predicates.like(operands[0], pattern)
         return Predicate(node=found, start=operands[0].start, end=node.end)
 
     def _range(self, node: Syntax, operands: list[Operand]) -> Predicate:
@@ -182,20 +212,7 @@ class Binder:
 
     def _call(self, node: Syntax, arguments: list[Any]) -> Operand:
         self._require(*arguments)
-        name = node.value.lower()
-        if name == LENGTH_NAME:
-            _count(name, arguments, 1, node)
-            column = predicates.array_column(arguments[0], "array_length", self.shown(*arguments))
-            return ArrayLength(column=column, start=node.start, end=node.end)
-        if name in CONTAINS_NAMES:
-            _count(name, arguments, 2, node)
-            found: Node = predicates.contains(self, CONTAINS_NAMES[name], *arguments)
-        elif name in ("empty", "starts_with"):
-            _count(name, arguments, 1 if name == "empty" else 2, node)
-            found = predicates.string_function(name, *arguments)
-        else:
-            raise Fault(f"function {node.value} not found", node.start)
-        return Predicate(node=found, start=node.start, end=node.end)
+        return call(self, node, arguments)
 
     def _prefix(self, node: Syntax, operands: list[Any]) -> Operand:
         operand = operands[0]
@@ -208,6 +225,10 @@ class Binder:
             return Constant(value=value, literal=not isinstance(value, bool), start=start, end=end)
         if node.value != "not":
             raise Fault(f"unexpected op: {node.value}", start)
+        if isinstance(operand, Sample):
+            raise Fault(
+                "random sample expression cannot be used in unary expression", operand.start
+            )
         if not isinstance(operand, Predicate):
             raise Fault("not op can only be applied on boolean expression", start)
         if isinstance(operand.node, Not):
@@ -272,6 +293,8 @@ class Binder:
     def _junction(self, operator: str, operands: list[Any]) -> Operand:
         start, end = operands[0].start, operands[-1].end
         kinds = set(map(type, operands))
+        if Sample in kinds:
+            return self._sample(operator, operands)
         if kinds == {Constant}:
             values = [operand.value for operand in operands]
             if all(isinstance(value, bool) for value in values):
@@ -292,18 +315,36 @@ class Binder:
                 depth = max(depth, operand.depth)
         return self._predicate(node_type(tuple(children)), depth + 1, start, end)
 
+    def _sample(self, operator: str, operands: list[Any]) -> Sample:
+        """A sample as the last operand of a conjunction: of the rows that pass the others."""
+        *others, last = operands
+        wrong = next((operand for operand in others if isinstance(operand, Sample)), None)
+        if operator == "or":
+            raise Fault(
+                "random sample expression cannot be used in logical and expression",
+                (wrong or last).start,
+            )
+        if wrong is not None:
+            raise Fault(
+                "random sample expression can only be the last expression in the logical "
+                "and expression",
+                wrong.start,
+            )
+        if last.node is not None:
+            kept = Predicate(node=last.node, depth=last.depth, start=last.start, end=last.end)
+            others.append(kept)
+        rest = self._junction("and", others) if len(others) > 1 else others[0]
+        if not isinstance(rest, Predicate):
+            raise Fault("'and' can only be used between boolean expressions", rest.start)
+        return Sample(
+            share=last.share, node=rest.node, depth=rest.depth, start=rest.start, end=last.end
+        )
+
 
 def missing_value(constant: Constant, role: str) -> Fault:
     name = f"{{{constant.template}}}"
     reason = f"{role} expression template variable name {name} is not found"
     return Fault(reason, constant.start, "bare")
-
-
-def _count(name: str, arguments: list[Any], count: int, node: Syntax) -> None:
-    if len(arguments) != count:
-        raise Fault(
-            f"{name} takes {count} arguments, but got: {len(arguments)}", node.start, "syntax"
-        )
 
 
 def _checked(value: object, name: str, position: int) -> Any:
@@ -342,6 +383,8 @@ _LEAVES: dict[str, Callable[[Binder, Syntax], Operand]] = {
     "path": Binder._path,
     "template": Binder._template,
     "list": Binder._empty_list,
+    "option": Binder._option,
+    "time": Binder._time,
     "call": Binder._empty_call,
 }
 _INNER: dict[str, Callable[[Binder, Syntax, list[Any]], Operand]] = {

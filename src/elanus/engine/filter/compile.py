@@ -1,6 +1,7 @@
 """The compiler's front: filter text and schema to a Plan, with errors in Milvus's words."""
 
 from collections.abc import Mapping
+from datetime import UTC, tzinfo
 
 import numpy as np
 import pyarrow as pa
@@ -19,20 +20,24 @@ LONGEST_SHOWN_TEXT = 4_096
 
 
 def compile_filter(
-    text: str, schema: CollectionSchema, templates: Mapping[str, object] | None = None
+    text: str,
+    schema: CollectionSchema,
+    templates: Mapping[str, object] | None = None,
+    zone: tzinfo = UTC,
 ) -> Plan | None:
     """The plan of a filter; None for an empty or blank one, which every row passes.
 
     templates: values for the ``{name}`` in the text: bool, int, float, str, or lists (integer
-    lists may be NumPy arrays) of these. Raises FilterError (with its position) for a filter that
-    is wrong and Unimplemented for a part of the language that isn't there yet.
+    lists may be NumPy arrays) of these. zone: that of times without an offset. Raises FilterError
+    (with its position) for a filter that is wrong and Unimplemented for a part of the language
+    that isn't there yet.
     """
     if not text or text.isspace():
         return None
     try:
         if not text.isascii():
             text.encode()
-        expression = Binder(text, schema, templates).run(parse(text))
+        expression, sample = Binder(text, schema, templates, zone).run(parse(text))
         root = rewrite(expression)
     except Fault as fault:
         raise _worded(text, fault) from None
@@ -40,10 +45,10 @@ def compile_filter(
         message = "cannot parse expression: the text isn't valid Unicode"
         raise FilterError(message, position=error.start) from error
     keys = None
-    if isinstance(root, Leaf) and root.column.name == schema.primary.name:
+    if sample is None and isinstance(root, Leaf) and root.column.name == schema.primary.name:
         keys = _values_of(root, root.column.name)
-    always_true = isinstance(root, Literal) and root.value
-    return Plan(root.key, root, needs(root), keys, always_true=always_true)
+    always_true = sample is None and isinstance(root, Literal) and root.value
+    return Plan(root.key, root, needs(root), keys, sample=sample, always_true=always_true)
 
 
 def key_values(plan: Plan, field_name: str) -> pa.Array | None:

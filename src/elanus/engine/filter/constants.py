@@ -192,7 +192,7 @@ def fit(value: Any, target: DataType) -> Any | None:
     kind = type(value)
     if target is DataType.JSON:
         return plain(value) if kind is np.ndarray else value
-    if target.is_integer:
+    if target.is_integer or target is DataType.TIMESTAMPTZ:
         return value if kind is int else None
     if target.is_floating:
         if kind is not float and kind is not int:
@@ -211,7 +211,8 @@ def cast_list(values: Any, target: DataType, position: int, wording: str) -> Any
     ``{target}`` for the error about a value of another type.
     """
     allowed: tuple[type, ...]
-    if target.is_integer:
+    integral = target.is_integer or target is DataType.TIMESTAMPTZ
+    if integral:
         allowed = (int,)
     elif target.is_floating:
         allowed = (int, float)
@@ -224,10 +225,10 @@ def cast_list(values: Any, target: DataType, position: int, wording: str) -> Any
             raise Fault(shown, position)
         if target is DataType.VARCHAR:
             return pa.array(sorted(set(values)), pa.string())
-        values = np.array(values, np.int64 if target.is_integer else np.float64)
+        values = np.array(values, np.int64 if integral else np.float64)
         if target is DataType.BOOL:
             values = values.astype(np.bool_)
-    elif not (target.is_integer or target.is_floating):
+    elif not (integral or target.is_floating):
         wrong = worded(int(values[0]))
         raise Fault(wording.format(value=wrong, target=target.milvus_name), position)
     return distinct(_in_range(values, target))

@@ -6,30 +6,37 @@ only for the rows that the ones before have left; ``or`` only for the rows not f
 rows are left, the columns are gathered first; JSON is parsed for rows that are left only.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from elanus.engine.filter.arrays import Bools, validity
+from elanus.engine.filter.column import COST_DECODED, COST_STRING
 from elanus.engine.filter.evaluate_array import array_truth
+from elanus.engine.filter.evaluate_geometry import near_truth, spatial_truth
 from elanus.engine.filter.evaluate_json import document_truth
 from elanus.engine.filter.evaluate_scalar import both_valid, compare_columns, scalar_truth
 from elanus.engine.filter.expression import (
-    COST_JSON,
-    COST_STRING,
     And,
     CompareColumns,
     Document,
     IsNull,
     Leaf,
     Literal,
+    Near,
     Node,
     Or,
+    PhraseMatch,
+    Spatial,
+    TextMatch,
 )
 from elanus.engine.filter.plan import Plan
 from elanus.engine.filter.rewrite import reads_document
-from elanus.errors import InternalError
+from elanus.engine.filter.text import TextIndexes
+from elanus.errors import InternalError, Unimplemented
 from elanus.model.types import DataType
 
 GATHER_BELOW = 1 / 8
@@ -40,86 +47,133 @@ Columns = Callable[[str], pa.Array]
 
 
 def evaluate(
-    plan: Plan, columns: Columns, row_count: int, candidates: Bools | None = None
+    plan: Plan,
+    columns: Columns,
+    row_count: int,
+    candidates: Bools | None = None,
+    texts: TextIndexes | None = None,
 ) -> Bools:
     """Which rows pass, bool (row_count,).
 
     columns: gives the whole column of a field as one ``pa.Array`` of ``row_count`` rows, of the
     schema's Arrow type; asked for the names in ``plan.fields`` only, and only when needed.
-    candidates: bool (row_count,), the rows of interest; others come out False. The result is the
-    caller's own. Raises CorruptData if a JSON column holds something else.
+    candidates: bool (row_count,), the rows of interest; others come out False. texts: what finds
+    words in a column; without it text_match is Unimplemented. The result is the caller's own. A
+    plan's sample is not taken (see ``sample_rows``). Raises CorruptData if a JSON column holds
+    something else.
     """
-    result = _passing(plan.root, columns, row_count, candidates)
+    source = _Source(columns, row_count, texts)
+    result = _passing(plan.root, source, candidates)
     return np.copy(result) if result is candidates else result
 
 
-def _passing(node: Node, columns: Columns, row_count: int, mask: Bools | None) -> Bools:
+def sample_rows(passing: Bools, share: float, seed: Sequence[int]) -> Bools:
+    """``share`` of the rows that pass, at least one if any does, chosen at random: bool (rows,)."""
+    rows = np.flatnonzero(passing)
+    result = np.zeros(len(passing), np.bool_)
+    if len(rows):
+        size = max(1, int(len(rows) * share))
+        generator = np.random.default_rng(list(seed))
+        result[generator.choice(rows, size, replace=False, shuffle=False)] = True
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where a plan's columns come from."""
+
+    columns: Columns
+    row_count: int
+    texts: TextIndexes | None
+
+    def gathered(self, rows: npt.NDArray[np.int64]) -> "_Source":
+        """Only ``rows``."""
+        indices, columns = pa.array(rows), self.columns
+        return _Source(lambda name: columns(name).take(indices), len(rows), self.texts)
+
+
+def _passing(node: Node, source: _Source, mask: Bools | None) -> Bools:
     """The rows within ``mask`` (None: all) for which ``node`` is true. One frame for each level."""
     if isinstance(node, And):
         remaining = mask
         for child in node.children:
-            remaining = _passing(child, columns, row_count, remaining)
+            remaining = _passing(child, source, remaining)
             if not remaining.any():
                 break
         assert remaining is not None
         return remaining
     if isinstance(node, Or):
-        found = np.zeros(row_count, np.bool_)
+        found = np.zeros(source.row_count, np.bool_)
         left = mask
         for child in node.children:
-            found = found | _passing(child, columns, row_count, left)
+            found = found | _passing(child, source, left)
             left = ~found if mask is None else mask & ~found
             if not left.any():
                 break
         return found
     if isinstance(node, Literal):
         if not node.value:
-            return np.zeros(row_count, np.bool_)
-        return np.ones(row_count, np.bool_) if mask is None else mask
-    return _leaf_rows(node, columns, row_count, mask)
+            return np.zeros(source.row_count, np.bool_)
+        return np.ones(source.row_count, np.bool_) if mask is None else mask
+    return _leaf_rows(node, source, mask)
 
 
-def _leaf_rows(node: Node, columns: Columns, row_count: int, mask: Bools | None) -> Bools:
+def _leaf_rows(node: Node, source: _Source, mask: Bools | None) -> Bools:
     if mask is None:
-        return _leaf_truth(node, columns, row_count)
-    if _worth_gathering(node, mask, row_count):
+        return _leaf_truth(node, source)
+    if _worth_gathering(node, mask, source.row_count):
         rows = np.flatnonzero(mask)
-        indices = pa.array(rows)
-        result = np.zeros(row_count, np.bool_)
+        result = np.zeros(source.row_count, np.bool_)
         if len(rows):
-            gathered = _leaf_truth(node, lambda name: columns(name).take(indices), len(rows))
-            result[rows] = gathered
+            result[rows] = _leaf_truth(node, source.gathered(rows))
         return result
-    result = _leaf_truth(node, columns, row_count)
-    return np.logical_and(result, mask)
+    return np.logical_and(_leaf_truth(node, source), mask)
 
 
 def _worth_gathering(node: Node, mask: Bools, row_count: int) -> bool:
     assert isinstance(node, Leaf | Document)
+    if isinstance(node, TextMatch | PhraseMatch):
+        return False  # an index knows whole columns
     share = float(np.count_nonzero(mask)) / max(row_count, 1)
-    if node.cost >= COST_JSON:
+    if node.cost >= COST_DECODED:
         return share < 1.0
     return share < (GATHER_BELOW if node.cost >= COST_STRING else GATHER_NUMBERS_BELOW)
 
 
-def _leaf_truth(node: Node, columns: Columns, row_count: int) -> Bools:
+def _leaf_truth(node: Node, source: _Source) -> Bools:
     """The rows for which a leaf or a document is true."""
     if isinstance(node, Document):
-        return document_truth(node.child, columns(node.name), node.name)
+        return document_truth(node.child, source.columns(node.name), node.name)
     if not isinstance(node, Leaf):
         raise InternalError(f"a plan may not hold {type(node).__name__}")
     if isinstance(node, IsNull):
-        return _null_rows(node, columns, row_count)
+        return _null_rows(node, source)
     name = node.column.name
-    column = columns(name)
+    column = source.columns(name)
     if reads_document(node):
         return document_truth(node, column, name)
     if isinstance(node, CompareColumns):
-        other = columns(node.other.name)
+        other = source.columns(node.other.name)
         return _finished(compare_columns(node, column, other), both_valid(column, other), node)
+    return _finished(_column_truth(node, column, source.texts), validity(column), node)
+
+
+def _column_truth(node: Leaf, column: pa.Array, texts: TextIndexes | None) -> Bools:
+    """The truth of a leaf (its ``negated`` aside) that reads one column that isn't JSON."""
+    if isinstance(node, TextMatch | PhraseMatch):
+        if texts is None:
+            raise Unimplemented("text_match and phrase_match are not supported yet")
+        index = texts(node.column.name, column)
+        if isinstance(node, TextMatch):
+            return index.match(node.query, node.minimum)
+        return index.match_phrase(node.query, node.slop)
+    if isinstance(node, Spatial):
+        return spatial_truth(node, column)
+    if isinstance(node, Near):
+        return near_truth(node, column)
     if node.column.element >= 0 or node.column.type is DataType.ARRAY:
-        return _finished(array_truth(node, column), validity(column), node)
-    return _finished(scalar_truth(node, column), validity(column), node)
+        return array_truth(node, column)
+    return scalar_truth(node, column)
 
 
 def _finished(truth: Bools, valid: Bools | None, leaf: Leaf) -> Bools:
@@ -129,8 +183,8 @@ def _finished(truth: Bools, valid: Bools | None, leaf: Leaf) -> Bools:
     return truth if valid is None else truth & valid
 
 
-def _null_rows(leaf: IsNull, columns: Columns, row_count: int) -> Bools:
-    valid = validity(columns(leaf.column.name)) if leaf.column.nullable else None
+def _null_rows(leaf: IsNull, source: _Source) -> Bools:
+    valid = validity(source.columns(leaf.column.name)) if leaf.column.nullable else None
     if valid is None:
-        return np.full(row_count, leaf.negated)
+        return np.full(source.row_count, leaf.negated)
     return valid if leaf.negated else ~valid

@@ -15,10 +15,12 @@ from elanus.engine.filter.expression import (
     In,
     Leaf,
     Like,
+    Shifted,
 )
 from elanus.engine.filter.operators import COMPARISONS
 from elanus.engine.filter.pattern import LikePattern
 from elanus.errors import InternalError
+from elanus.model.timestamptz import shifted
 from elanus.model.types import DataType
 
 FEW_VALUES = 6
@@ -58,6 +60,9 @@ def scalar_truth(leaf: Leaf, column: pa.Array) -> Bools:
         return member_strings(column, leaf.values) if is_string else member(column, leaf.values)
     if isinstance(leaf, Like):
         return _like(leaf.pattern, column)
+    if isinstance(leaf, Shifted):
+        moved = shifted(values_of(column), leaf.interval, leaf.sign)
+        return compare_numbers(leaf.operator, moved, leaf.value)
     if isinstance(leaf, Arithmetic):
         return _arithmetic(leaf, values_of(column))
     raise InternalError(f"no evaluation of {type(leaf).__name__} on {leaf.column.key}")

@@ -13,55 +13,18 @@ from typing import Any, TypeAlias
 import msgspec
 import numpy as np
 
+from elanus.engine.filter.column import (
+    COST_NUMBER,
+    COST_PATTERN,
+    COST_STRING,
+    COST_TEXT,
+    Column,
+)
 from elanus.engine.filter.pattern import LikePattern
-from elanus.model.types import DataType
+from elanus.model.timestamptz import Interval
 
 LONGEST_KEY = 512
 """Characters; a longer key is replaced by its digest."""
-
-COST_NUMBER = 1
-COST_STRING = 8
-COST_PATTERN = 60
-COST_ARRAY = 12
-COST_JSON = 1_000
-
-
-class Column(msgspec.Struct, frozen=True):
-    """What a predicate reads: a column, an element of an array column, or a path into JSON.
-
-    type: the type of the value that is read (of the element for an array element). item: the
-    element type of a whole array. path: the subscripts of a JSON path. element: the index of an
-    array element, or -1.
-    """
-
-    name: str
-    type: DataType
-    nullable: bool = False
-    item: DataType = DataType.NONE
-    path: tuple[str, ...] = ()
-    element: int = -1
-
-    @property
-    def key(self) -> str:
-        if self.path:
-            return f"{self.name}{list(self.path)!r}"
-        return self.name if self.element < 0 else f"{self.name}[{self.element}]"
-
-    @property
-    def is_json(self) -> bool:
-        return self.type is DataType.JSON
-
-    @property
-    def is_scalar(self) -> bool:
-        """A column whose rows are single values: not JSON, not an array or an element of one."""
-        return self.element < 0 and self.type not in (DataType.JSON, DataType.ARRAY)
-
-    @property
-    def cost(self) -> int:
-        if self.type is DataType.JSON:
-            return COST_JSON
-        base = COST_STRING if self.type is DataType.VARCHAR else COST_NUMBER
-        return base + COST_ARRAY if self.element >= 0 or self.type is DataType.ARRAY else base
 
 
 class Leaf(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -226,6 +189,79 @@ class CompareColumns(Leaf, frozen=True, kw_only=True):
         return 2 * self.column.cost
 
 
+class Shifted(Leaf, frozen=True, kw_only=True):
+    """``column + interval operator value`` (``sign`` -1: minus); value in microseconds UTC."""
+
+    interval: Interval
+    sign: int
+    operator: str
+    value: int
+
+    @property
+    def wording(self) -> str:
+        steps = self.interval
+        moved = f"{self.sign} * ({steps.months} mon {steps.days} d {steps.seconds} s)"
+        return f"+ {moved} {self.operator} {self.value}"
+
+    @property
+    def cost(self) -> int:
+        return 20 * self.column.cost
+
+
+class TextMatch(Leaf, frozen=True, kw_only=True):
+    """At least ``minimum`` of the query's tokens occur in the text."""
+
+    query: str
+    minimum: int
+
+    @property
+    def wording(self) -> str:
+        return f"text match {self.query!r} {self.minimum}"
+
+    @property
+    def cost(self) -> int:
+        return COST_TEXT
+
+
+class PhraseMatch(Leaf, frozen=True, kw_only=True):
+    """The query's tokens occur in order, moved by at most ``slop`` places in all."""
+
+    query: str
+    slop: int
+
+    @property
+    def wording(self) -> str:
+        return f"phrase match {self.query!r} {self.slop}"
+
+    @property
+    def cost(self) -> int:
+        return 2 * COST_TEXT
+
+
+class Spatial(Leaf, frozen=True, kw_only=True):
+    """``relation(column, shape)``: a name of evaluate_geometry.RELATIONS and a WKB; or ``valid``,
+    which needs none."""
+
+    relation: str
+    shape: bytes = b""
+
+    @property
+    def wording(self) -> str:
+        return f"{self.relation} {self.shape.hex()}"
+
+
+class Near(Leaf, frozen=True, kw_only=True):
+    """At most ``distance_m`` metres from a point in degrees."""
+
+    longitude: float
+    latitude: float
+    distance_m: float
+
+    @property
+    def wording(self) -> str:
+        return f"within {self.distance_m!r} of {self.longitude!r} {self.latitude!r}"
+
+
 class Literal(msgspec.Struct, frozen=True, tag=True):
     """True or false for every row, null or not."""
 
@@ -294,6 +330,11 @@ AnyLeaf: TypeAlias = (
     | Exists
     | IsNull
     | CompareColumns
+    | Shifted
+    | TextMatch
+    | PhraseMatch
+    | Spatial
+    | Near
 )
 Node: TypeAlias = AnyLeaf | Literal | Not | And | Or | Document
 

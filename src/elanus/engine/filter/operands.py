@@ -4,7 +4,8 @@ from typing import Any
 
 import msgspec
 
-from elanus.engine.filter.expression import Column, Node
+from elanus.engine.filter.column import Column
+from elanus.engine.filter.expression import Node
 
 
 class Operand(msgspec.Struct, kw_only=True):
@@ -38,6 +39,21 @@ class Computed(Operand, kw_only=True):
 
 class ArrayLength(Operand, kw_only=True):
     column: Column
+
+
+class Option(Operand, kw_only=True):
+    """``name=value`` within a call."""
+
+    name: str
+    value: int
+
+
+class Sample(Operand, kw_only=True):
+    """A random ``share`` of the rows for which ``node`` is true (None: of all rows)."""
+
+    share: float
+    node: Node | None = None
+    depth: int = 1
 
 
 class Predicate(Operand, kw_only=True):

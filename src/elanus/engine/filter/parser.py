@@ -14,11 +14,14 @@ from elanus.engine.filter.lexer import INT64_MAX, Token, out_of_range, tokenize
 from elanus.engine.filter.operators import (
     BINDING_LIKE,
     BINDING_RANGE,
+    COMPARISONS,
     INFIX,
+    MINIMUM_SHOULD_MATCH,
     ORDERINGS,
     PREFIX,
     UNIMPLEMENTED_FUNCTIONS,
 )
+from elanus.engine.filter.times import read_time
 from elanus.errors import Unimplemented
 
 MAX_NESTING = 3_000
@@ -29,9 +32,9 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     """A node of the syntax tree over ``count`` operands before it.
 
     kind: ``constant``, ``name``, ``path``, ``template``, ``list`` (with values, or over operands),
-    ``is null``, ``like``, ``range``, ``call``, ``prefix``, ``infix``. value: see the parser's
-    methods. start: where the node begins in the text; end: where its own last token ends, or
-    where the text of its operands ends.
+    ``option``, ``time``, ``is null``, ``like``, ``range``, ``call``, ``prefix``, ``infix``. value:
+    see the parser's methods. start: where the node begins in the text; end: where its own last
+    token ends, or where the text of its operands ends.
     """
 
     kind: str
@@ -135,8 +138,10 @@ class _Parser:
                 raise Unimplemented(f"{lowered} is not supported in filters yet")
             self._at += 1
             return self._open("call", ")", token)
-        if following.kind == "constant" and token.value.lower() in ("iso", "interval"):
-            raise Unimplemented(f"{token.value.lower()} is not supported in filters yet")
+        if self._is_time(following) and self._time(token):
+            return True
+        if following.kind == "op" and following.value == "=" and self._takes_option(token):
+            return self._option(token)
         if following.kind == "op" and following.value == "[":
             key = self._tokens[self._at + 1]
             if key.kind == "name":
@@ -146,6 +151,35 @@ class _Parser:
                     key.start,
                 )
         self._named("name", token)
+        return True
+
+    def _takes_option(self, token: Token) -> bool:
+        named = token.value in (MINIMUM_SHOULD_MATCH, MINIMUM_SHOULD_MATCH.upper())
+        return named and bool(self._pending) and self._pending[-1].kind == "call"
+
+    def _option(self, token: Token) -> bool:
+        """``name=integer`` within a call."""
+        value = self._tokens[self._at + 1]
+        if value.kind != "constant" or type(value.value) is not int:
+            raise self._unexpected(value)
+        self._at += 2
+        self._emit("option", (MINIMUM_SHOULD_MATCH, value.value), 0, token.start, value.end)
+        return True
+
+    def _is_time(self, following: Token) -> bool:
+        """Whether a timestamp's comparison may begin with a name and this token."""
+        return following.kind == "constant" or (
+            following.kind == "op" and (following.value in COMPARISONS or following.value in "+-")
+        )
+
+    def _time(self, token: Token) -> bool:
+        """``name [± interval "…"] operator iso "…"``, or its mirror image: one operand, which
+        binds tighter than everything else."""
+        found = read_time(self._tokens, self._at - 1)
+        if found is None:
+            return False
+        value, self._at = found
+        self._emit("time", value, 0, token.start, self._tokens[self._at - 1].end)
         return True
 
     def _named(self, kind: str, token: Token) -> None:
@@ -234,12 +268,18 @@ class _Parser:
         return True
 
     def _like(self, token: Token) -> None:
+        """The value is the pattern, or the node of a template."""
         pattern = self._tokens[self._at + 1]
-        if pattern.kind != "constant" or type(pattern.value) is not str:
-            raise self._unexpected(pattern)
         self._at += 2
+        if pattern.kind == "op" and pattern.value == "{":
+            self._template(pattern)
+            value: Any = self._output.pop()
+        elif pattern.kind == "constant" and type(pattern.value) is str:
+            value = pattern.value
+        else:
+            raise self._unexpected(pattern)
         self._reduce(BINDING_LIKE)
-        self._emit("like", pattern.value, 1, token.start, pattern.end)
+        self._emit("like", value, 1, token.start, self._tokens[self._at - 1].end)
 
     def _comma(self, token: Token) -> bool:
         self._reduce(1)

@@ -15,12 +15,18 @@ class Plan:
     bitmaps use it. fields: the names of the columns that it reads. primary_keys: the keys as an
     Arrow array (int64 or string) if the filter is just ``pk == v`` or ``pk in [...]``, else None.
     root: the expression tree (see ``expression``). always_true: its constants alone make it true
-    for every row, as ``1 == 1`` does.
+    for every row, as ``1 == 1`` does. sample: the share of the rows that pass to keep of each
+    segment, at least one, chosen at random by ``seed``; ``key`` doesn't tell of it.
     """
 
     key: str
     root: Node
     fields: frozenset[str]
     primary_keys: pa.Array | None = None
-    is_random: bool = False
     always_true: bool = False
+    sample: float | None = None
+    seed: int = 0
+
+    @property
+    def is_random(self) -> bool:
+        return self.sample is not None

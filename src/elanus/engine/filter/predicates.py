@@ -2,8 +2,7 @@
 
 from typing import Any, Protocol
 
-import numpy as np
-
+from elanus.engine.filter.column import Column
 from elanus.engine.filter.constants import (
     cast,
     cast_list,
@@ -16,10 +15,8 @@ from elanus.engine.filter.expression import (
     AnyLeaf,
     Arithmetic,
     Between,
-    Column,
     Compare,
     CompareColumns,
-    Contains,
     Exists,
     In,
     IsNull,
@@ -30,7 +27,6 @@ from elanus.engine.filter.faults import Fault
 from elanus.engine.filter.operands import ArrayLength, Computed, Constant, Operand, Reference
 from elanus.engine.filter.operators import ARITHMETIC_NAMES, FLIPPED, ORDERINGS
 from elanus.engine.filter.pattern import parse_like
-from elanus.errors import Unimplemented
 from elanus.model.types import DataType
 
 _NO_ARRAYS = "can not comparisons array fields directly"
@@ -78,7 +74,8 @@ def compare(text: Text, operator: str, left: Operand, right: Operand) -> AnyLeaf
         return Length(column=operand.column, operator=direct, value=number)
     assert isinstance(operand, Reference | Computed)
     column = operand.column
-    _check_types(column, value, flipped, position)
+    if not _is_moment(column, constant):
+        _check_types(column, value, flipped, position)
     if flipped:
         operator = FLIPPED[operator]
     if isinstance(operand, Computed):
@@ -111,12 +108,20 @@ def _check_types(column: Column, value: Any, flipped: bool, position: int) -> No
         raise _unorderable(left, right, position)
 
 
+def _is_moment(column: Column, constant: Constant) -> bool:
+    """Whether a template gives microseconds for a timestamp. A literal needs its ISO form."""
+    given = constant.template is not None and type_of(constant.value) is DataType.INT64
+    return given and column.type is DataType.TIMESTAMPTZ
+
+
 def _check_kind(column: Column, position: int) -> None:
     """Refuse columns of types that no comparison knows."""
     if column.type.is_vector:
         raise Fault(f"filter on vector field ({column.name}) is not supported", position)
-    if column.type in (DataType.GEOMETRY, DataType.TIMESTAMPTZ):
-        raise Unimplemented(f"{column.type.milvus_name} is not supported in filters yet")
+    if column.type is DataType.GEOMETRY:
+        raise Fault(
+            f"geometry field ({column.name}) is only supported in spatial functions", position
+        )
 
 
 def _whole_array(column: Column, operator: str, value: Any, position: int) -> AnyLeaf:
@@ -164,6 +169,9 @@ def between(
     bounds = []
     for bound in (lower, upper):
         kind = type_of(bound.value)
+        if _is_moment(column, bound):
+            bounds.append(bound.value)
+            continue
         if kind is DataType.BOOL or kind is DataType.ARRAY or not comparable(column.type, kind):
             raise Fault("invalid range operations", bound.start)
         if column.type.is_integer and kind is not DataType.INT64:
@@ -247,18 +255,6 @@ def like(operand: Operand, source: str) -> AnyLeaf:
     return Like(column=column, pattern=pattern)
 
 
-def string_function(name: str, operand: Operand, argument: Operand | None = None) -> AnyLeaf:
-    """``empty(column)`` and ``starts_with(column, "text")``."""
-    if not isinstance(operand, Reference) or operand.column.type is not DataType.VARCHAR:
-        raise Fault(f"{name} can only be applied on a VarChar field", operand.start)
-    if argument is None:
-        return Compare(column=operand.column, operator="==", value="")
-    if not isinstance(argument, Constant) or not isinstance(argument.value, str):
-        raise Fault(f"the second argument of {name} must be a string", argument.start)
-    escaped = argument.value.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return like(operand, escaped + "%")
-
-
 # Nulls, JSON and arrays ---------------------------------------------------------------------------
 
 
@@ -285,61 +281,6 @@ def exists(operand: Operand) -> Exists:
     if not operand.column.path:
         raise Fault("exists operations are only supportted on json key", operand.start)
     return Exists(column=operand.column)
-
-
-def array_column(operand: Operand, name: str, shown: str) -> Column:
-    """The array or JSON column that a function is applied to."""
-    if isinstance(operand, Reference):
-        column = operand.column
-        if column.type in (DataType.JSON, DataType.ARRAY):
-            return column
-    raise Fault(
-        f"{name} operation are only supported on json or array fields now, got: {shown}",
-        operand.start,
-    )
-
-
-def contains(text: Text, mode: str, operand: Operand, argument: Operand) -> Contains:
-    """``json_contains`` and its kin; mode is ``any`` (one element), ``any of`` or ``all of``."""
-    lower = {"any": "contains", "any of": "contains_any", "all of": "contains_all"}[mode]
-    name = {"any": "Contains", "any of": "ContainsAny", "all of": "ContainsAll"}[mode]
-    column = array_column(operand, lower, text.shown(operand))
-    if not isinstance(argument, Constant):
-        raise Fault(
-            "contains operation are only supported explicitly specified element, "
-            f"got: {text.shown(argument)}",
-            argument.start,
-        )
-    value, position = argument.value, argument.start
-    every = mode == "all of"
-    if mode == "any":
-        if column.is_json:
-            return Contains(
-                column=column, values=(cast(value, column.type, position),), every=False
-            )
-        values: Any = [cast(value, column.item, position)]
-    elif type_of(value) is not DataType.ARRAY:
-        raise Fault(f"{name} operation element must be an array", position)
-    else:
-        values = value
-    if column.is_json:
-        return Contains(column=column, values=tuple(plain(values)), every=every)
-    return Contains(column=column, values=_elements(column, values, name, position), every=every)
-
-
-def _elements(column: Column, values: Any, name: str, position: int) -> Any:
-    if not isinstance(values, np.ndarray):
-        for value in values:
-            if not comparable(column.item, type_of(value)):
-                kinds = f"{column.item.milvus_name} and {type_of(value).milvus_name}"
-                raise Fault(
-                    f"{name} operation can't compare between array element type: {kinds}", position
-                )
-    elif not column.item.is_numeric:
-        kinds = f"{column.item.milvus_name} and {DataType.INT64.milvus_name}"
-        raise Fault(f"{name} operation can't compare between array element type: {kinds}", position)
-    wording = "cannot cast value to {target}, value: {value}"
-    return cast_list(values, column.item, position, wording)
 
 
 # Arithmetic ---------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from elanus.engine.filter.column import Column
 from elanus.engine.filter.constants import distinct
 from elanus.engine.filter.expression import (
     And,
     AnyLeaf,
-    Column,
     Compare,
     CompareColumns,
     Document,
@@ -40,6 +40,7 @@ _NUMPY_TYPES = {
     DataType.INT16: np.int16,
     DataType.INT32: np.int32,
     DataType.INT64: np.int64,
+    DataType.TIMESTAMPTZ: np.int64,
     DataType.FLOAT: np.float32,
     DataType.DOUBLE: np.float64,
 }

@@ -10,7 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from elanus.engine.filter.evaluate import sample_rows
 from elanus.engine.filter.plan import Plan
+from elanus.engine.index.rows import RowSet
+from elanus.engine.index.sparse.statistics import TermStatistics
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 
 
@@ -49,6 +52,19 @@ class Segment(ABC):
         fields that the segment was written without read as null or the default."""
 
     @abstractmethod
+    def term_statistics(self, field_name: str, terms: npt.NDArray[np.uint32]) -> TermStatistics:
+        """Of ``terms``, uint32 (n,), ascending, in a field of sparse vectors: in all rows, whoever
+        may see them."""
+
+    @abstractmethod
     def delete(self, keys: pa.Array, timestamp: int) -> int:
         """Mark the rows with these primary keys and an insert ts < ``timestamp`` as deleted at
         ``timestamp``; returns how many rows this newly deleted. Idempotent, any order."""
+
+
+def sampled(rows: RowSet | None, row_count: int, plan: Plan, segment_id: int) -> RowSet:
+    """The random part of ``rows`` (None: all) that the plan asks for; the same one for the same
+    plan and segment."""
+    assert plan.sample is not None
+    passing = np.ones(row_count, np.bool_) if rows is None else rows.mask
+    return RowSet(row_count, mask=sample_rows(passing, plan.sample, (plan.seed, segment_id)))

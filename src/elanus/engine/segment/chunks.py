@@ -6,12 +6,13 @@ O(log n) chunks plus n / LARGEST_CHUNK_ROWS, however they arrive.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from elanus.engine.index.dense.neighbours import Ints
+from elanus.engine.segment.texts import SegmentTexts
 
 LARGEST_CHUNK_ROWS = 65_536
 LARGEST_CHUNK_BYTES = 64 << 20
@@ -25,6 +26,7 @@ class Chunk:
     first_row: int
     rows: pa.RecordBatch
     size_bytes: int
+    texts: SegmentTexts = field(default_factory=SegmentTexts)
 
 
 Chunks = tuple[Chunk, ...]

@@ -15,11 +15,14 @@ import pyarrow as pa
 
 from elanus.engine.filter.evaluate import evaluate
 from elanus.engine.filter.plan import Plan
+from elanus.engine.filter.text import TextIndexes
 from elanus.engine.index.base import Interim, VectorColumn
 from elanus.engine.index.dense.neighbours import Ints, Neighbours
 from elanus.engine.index.rows import RowSet, intersect
+from elanus.engine.index.sparse.column import SparseColumn
+from elanus.engine.index.sparse.statistics import TermStatistics
 from elanus.engine.segment import chunks as chunk_list
-from elanus.engine.segment.base import Segment
+from elanus.engine.segment.base import Segment, sampled
 from elanus.engine.segment.blocks import Numbers, growing_vectors
 from elanus.engine.segment.chunks import Chunks
 from elanus.engine.segment.hits import hits_of, key_order, missing_column, rows_of
@@ -87,7 +90,7 @@ class GrowingSegment(Segment):
         state = self._state
         held = sum(vectors.size_bytes for vectors in self._vectors.values())
         held += sum(index.size_bytes for index in list(self._interim.values()))
-        held += sum(chunk.size_bytes for chunk in state.chunks)
+        held += sum(chunk.size_bytes + chunk.texts.size_bytes for chunk in state.chunks)
         held += self._timestamps.size_bytes + self._integer_keys.size_bytes + state.deletes.nbytes
         return held + state.keys.size_bytes
 
@@ -202,6 +205,12 @@ class GrowingSegment(Segment):
         columns = [self._take(state, name, offsets) for name in fields]
         return pa.RecordBatch.from_arrays(columns, names=list(fields))
 
+    def term_statistics(self, field_name: str, terms: npt.NDArray[np.uint32]) -> TermStatistics:
+        column = self._state.vectors.get(field_name)
+        if not isinstance(column, SparseColumn):
+            return TermStatistics.none(len(terms))
+        return column.statistics(terms, self._interim.get(field_name))
+
     # --- parts of the above -------------------------------------------------------------------
 
     def _wanted(
@@ -222,6 +231,8 @@ class GrowingSegment(Segment):
             rows = intersect(rows, RowSet(end, mask=fresh))
         if plan is not None:
             rows = intersect(rows, RowSet(end, mask=self._passing(state, plan, end)))
+            if plan.sample is not None:
+                rows = sampled(rows, end, plan, self.segment_id)
         return end, rows
 
     def _passing(self, state: _State, plan: Plan, end: int) -> npt.NDArray[np.bool_]:
@@ -235,7 +246,8 @@ class GrowingSegment(Segment):
             size = min(chunk.rows.num_rows, end - chunk.first_row)
             if size <= 0:
                 break
-            parts.append(evaluate(plan, self._reader(chunk, size), size))
+            texts = self._texts(chunk, size)
+            parts.append(evaluate(plan, self._reader(chunk, size), size, texts=texts))
         return np.concatenate(parts)
 
     def _reader(self, chunk: chunk_list.Chunk, size: int) -> Callable[[str], pa.Array]:
@@ -248,6 +260,12 @@ class GrowingSegment(Segment):
             return chunk.rows.column(at).slice(0, size)
 
         return column
+
+    def _texts(self, chunk: chunk_list.Chunk, size: int) -> TextIndexes:
+        """Finds words in the first ``size`` rows of the chunk."""
+        whole = self._reader(chunk, chunk.rows.num_rows)
+        fields = self.schema.by_name
+        return lambda name, column: chunk.texts.of(fields[name], whole(name), size)
 
     def _selected(self, state: _State, snapshot: Snapshot, plan: Plan | None) -> Ints:
         if plan is not None and plan.primary_keys is not None:

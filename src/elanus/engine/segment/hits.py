@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from elanus.engine.index.dense.neighbours import Ints, Neighbours
 from elanus.model.reads import Hits, Rows
-from elanus.model.schema import CollectionSchema, arrow_type
-from elanus.model.types import DataType, MetricType
+from elanus.model.schema import CollectionSchema, arrow_type, default_scalar
+from elanus.model.types import MetricType
 
 
 def native_keys(keys: Any) -> Any:
@@ -71,11 +71,7 @@ def missing_column(schema: CollectionSchema, name: str, row_count: int) -> pa.Ar
     object in the dynamic field)."""
     field = schema.by_name[name]
     kind = arrow_type(field)
-    value: Any = field.default_value
+    value = default_scalar(field)
     if value is None and field.is_dynamic:
-        value = b"{}"
-    if value is None:
-        return pa.nulls(row_count, kind)
-    if field.data_type is DataType.JSON and isinstance(value, str):
-        value = value.encode()
-    return pa.repeat(pa.scalar(value, kind), row_count)
+        value = pa.scalar(b"{}", kind)
+    return pa.nulls(row_count, kind) if value is None else pa.repeat(value, row_count)

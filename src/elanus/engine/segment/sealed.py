@@ -19,10 +19,15 @@ from elanus.engine.index.base import Interim, VectorColumn, VectorIndex
 from elanus.engine.index.dense.neighbours import Ints, Neighbours
 from elanus.engine.index.kinds import stored_column
 from elanus.engine.index.rows import RowSet, intersect
-from elanus.engine.segment.base import Segment
+from elanus.engine.index.sparse.column import SparseColumn
+from elanus.engine.index.sparse.index import SparseIndex
+from elanus.engine.index.sparse.statistics import TermStatistics
+from elanus.engine.segment.base import Segment, sampled
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.hits import hits_of, missing_column, rows_of
 from elanus.engine.segment.keys import KeyIndex, equal, matches
+from elanus.engine.segment.texts import ColumnTexts, SegmentTexts
+from elanus.engine.text.fields import has_match
 from elanus.errors import CorruptData
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema
@@ -89,6 +94,7 @@ class SealedSegment(Segment):
         self._interim: dict[str, Interim] = {}
         self._vectors: dict[str, VectorColumn] = {}
         self._hashes: KeyIndex | None = None
+        self._texts = SegmentTexts()
         self._deletes: npt.NDArray[np.uint64] | None = None
         self._first_delete_ts = MAX_TIMESTAMP
         self._last_delete_ts = 0
@@ -105,6 +111,7 @@ class SealedSegment(Segment):
         held = sum(index.size_bytes for index in list(self._interim.values()))
         held += sum(column.size_bytes for column in list(self._vectors.values()))
         held += self._hashes.size_bytes if self._hashes is not None else 0
+        held += self._texts.size_bytes
         return held + (self._deletes.nbytes if self._deletes is not None else 0)
 
     # --- the owner's side ---------------------------------------------------------------------
@@ -122,6 +129,12 @@ class SealedSegment(Segment):
         self._interim.pop(field_name, None)
         if field_name in self._vectors:
             self._vectors[field_name].forget()
+
+    def build_texts(self) -> None:
+        """Make the token indexes of the fields that can be matched. For a compute thread."""
+        for field in self.schema.fields:
+            if has_match(field) and self._columns.has_column(field.name):
+                self._texts.of(field, self._columns.column(field.name), self._row_count)
 
     def attach_interim(self, field_name: str, index: Interim) -> None:
         self._interim[field_name] = index
@@ -209,6 +222,15 @@ class SealedSegment(Segment):
                 columns.append(self._columns.column(name).take(indices))
         return pa.RecordBatch.from_arrays(columns, names=list(fields))
 
+    def term_statistics(self, field_name: str, terms: npt.NDArray[np.uint32]) -> TermStatistics:
+        loaded = self._indexes.get(field_name)
+        if isinstance(loaded, SparseIndex):
+            return loaded.statistics(terms)
+        column = self._column_of_vectors(field_name)
+        if not isinstance(column, SparseColumn):
+            return TermStatistics.none(len(terms))
+        return column.statistics(terms, self._interim.get(field_name))
+
     # --- parts of the above -------------------------------------------------------------------
 
     @property
@@ -227,7 +249,10 @@ class SealedSegment(Segment):
         rows = self._visible(snapshot)
         if plan is None or plan.always_true:
             return rows
-        return intersect(rows, self._passing(plan))
+        rows = intersect(rows, self._passing(plan))
+        return (
+            rows if plan.sample is None else sampled(rows, self._row_count, plan, self.segment_id)
+        )
 
     def _visible(self, snapshot: Snapshot) -> RowSet | None:
         version = self._delete_version
@@ -265,10 +290,15 @@ class SealedSegment(Segment):
             mask = np.zeros(self._row_count, np.bool_)
             mask[self._offsets_of(plan.primary_keys)[1]] = True
             return RowSet(self._row_count, mask=mask)
-        rows = RowSet(self._row_count, mask=evaluate(plan, self._column, self._row_count))
-        if not plan.is_random:
-            self._cache.put(self._owner, plan.key, rows.packed)
+        rows = RowSet(self._row_count, mask=self._evaluate(plan))
+        self._cache.put(self._owner, plan.key, rows.packed)
         return rows
+
+    def _evaluate(self, plan: Plan) -> npt.NDArray[np.bool_]:
+        def texts(name: str, column: pa.Array) -> ColumnTexts:
+            return self._texts.of(self.schema.by_name[name], column, self._row_count)
+
+        return evaluate(plan, self._column, self._row_count, texts=texts)
 
     def _column(self, name: str) -> pa.Array:
         if self._columns.has_column(name):

@@ -44,6 +44,9 @@ REPEATABLE = frozenset(
 ) | {"commit_flush", "compaction_plans"}
 """Methods that do no harm when a lost answer makes them happen twice."""
 
+CHANGES_NOTHING = REPEATABLE - {"load"}
+"""Methods after which no proxy needs to be told."""
+
 
 class LeaderClient:
     """See the module. ``on_change`` listeners are called by ``changed``."""
@@ -169,7 +172,7 @@ class ProxyNotifier:
                     {"invalidate": INVALIDATION_TIMEOUT_S},
                 )
                 try:
-                    await proxy.invalidate(self._leader_id, tuple(sorted(told)))
+                    await proxy.invalidate(self._leader_id, tuple(sorted(told)), node_id)
                 except ElanusError as error:
                     log.info("proxy not told yet", node_id=node_id, reason=error.message)
                     self._pending.setdefault(node_id, set()).update(told)
@@ -194,7 +197,7 @@ class AnnouncingCoordinator:
             try:
                 return await method(*arguments, **keywords)
             finally:
-                if name not in REPEATABLE:
+                if name not in CHANGES_NOTHING:
                     await self._notifier.settle()
 
         setattr(self, name, call)

@@ -5,9 +5,12 @@ on others find it. An orderly end is the reverse, after what it owns was handed 
 marked as stopping, the coordinator moves logs and segments away, and only then is it closed.
 
 If the session is lost (the process was paused, or cut off from the metadata store for longer than
-its lease) the role ends and begins a new life, with a new id and nothing owned.
+its lease) the role ends and begins a new life, with a new id and nothing owned. A proxy, which owns
+nothing, keeps its port and its open calls and only registers again: to its clients and the balancer
+before it, it was never away.
 """
 
+import os
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
 
@@ -23,22 +26,32 @@ from elanus.roles.cluster.router import ClusterRouter
 from elanus.roles.process import real_world
 from elanus.roles.readings import add_readings
 from elanus.roles.serving import management_server
-from elanus.roles.storage import Storage, open_storage
+from elanus.roles.storage import Storage, instance_of, open_storage
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
-from elanus.services.cluster.sessions import Membership, Session
+from elanus.services.cluster.neighbours import Neighbours, machine_name, started_ticks
+from elanus.services.cluster.sessions import (
+    Membership,
+    ProcessIdentity,
+    Session,
+    end_former_lives,
+)
 from elanus.services.interfaces import NodeService
 from elanus.services.messages import NodeStatus
-from elanus.services.rpc.client import MAX_MESSAGE_BYTES
+from elanus.services.rpc.http2 import MAX_MESSAGE_BYTES
 from elanus.services.rpc.server import RpcServices
 from elanus.storage.disk import LocalDisk
-from elanus.transport.base import TransportOptions, no_rest
+from elanus.transport.base import TransportOptions, TransportServer, no_rest
 from elanus.transport.h2corn_server import H2cornServer
 
 log = structlog.get_logger(__name__)
 
 STOP_GRACE_S = 10.0
+LOST_GRACE_S = 0.5
+"""For calls that are open when the session is lost: most wait for what comes after this life."""
+
 HANDOVER_CHECK_S = 0.1
+REGISTER_RETRY_S = 0.5
 _IDENTITY_ATTEMPTS = 20
 _IDENTITY_PAUSE_S = 0.25
 
@@ -47,6 +60,8 @@ class Role(ABC):
     """What differs from role to role. Used once: a new life is a new Role."""
 
     name: str
+    outlives_session = False
+    """Whether it registers again when its session was lost, instead of ending."""
 
     @abstractmethod
     async def start(self, node: "Node", opened: AsyncExitStack) -> None:
@@ -54,6 +69,12 @@ class Role(ABC):
 
     async def registered(self, node: "Node", opened: AsyncExitStack) -> None:  # noqa: B027
         """The session is there: others can call."""
+
+    def session_lost(self) -> None:  # noqa: B027
+        """Of those that outlive it: others believe this node gone until it has registered again."""
+
+    def registered_again(self) -> None:  # noqa: B027
+        """Of those that outlive a session: ``node.session`` is another one now."""
 
     def owns(self) -> list[str]:
         """What others would have to take over."""
@@ -80,6 +101,11 @@ class Node:
         self.router = ClusterRouter(world, storage.meta, self.membership, self.peers)
         self.leader = LeaderClient(world, storage.meta, self.peers)
         self.services = RpcServices()
+        self.is_cut_short = False
+
+    async def stop_server(self, server: TransportServer) -> None:
+        """Let the open calls end, for a time that depends on why."""
+        await server.stop(LOST_GRACE_S if self.is_cut_short else STOP_GRACE_S)
 
 
 class ClusterProcess:
@@ -91,6 +117,7 @@ class ClusterProcess:
         self._opened = AsyncExitStack()
         self._health = Health(SystemClock().monotonic_s)
         self._node: Node | None = None
+        self._registration: tuple[str, str, str, ProcessIdentity] = ("", "", "", ProcessIdentity())
         self.serves = False
 
     @property
@@ -109,18 +136,53 @@ class ClusterProcess:
         self._opened.push_async_callback(node.peers.close)
         self._opened.push_async_callback(world.tasks.close)
         await node.membership.start()
+        instance = await world.executor.run("io", instance_of, LocalDisk(), self._settings)
+        await end_former_lives(storage.meta, node.membership, instance)
         await node.router.start()
         await node.leader.start()
         node.services.add(NodeService, self)
         await self._role.start(node, self._opened)
         address = await self._serve(node)
         management = await self._serve_management(node)
-        await node.session.register(self._role.name, address, management)
-        self._opened.push_async_callback(node.session.close)
+        identity = ProcessIdentity(instance, machine_name(), started_ticks(os.getpid()))
+        self._registration = (self._role.name, address, management, identity)
+        await node.session.register(*self._registration)
+        self._opened.push_async_callback(self._close_session)
+        neighbours = Neighbours(world, storage.meta, node.membership)
+        neighbours.start()
+        self._opened.callback(neighbours.close)
         await self._role.registered(node, self._opened)
         add_readings(metrics, world)
         self._health.started()
         self.serves = True
+
+    async def ended(self) -> None:
+        """Returns when this life is over, because its session was lost."""
+        while True:
+            await self.node.session.lost.wait()
+            if not self._role.outlives_session:
+                self.node.is_cut_short = True
+                return
+            self._role.session_lost()
+            await self._register_again()
+
+    async def _register_again(self) -> None:
+        node = self.node
+        session = Session(node.world, node.storage.meta, self._settings.common.session.ttl)
+        while True:
+            try:
+                await session.register(*self._registration)
+            except Unavailable as error:
+                log.warning("not registered again yet", reason=error.message)
+                await node.world.clock.sleep(REGISTER_RETRY_S)
+            else:
+                log.info("registered again", node_id=session.info.node_id)
+                node.session = session
+                self._role.registered_again()
+                return
+
+    async def _close_session(self) -> None:
+        await self.node.session.close()
 
     async def describe(self) -> NodeStatus:
         status = self._role.describe()
@@ -158,7 +220,7 @@ class ClusterProcess:
         )
         server = H2cornServer(node.services.handle, no_rest, options, node.world.executor)
         await server.start()
-        self._opened.push_async_callback(server.stop, STOP_GRACE_S)
+        self._opened.push_async_callback(node.stop_server, server)
         host, port = server.address
         return f"{cluster.advertise_host or host}:{port}"
 

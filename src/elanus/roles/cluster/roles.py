@@ -10,12 +10,13 @@ from elanus.access.dispatch import Dispatcher
 from elanus.access.handlers import HANDLERS
 from elanus.access.proxy import Proxy
 from elanus.access.rest.app import RestApp
+from elanus.coordinator.context import EVERYTHING
 from elanus.coordinator.coordinator import Coordinator
 from elanus.coordinator.election import FencedMetaStore, win_leadership
 from elanus.errors import ElanusError, NotServed
 from elanus.observability.requests import RequestObserver
 from elanus.roles.cluster.leader import PROXY, AnnouncingCoordinator, ProxyNotifier
-from elanus.roles.cluster.process import STOP_GRACE_S, Node, Role
+from elanus.roles.cluster.process import Node, Role
 from elanus.roles.cluster.router import DATA, QUERY, STREAMING, ClusterRouter
 from elanus.roles.serving import public_server
 from elanus.roles.storage import empty_scratch, instance_of
@@ -199,6 +200,7 @@ class _GuardedRouter:
 
 class ProxyRole(Role):
     name = PROXY
+    outlives_session = True
 
     async def start(self, node: Node, opened: AsyncExitStack) -> None:
         self._node = node
@@ -216,15 +218,26 @@ class ProxyRole(Role):
         rest = RestApp(self._proxy, dispatcher, settings.proxy.http)
         server = public_server(node.world, settings.proxy, dispatcher, rest)
         await server.start()
-        opened.push_async_callback(server.stop, STOP_GRACE_S)
+        opened.push_async_callback(node.stop_server, server)
         self._address = "{}:{}".format(*server.address)
         log.info("serving", address=self._address)
 
     def describe(self) -> NodeStatus:
         return NodeStatus("serving", (self._address,))
 
-    async def invalidate(self, leader_id: int, collection_ids: tuple[int, ...]) -> None:
-        self._known_to = leader_id
+    def session_lost(self) -> None:
+        self._known_to = 0
+        self._node.leader.changed(EVERYTHING)
+
+    def registered_again(self) -> None:
+        self._proxy.node_id = self._node.session.info.node_id
+
+    async def invalidate(
+        self, leader_id: int, collection_ids: tuple[int, ...], node_id: int = 0
+    ) -> None:
+        if node_id == self._node.session.info.node_id:
+            # Not a late word to the one that this proxy was before it registered again.
+            self._known_to = leader_id
         for collection_id in collection_ids:
             self._node.leader.changed(collection_id)
 

@@ -7,8 +7,9 @@
       <name>/        data directory of the process <name>, for example streaming-2
       <name>.log     what it says
 
-A process that ends by itself, or is killed, is started again after a pause that grows with every
-failure. One that is drained hands over what it owns, ends, and stays away.
+Proxies share one port, or have one each from ``proxy.port`` on if ``proxy.reusePort`` is off, for a
+balancer before them. A process that ends by itself, or is killed, is started again after a pause
+that grows with every failure. One that is drained hands over what it owns, ends, and stays away.
 """
 
 import asyncio
@@ -25,7 +26,9 @@ from typing import Any
 import structlog
 
 from elanus.errors import ElanusError, InvalidParameter, Unavailable
+from elanus.roles.cluster.balancer import Balancer
 from elanus.roles.cluster.peers import Peers
+from elanus.roles.cluster.programs import Programs
 from elanus.runtime.world import World
 from elanus.services.cluster.sessions import Membership, SessionInfo
 from elanus.services.interfaces import NodeService
@@ -50,6 +53,7 @@ class _Child:
 
     name: str
     role: str
+    settings: Mapping[str, Any]
     failures: int = 0
     process: asyncio.subprocess.Process | None = None
     keeper: asyncio.Task[None] | None = None
@@ -58,7 +62,9 @@ class _Child:
 
 
 class Supervisor:
-    """``settings`` (KEY → value) and ``config`` (a settings file) are given to every process."""
+    """``settings`` (KEY → value), ``config`` (a settings file) and ``environment`` are given to
+    every process. ``programs`` is what the processes stand on, ``balancer`` what stands before
+    the proxies; the caller starts the programs, and stops them when the processes have ended."""
 
     def __init__(
         self,
@@ -67,8 +73,15 @@ class Supervisor:
         directory: Path,
         settings: Mapping[str, Any],
         config: Path | None,
+        *,
+        environment: Mapping[str, str] | None = None,
+        programs: Programs | None = None,
+        balancer: Balancer | None = None,
     ) -> None:
         self._world = world
+        self._environment = dict(environment or {})
+        self._programs = programs
+        self._balancer = balancer
         self._membership = membership
         self._directory = directory
         self._settings = dict(settings)
@@ -98,7 +111,11 @@ class Supervisor:
         number = 1
         while f"{role}-{number}" in self._children:
             number += 1
-        child = _Child(f"{role}-{number}", role)
+        name = f"{role}-{number}"
+        own: Mapping[str, Any] = {}
+        if role == "proxy" and self._balancer is not None:
+            own = self._balancer.add(name)
+        child = _Child(name, role, own)
         self._children[child.name] = child
         child.keeper = self._world.tasks.spawn(f"keep {child.name}", self._keep(child))
         return child.name
@@ -111,6 +128,9 @@ class Supervisor:
                 if child.unwanted.is_set():
                     return
                 lived_s = self._world.clock.monotonic_s() - started_s
+                if code == 0:
+                    child.failures = 0
+                    continue  # it was asked to
                 child.failures = 1 if lived_s > HEALTHY_AFTER_S else child.failures + 1
                 pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (child.failures - 1))
                 log.warning("process ended", name=child.name, code=code, restart_in_s=pause_s)
@@ -120,7 +140,16 @@ class Supervisor:
 
     async def _live(self, child: _Child) -> int:
         directory = self._directory / child.name
-        settings = {"metrics.port": 0, **self._settings, "localStorage.path": str(directory)}
+        settings = {
+            "metrics.port": 0,
+            **self._settings,
+            **child.settings,
+            "localStorage.path": str(directory),
+        }
+        has_own_port = child.role == "proxy" and not settings.get("proxy.reusePort", True)
+        if has_own_port and "proxy.port" not in child.settings:
+            number = int(child.name.rpartition("-")[2])
+            settings["proxy.port"] = int(settings["proxy.port"]) + number - 1
         options = [f"--set={key}={value}" for key, value in settings.items()]
         if self._config is not None:
             options.append(f"--config={self._config}")
@@ -132,7 +161,7 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                env={**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0"},
+                env={**os.environ, **self._environment},
             )
         code = await child.process.wait()
         child.process = None
@@ -141,7 +170,7 @@ class Supervisor:
     # --- commands -------------------------------------------------------------------------------
 
     async def status(self) -> list[dict[str, Any]]:
-        """Each process: name, role, pid, state, term, what it owns."""
+        """Each process: name, role, pid, state, term, what it owns. Programs come first."""
         sessions = {(s.role, s.pid): s for s in self._membership.everyone()}
 
         async def describe(child: _Child) -> dict[str, Any]:
@@ -161,7 +190,8 @@ class Supervisor:
             }
 
         children = [child for child in self._children.values() if not child.ended.is_set()]
-        return list(await asyncio.gather(*map(describe, children)))
+        programs = self._programs.status() if self._programs is not None else []
+        return programs + list(await asyncio.gather(*map(describe, children)))
 
     async def _ask(self, session: SessionInfo) -> NodeStatus:
         node = stub(NodeService, self._peers.at(session.address), {"describe": DESCRIBE_TIMEOUT_S})
@@ -172,16 +202,34 @@ class Supervisor:
 
     def kill(self, name: str) -> int:
         """SIGKILL; the process is started again. Its pid."""
-        process = self._child(name).process
+        program = self._programs.get(name) if self._programs is not None else None
+        process = self._child(name).process if program is None else program.process
         if process is None:
             raise Unavailable(f"{name} is not running now")
         process.send_signal(signal.SIGKILL)
         return process.pid
 
+    async def restart(self, name: str) -> None:
+        """Have the process hand over what it owns and end; it is started again at once."""
+        child = self._child(name)
+        process = child.process
+        if process is None:
+            raise Unavailable(f"{name} is not running now")
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await process.wait()
+        except TimeoutError:
+            log.error("process killed, it did not stop", name=name, timeout_s=STOP_TIMEOUT_S)
+            process.kill()
+
     async def drain(self, name: str) -> None:
         """Have the process hand over what it owns and end; it is not started again."""
         child = self._child(name)
         child.unwanted.set()
+        if self._balancer is not None:
+            self._balancer.remove(name)
         await self._terminate(child)
         del self._children[name]
 
@@ -246,6 +294,9 @@ class Supervisor:
                 return {"name": self.add(command["role"])}
             case "kill":
                 return {"pid": self.kill(command["name"])}
+            case "restart":
+                await self.restart(command["name"])
+                return {"restarted": command["name"]}
             case "drain":
                 await self.drain(command["name"])
                 return {"drained": command["name"]}

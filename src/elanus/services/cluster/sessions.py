@@ -5,12 +5,17 @@ of the lease is the loss of the node: what it owned goes to others. A node must 
 acting as an owner *before* the store lets its lease end: ``is_valid`` turns false by the node's own
 clock one margin earlier, counted from when the last successful renewal was *sent*. A process that
 was paused finds it false when it goes on.
+
+Nobody waits for the lease of a process that is known to be dead: whoever knows it ends the session.
+That is the next life on the same locked data directory (``end_former_lives``), or a process on the
+same machine (``neighbours``).
 """
 
 import asyncio
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import msgspec
 import structlog
@@ -34,7 +39,9 @@ _ID_ATTEMPTS = 100
 
 
 class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A node. ``stopping``: it hands over what it owns and takes nothing new."""
+    """A node. ``stopping``: it hands over what it owns and takes nothing new. ``instance``: the
+    data directory that its process has locked. ``machine`` and ``started_ticks`` tell with ``pid``
+    which process it is, to others on the same machine."""
 
     node_id: int
     role: str
@@ -47,6 +54,19 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0
     management_address: str = ""
     stopping: bool = False
+    lease: int = 0
+    instance: str = ""
+    machine: str = ""
+    started_ticks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """What tells others that this process is dead; the fields are those of SessionInfo."""
+
+    instance: str = ""
+    machine: str = ""
+    started_ticks: int = 0
 
 
 class Session:
@@ -83,8 +103,18 @@ class Session:
                 "with the metadata store, another one may have taken over: try again"
             )
 
-    async def register(self, role: str, address: str, management_address: str = "") -> SessionInfo:
+    async def register(
+        self,
+        role: str,
+        address: str,
+        management_address: str = "",
+        identity: ProcessIdentity | None = None,
+    ) -> SessionInfo:
         """Get an id, put the session, begin to renew it. Raises Unavailable."""
+        identity = identity or ProcessIdentity()
+        sent_s = self._world.clock.monotonic_s()
+        self._lease = await self._meta.grant_lease(self._ttl_s)
+        self._renewed(sent_s)
         info = SessionInfo(
             node_id=await next_node_id(self._meta),
             role=role,
@@ -96,10 +126,11 @@ class Session:
             cores=os.cpu_count() or 1,
             memory_bytes=self._world.memory.limit_bytes,
             management_address=management_address,
+            lease=self._lease,
+            instance=identity.instance,
+            machine=identity.machine,
+            started_ticks=identity.started_ticks,
         )
-        sent_s = self._world.clock.monotonic_s()
-        self._lease = await self._meta.grant_lease(self._ttl_s)
-        self._renewed(sent_s)
         self._info = info
         await self._put(info)
         self._renewals = self._world.tasks.spawn(f"session {info.role}", self._renew())
@@ -158,6 +189,15 @@ async def next_node_id(meta: MetaStore) -> int:
         if result.succeeded:
             return node_id
     raise Unavailable("too many nodes register at the same time, try again")
+
+
+async def end_former_lives(meta: MetaStore, membership: "Membership", instance: str) -> None:
+    """End the sessions of processes of this host that had the data directory ``instance`` before
+    this one locked it. Raises Unavailable."""
+    for info in membership.everyone():
+        if instance and info.instance == instance and info.host == socket.gethostname():
+            log.info("ending the session of a former life", node_id=info.node_id)
+            await meta.revoke_lease(info.lease)
 
 
 class Membership:

@@ -7,99 +7,125 @@ NotServed. Nothing is repeated here: callers know what may be.
 """
 
 import asyncio
+import ssl
 from collections.abc import Mapping
 from typing import Any, Generic, TypeVar, cast
 
-import grpc
 import msgspec
 
 from elanus.errors import DeadlineExceeded, InternalError, NotServed, Unavailable
 from elanus.services.rpc.codec import decode, encode
 from elanus.services.rpc.failures import Failure, error_of
+from elanus.services.rpc.http2 import Http2Connection, RpcStatusError
 from elanus.services.rpc.methods import Method, methods_of
+from elanus.transport.base import GrpcStatus
 
 S = TypeVar("S")
 
 DEFAULT_TIMEOUT_S = 30.0
-CONNECT_BACKOFF_MS = (50, 1_000)
-"""A lost peer is sought after this, and at most this, time."""
+CONNECT_BACKOFF_S = (0.05, 1.0)
+"""A peer that can't be reached is sought again after this, and at most this, time."""
 
 CONNECT_TIMEOUT_S = 3.0
-KEEPALIVE_MS = 10_000
-MAX_MESSAGE_BYTES = 512 << 20
-_HOPELESS = (grpc.ChannelConnectivity.TRANSIENT_FAILURE, grpc.ChannelConnectivity.SHUTDOWN)
 
 
 class Peer:
-    """A connection to one process, used by all stubs of its roles. Connects when it is used."""
+    """A connection to one process, used by all stubs of its roles. Connects when it is used; with
+    a ``context`` by TLS, and the process must show a certificate for ``server_name``."""
 
-    def __init__(self, address: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+    def __init__(
+        self, address: str, context: ssl.SSLContext | None = None, server_name: str = ""
+    ) -> None:
         self.address = address
-        options = [
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.initial_reconnect_backoff_ms", CONNECT_BACKOFF_MS[0]),
-            ("grpc.min_reconnect_backoff_ms", CONNECT_BACKOFF_MS[0]),
-            ("grpc.max_reconnect_backoff_ms", CONNECT_BACKOFF_MS[1]),
-            ("grpc.keepalive_time_ms", KEEPALIVE_MS),
-            ("grpc.keepalive_timeout_ms", KEEPALIVE_MS),
-            ("grpc.use_local_subchannel_pool", 1),
-        ]
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(address, options)
-        else:
-            self._channel = grpc.aio.secure_channel(address, credentials, options)
-        self._calls: dict[str, Any] = {}
-        self._closed = asyncio.Event()
+        self._context = context
+        self._server_name = server_name
+        self._connection: Http2Connection | None = None
+        self._connecting: asyncio.Task[Http2Connection] | None = None
+        self._failures = 0
+        self._next_attempt_s = 0.0
+        self._closed = False
 
     async def call(self, path: str, body: bytes, timeout_s: float) -> bytes:
         """Raises Unavailable, NotServed, DeadlineExceeded or InternalError."""
-        if self._closed.is_set():
-            raise NotServed(f"{self.address} belongs to nobody any more")
-        await self._connect()
-        call = self._calls.get(path)
-        if call is None:
-            call = self._calls[path] = self._channel.unary_unary(path)
+        connection = self._connection
+        if connection is None or not connection.is_usable:
+            connection = await self._connect()
         try:
-            return cast(bytes, await call(body, timeout=timeout_s))
-        except grpc.aio.AioRpcError as error:
-            raise self._translated(error, path) from error
-        except asyncio.CancelledError:
-            # The end of the channel cancels its calls, which is no wish of their callers.
-            task = asyncio.current_task()
-            if not self._closed.is_set() or task is None or task.cancelling():
-                raise
-            method = path.rpartition("/")[2]
-            raise Unavailable(f"{self.address} was given up during {method}") from None
-
-    async def _connect(self) -> None:
-        """Raises NotServed if there is no connection soon."""
-        state = self._channel.get_state(try_to_connect=True)
-        if state is grpc.ChannelConnectivity.READY:
-            return
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                while state is not grpc.ChannelConnectivity.READY:
-                    if state in _HOPELESS or self._closed.is_set():
-                        raise NotServed(f"can't connect to {self.address}")
-                    await self._channel.wait_for_state_change(state)
-                    state = self._channel.get_state(try_to_connect=True)
+            return await connection.call(path, body, timeout_s)
         except TimeoutError:
-            raise NotServed(f"no connection to {self.address}") from None
+            raise DeadlineExceeded(f"no answer in time from {self._named(path)}") from None
+        except RpcStatusError as error:
+            raise self._translated(error, path) from error
+        except Unavailable as error:
+            raise type(error)(f"{self._named(path)}: {error.message}") from error
 
-    def _translated(self, error: grpc.aio.AioRpcError, path: str) -> Exception:
-        what = f"{path.rpartition('/')[2]} at {self.address}: {error.details()}"
-        match error.code():
-            case grpc.StatusCode.DEADLINE_EXCEEDED:
+    async def _connect(self) -> Http2Connection:
+        """Raises NotServed if there is no connection soon."""
+        if self._closed:
+            raise NotServed(f"{self.address} belongs to nobody any more")
+        if self._connecting is None:
+            if asyncio.get_running_loop().time() < self._next_attempt_s:
+                raise NotServed(f"can't connect to {self.address}")
+            self._connecting = asyncio.create_task(self._connect_now())
+            self._connecting.add_done_callback(self._connected)
+        connecting = self._connecting
+        await asyncio.wait([connecting])
+        if connecting.cancelled():
+            raise NotServed(f"{self.address} belongs to nobody any more")
+        error = connecting.exception()
+        if isinstance(error, OSError):
+            raise NotServed(f"can't connect to {self.address}: {error}") from error
+        return connecting.result()
+
+    async def _connect_now(self) -> Http2Connection:
+        """Raises OSError, of which TimeoutError is one."""
+        host, _, port = self.address.rpartition(":")
+        host, context = host.strip("[]"), self._context
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            _, connection = await asyncio.get_running_loop().create_connection(
+                lambda: Http2Connection(self.address, secure=context is not None),
+                host,
+                int(port),
+                ssl=context,
+                server_hostname=None if context is None else self._server_name or host,
+            )
+        return connection
+
+    def _connected(self, connecting: asyncio.Task[Http2Connection]) -> None:
+        self._connecting = None
+        if not connecting.cancelled() and connecting.exception() is None:
+            self._connection = connecting.result()
+            self._failures = 0
+            return
+        first_s, longest_s = CONNECT_BACKOFF_S
+        pause_s = min(longest_s, first_s * 2.0**self._failures)
+        self._failures = min(self._failures + 1, 10)
+        self._next_attempt_s = asyncio.get_running_loop().time() + pause_s
+
+    def _named(self, path: str) -> str:
+        return f"{path.rpartition('/')[2]} at {self.address}"
+
+    def _translated(self, error: RpcStatusError, path: str) -> Exception:
+        what = f"{self._named(path)}: {error.message}"
+        match error.status:
+            case GrpcStatus.DEADLINE_EXCEEDED:
                 return DeadlineExceeded(f"no answer in time from {what}")
-            case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+            case GrpcStatus.UNAVAILABLE | GrpcStatus.CANCELLED:
                 return Unavailable(f"can't reach {what}")
+            case GrpcStatus.UNIMPLEMENTED:
+                # It runs an older version, as others may not.
+                return NotServed(what)
             case code:
-                return InternalError(f"{what} ({code.name})")
+                return InternalError(f"{what} (gRPC status {code})")
 
     async def close(self) -> None:
-        self._closed.set()
-        await self._channel.close()
+        """Calls that are under way end with Unavailable."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.wait([self._connecting])
+        if self._connection is not None:
+            self._connection.abort(f"{self.address} was given up")
 
 
 class Stub(Generic[S]):

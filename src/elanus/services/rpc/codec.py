@@ -10,7 +10,7 @@ read-only.
 """
 
 import struct
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ import pyarrow as pa
 
 _NUMPY, _BATCH, _ARRAY = 1, 2, 3
 _COLUMN = "0"
+_MAX_KNOWN_DTYPES = 256
 _HEAD = struct.Struct("<BB")
 _DIMENSION = struct.Struct("<q")
 
@@ -76,14 +77,22 @@ def _numpy_bytes(array: np.ndarray[Any, Any]) -> bytes:
 def _numpy_array(data: memoryview) -> np.ndarray[Any, Any]:
     dtype_length, dimensions = _HEAD.unpack_from(data)
     start = _HEAD.size + dtype_length
-    dtype = np.dtype(bytes(data[_HEAD.size : start]).decode())
-    shape = [_DIMENSION.unpack_from(data, start + 8 * n)[0] for n in range(dimensions)]
-    array = np.frombuffer(data, dtype, offset=start + 8 * dimensions).reshape(shape)
+    dtype = _dtype(bytes(data[_HEAD.size : start]))
+    array = np.frombuffer(data, dtype, offset=start + 8 * dimensions)
+    if dimensions != 1:
+        array = array.reshape(
+            [_DIMENSION.unpack_from(data, start + 8 * n)[0] for n in range(dimensions)]
+        )
     if array.flags.aligned:
         return array
     aligned = array.copy()
     aligned.flags.writeable = False
     return aligned
+
+
+@lru_cache(_MAX_KNOWN_DTYPES)
+def _dtype(name: bytes) -> np.dtype[Any]:
+    return np.dtype(name.decode())
 
 
 def _stream(batch: pa.RecordBatch) -> memoryview:

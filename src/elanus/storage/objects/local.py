@@ -2,8 +2,10 @@
 
 A put writes to ``.tmp/``, syncs, and renames (or, create-only, links) into place; the directories
 on the way are durable too. So an object is there as a whole or not at all. What a crash leaves in
-``.tmp/`` is removed when the store is opened. Objects are never changed in place, so a file may be
-mapped for as long as its mapping lives, even when the object is deleted meanwhile.
+``.tmp/`` is removed when the store is opened. Several processes of one machine may share a
+directory if each has a name of its own, and by it a part of ``.tmp/``. Objects are never changed in
+place, so a file may be mapped for as long as its mapping lives, even when the object is deleted
+meanwhile.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,32 +29,33 @@ class LocalObjectStore(ObstoreObjectStore):
 
     maps_files = True
 
-    def __init__(self, world: World, disk: Disk, root: Path) -> None:
+    def __init__(self, world: World, disk: Disk, root: Path, name: str = "") -> None:
         super().__init__(LocalStore(root, automatic_cleanup=True), str(root))
         self._world = world
         self._disk = disk
         self._root = root
+        self._temporary = root / _TEMPORARY / name
         self._puts = 0
 
     @classmethod
-    async def open(cls, world: World, disk: Disk, root: Path) -> "LocalObjectStore":
-        """Open or create the directory ``root``; one process at a time."""
+    async def open(cls, world: World, disk: Disk, root: Path, name: str = "") -> "LocalObjectStore":
+        """Open or create the directory ``root``; one process at a time with the same ``name``."""
 
         def prepare() -> Path:
             absolute = root.absolute()
-            temporary = absolute / _TEMPORARY
+            temporary = absolute / _TEMPORARY / name
             disk.make_directories(temporary)
-            for name in disk.list_directory(temporary):
-                disk.remove(temporary / name)
+            for left_over in disk.list_directory(temporary):
+                disk.remove(temporary / left_over)
             return absolute
 
-        return cls(world, disk, await world.executor.run("io", prepare))
+        return cls(world, disk, await world.executor.run("io", prepare), name)
 
     async def put(self, key: str, parts: Sequence[Buffer], *, create_only: bool = False) -> None:
         path = self.path_of(key)
         self._puts += 1
         # "#1" makes a name that listings of the backend leave out.
-        temporary = self._root / _TEMPORARY / f"{self._puts}#1"
+        temporary = self._temporary / f"{self._puts}#1"
 
         def write() -> None:
             self._disk.write_file_durably(path, parts, temporary=temporary, create_only=create_only)

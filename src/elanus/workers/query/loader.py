@@ -5,8 +5,8 @@ manifest and of the L0 segments → indexes. Nothing serves before its deletes a
 of a loaded segment has the same rows in the same order, so its new deletes and indexes are added
 to the copy that serves, and the deletes that this has had from the delegator stay.
 
-A damaged index file is reported by name and not used: the segment answers by scanning until the
-index is built anew. Damaged columns or deletes are an error.
+A damaged index file is reported by name and not used: the segment answers by scanning, and the
+coordinator is told, which has the index built anew. Damaged columns or deletes are an error.
 """
 
 import asyncio
@@ -25,17 +25,19 @@ from elanus.engine.index.files import open_index
 from elanus.engine.index.kinds import interim_bytes_per_row
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.sealed import SealedSegment
+from elanus.engine.text.fields import has_match
 from elanus.errors import CorruptData
 from elanus.model.catalog import ALL_PARTITIONS, IndexInfo, SegmentIndex, SegmentInfo
 from elanus.model.schema import CollectionSchema
 from elanus.model.types import IndexState
 from elanus.runtime.world import World
 from elanus.services.messages import LoadSegment
-from elanus.storage.formats.deltas import DeltaRows, read_deltas
+from elanus.storage.formats.deltas import DeltaRows
 from elanus.storage.formats.files import checked_path
 from elanus.storage.formats.manifest import DeltaFile, FileEntry, SegmentManifest, read_manifest
 from elanus.storage.formats.segment_reader import SegmentFiles
 from elanus.storage.objects.base import ObjectStore
+from elanus.workers.query.delta_cache import DeltaCache
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +74,8 @@ class Loaded:
     """A segment of this node. ``change_ts``: no insert or delete that it knows is later.
 
     ``applied``: keys of the delta files that are in. ``attached``: by field, the key of its index
-    file. ``changing``: held by whoever marks deletes.
+    file. ``damaged``: keys of index files that can't be used. ``changing``: held by whoever marks
+    deletes.
     """
 
     info: SegmentInfo
@@ -82,6 +85,7 @@ class Loaded:
     change_ts: int
     applied: set[str] = field(default_factory=set)
     attached: dict[str, str] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def note_change(self, timestamp: int) -> None:
@@ -95,6 +99,7 @@ class Loader:
         self._world = world
         self._objects = objects
         self._filter_cache = filter_cache
+        self._deltas = DeltaCache(world, objects)
 
     async def load(self, request: LoadSegment) -> Loaded:
         """A fresh copy. Raises CorruptData, Unavailable or MemoryLimitExceeded."""
@@ -116,6 +121,8 @@ class Loader:
                 MappedColumns(files),
                 self._filter_cache,
             )
+            if any(map(has_match, segment.schema.fields)):
+                await self._world.executor.run("compute", segment.build_texts)
             loaded = Loaded(info, segment, reserved_bytes, manifest.min_ts, manifest.max_ts)
             await self._add_deletes(loaded, request, manifest)
             await self._attach_indexes(loaded, request)
@@ -149,13 +156,13 @@ class Loader:
         """Those of the manifest, and of the L0 segments that name this partition or all."""
         files = [] if manifest is None else list(manifest.deltas)
         for delta in request.deltas:
-            files += (await read_manifest(self._objects, delta.manifest_key)).deltas
+            files += await self._deltas.files_of(delta.manifest_key)
         fresh: dict[str, DeltaFile] = {
             file.key: file for file in files if file.key not in loaded.applied
         }
         if not fresh:
             return
-        rows = await read_deltas(self._world, self._objects, list(fresh.values()))
+        rows = await self._deltas.rows_of(list(fresh.values()))
         async with loaded.changing:
             await self._world.executor.run("compute", apply_delta_rows, loaded.segment, rows)
         loaded.note_change(max(file.max_ts for file in fresh.values()))
@@ -165,6 +172,7 @@ class Loader:
 
     async def _attach_indexes(self, loaded: Loaded, request: LoadSegment) -> None:
         by_id = {index.index_id: index for index in request.indexes}
+        loaded.damaged = ()
         for part in request.segment.indexes:
             index = by_id.get(part.index_id)
             if index is None or part.state is not IndexState.FINISHED or not part.key:
@@ -180,6 +188,7 @@ class Loader:
                     field=index.field_name,
                     error=str(error),
                 )
+                loaded.damaged += (part.key,)
                 continue
             if opened is not None:
                 loaded.segment.attach_index(index.field_name, opened)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import structlog
 
 from elanus.config.settings import QueryNodeSettings
+from elanus.engine.index.sparse.statistics import TermStatistics
 from elanus.engine.reduce import merge_hits, merge_rows
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.sealed import SealedSegment
@@ -23,9 +24,11 @@ from elanus.model.reads import Hits, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema
 from elanus.runtime.world import World
 from elanus.services.messages import (
+    AskTerms,
     FetchRows,
     LoadSegment,
     PrimaryKeys,
+    SegmentHits,
     SegmentQuery,
     SegmentRows,
     SegmentSearch,
@@ -34,6 +37,7 @@ from elanus.storage.objects.base import ObjectStore
 from elanus.workers.gather import by_source, interleave
 from elanus.workers.query.loader import Loaded, Loader
 from elanus.workers.query.scheduler import SearchScheduler
+from elanus.workers.terms import sum_terms
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +61,7 @@ class QueryNode:
 
     # --- life cycle -----------------------------------------------------------------------------
 
-    async def load_segment(self, request: LoadSegment) -> None:
+    async def load_segment(self, request: LoadSegment) -> tuple[str, ...]:
         """Serve this version of the segment, or a newer one, with these deletes at least, when it
         returns. A copy that another coordinator had loaded may lack deletes."""
         segment_id = request.segment.segment_id
@@ -70,12 +74,13 @@ class QueryNode:
                 is_new = loaded.info.version < request.segment.version
                 await self._loader.refresh(loaded, request)
                 if not is_new:
-                    return
+                    return loaded.damaged
             else:
-                return
+                return ()
         self._world.tasks.spawn(
             f"interim index {segment_id}", self._loader.build_interim(loaded, request.indexes)
         )
+        return loaded.damaged
 
     async def release_segments(self, segment_ids: tuple[int, ...]) -> None:
         for segment_id in segment_ids:
@@ -110,7 +115,17 @@ class QueryNode:
 
     # --- reads ----------------------------------------------------------------------------------
 
-    async def search(self, request: SegmentSearch) -> Hits:
+    async def search(self, request: SegmentSearch) -> SegmentHits:
+        hits = await self._search(request)
+        rows = None
+        if request.output_fields:
+            asked = FetchRows(hits.sources, hits.offsets, request.output_fields, request.schema)
+            rows = await self.fetch(asked) if len(hits.sources) else None
+        return SegmentHits(
+            hits.counts, hits.scores, hits.keys, hits.timestamps, hits.sources, hits.offsets, rows
+        )
+
+    async def _search(self, request: SegmentSearch) -> Hits:
         loaded = self._held(request.segment_ids, request.schema)
         segments = [each.segment for each in loaded]
         groups = self._spread(segments, len(request.query.vectors))
@@ -134,6 +149,10 @@ class QueryNode:
     async def query(self, request: SegmentQuery) -> SegmentRows:
         segments = [each.segment for each in self._held(request.segment_ids, request.schema)]
         return await self._scheduler.run(query_segments, segments, request)
+
+    async def term_statistics(self, request: AskTerms) -> TermStatistics:
+        segments = [each.segment for each in self._held(request.segment_ids, None)]
+        return await self._scheduler.run(sum_terms, segments, request.field_name, request.terms)
 
     async def fetch(self, request: FetchRows) -> pa.RecordBatch:
         sources = by_source(request.sources)

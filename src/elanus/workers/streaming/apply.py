@@ -84,14 +84,16 @@ class Applier:
         True if all were told.
 
         A node that can't be told is lost to this shard until it was told all that it missed:
-        reads keep to other copies, because on this one they would see deleted rows.
+        reads keep to other copies, because on this one they would see deleted rows. Writes don't
+        wait for it again.
         """
         partitions = {part.partition_id for part in deletes}
         by_node: dict[int, list[int]] = {}
         for segment in view.sealed:
             if ALL_PARTITIONS in partitions or segment.partition_id in partitions:
                 for node_id in view.placement[segment.segment_id]:
-                    if only is None or (segment.segment_id, node_id) in only:
+                    copy = (segment.segment_id, node_id)
+                    if node_id not in shard.lost_nodes if only is None else copy in only:
                         by_node.setdefault(node_id, []).append(segment.segment_id)
         told = await asyncio.gather(
             *(
@@ -139,10 +141,24 @@ class Applier:
             while shard.lost_nodes and not shard.closed:
                 await self._world.clock.sleep(pause_s)
                 pause_s = min(_LONGEST_REPAIR_PAUSE_S, pause_s * 2)
-                async with shard.view_lock:
-                    await self.repeat_missed(shard)
+                # Writes wait while it is repeated, so first see whether there is somebody to tell.
+                asked = [self._can_be_told(shard, node_id) for node_id in shard.lost_nodes]
+                if any(await asyncio.gather(*asked)):
+                    async with shard.view_lock:
+                        await self.repeat_missed(shard)
         finally:
             shard.repair_task = None
+
+    async def _can_be_told(self, shard: Shard, node_id: int) -> bool:
+        """Whether the node answers, or holds nothing of the view that it would have to be told."""
+        view = shard.view
+        if view is not None and not any(node_id in nodes for nodes in view.placement.values()):
+            return True
+        try:
+            await (await self._router.query_node(node_id)).list_segments()
+        except ElanusError:
+            return False
+        return True
 
     async def repeat_missed(self, shard: Shard) -> None:
         """Tell the lost nodes what they have missed; those that hear all of it are lost no more.

@@ -19,7 +19,7 @@ from elanus.engine.filter.plan import Plan
 from elanus.engine.reduce import empty_hits, merge_hits, merge_rows
 from elanus.engine.reduce import empty_rows as no_rows
 from elanus.engine.segment.base import Segment
-from elanus.errors import CollectionNotLoaded, PartitionNotLoaded, Unavailable
+from elanus.errors import CollectionNotLoaded, Unavailable
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 from elanus.model.timestamp import compose, physical_ms
 from elanus.runtime.world import World
@@ -30,15 +30,21 @@ from elanus.services.messages import (
     QueryResponse,
     SearchRequest,
     SearchResponse,
+    SegmentHits,
     SegmentQuery,
     SegmentRows,
     SegmentSearch,
+    time_for_callee_s,
 )
 from elanus.services.routing import Router
-from elanus.workers.gather import by_source, empty_rows, interleave
-from elanus.workers.streaming.replicas import Ask, Copies, ReplicaReader
-from elanus.workers.streaming.shard import ReadParts, Shard
+from elanus.workers.gather import by_source, empty_rows, interleave, with_fields
+from elanus.workers.streaming.brought import MAX_ROWS_BROUGHT, rows_of
+from elanus.workers.streaming.parts import Parts
+from elanus.workers.streaming.replicas import Ask, ReplicaReader
+from elanus.workers.streaming.shard import Shard
+from elanus.workers.streaming.stages import Stages
 from elanus.workers.streaming.tsafe import SafeTime
+from elanus.workers.streaming.weights import weighted_search
 
 _ATTEMPTS = 3
 _RETRY_PAUSE_S = 0.01
@@ -53,51 +59,6 @@ _Taken = tuple[npt.NDArray[np.int64], pa.RecordBatch]
 """Positions in an answer, and their rows."""
 
 
-class _Stages:
-    """Seconds spent in each stage of a read, by name."""
-
-    def __init__(self, world: World) -> None:
-        self._clock = world.clock
-        self._last_s = world.clock.monotonic_s()
-        self.seconds: dict[str, float] = {}
-
-    def done(self, stage: str) -> None:
-        now_s = self._clock.monotonic_s()
-        self.seconds[stage] = self.seconds.get(stage, 0.0) + now_s - self._last_s
-        self._last_s = now_s
-
-
-class _Parts:
-    """What one read looks at: growing segments, and sealed ones with their copies."""
-
-    def __init__(
-        self,
-        shard: Shard,
-        parts: ReadParts,
-        request: SearchRequest | QueryRequest,
-        snapshot: Snapshot,
-    ) -> None:
-        loaded = parts.view.partition_ids
-        wanted = request.partition_ids
-        if loaded and wanted and not set(wanted) <= set(loaded):
-            missing = next(each for each in wanted if each not in loaded)
-            raise PartitionNotLoaded(missing)
-        chosen = frozenset(wanted or loaded)
-        self.snapshot = snapshot
-        self.growing: list[Segment] = [
-            growing.segment
-            for growing in parts.growing
-            if not request.ignore_growing and (not chosen or growing.partition_id in chosen)
-        ]
-        self.sealed = [
-            segment.segment_id
-            for segment in parts.view.sealed
-            if not chosen or segment.partition_id in chosen
-        ]
-        self.copies = Copies(shard.vchannel, parts.view.placement, shard.lost_nodes)
-        self.schema = shard.collection.schema
-
-
 class Delegator:
     """Searches and queries shards of this node."""
 
@@ -108,12 +69,15 @@ class Delegator:
     async def search(
         self, shard: Shard, safe_time: SafeTime, request: SearchRequest
     ) -> SearchResponse:
-        async def attempt(parts: _Parts, stages: _Stages) -> SearchResponse:
-            hits = await self._search_parts(shard, parts, request)
+        async def attempt(parts: Parts, stages: Stages) -> SearchResponse:
+            asked = await weighted_search(self._world, self._replicas, parts, request)
+            hits, brought = await self._search_parts(shard, parts, asked)
             stages.done("search")
-            rows = await self._output_rows(
-                shard, parts, request.output_fields, hits.keys, hits.sources, hits.offsets
-            )
+            rows = rows_of(hits, brought, request.output_fields)
+            if rows is None:
+                rows = await self._output_rows(
+                    shard, parts, request.output_fields, hits.keys, hits.sources, hits.offsets
+                )
             stages.done("fetch")
             return SearchResponse(hits, rows, parts.snapshot.read_ts, stages.seconds)
 
@@ -122,7 +86,7 @@ class Delegator:
     async def query(
         self, shard: Shard, safe_time: SafeTime, request: QueryRequest
     ) -> QueryResponse:
-        async def attempt(parts: _Parts, stages: _Stages) -> QueryResponse:
+        async def attempt(parts: Parts, stages: Stages) -> QueryResponse:
             count, found = await self._query_parts(shard, parts, request)
             stages.done("query")
             if request.count_only:
@@ -142,14 +106,17 @@ class Delegator:
         shard: Shard,
         safe_time: SafeTime,
         request: SearchRequest | QueryRequest,
-        attempt: Callable[[_Parts, _Stages], Awaitable[T]],
+        attempt: Callable[[Parts, Stages], Awaitable[T]],
     ) -> T:
         """Each attempt reads at a fresh instant: what a compaction left out of a newer view can't
         be asked for at an older one."""
-        stages = _Stages(self._world)
+        stages = Stages(self._world)
+        deadline_s = self._deadline_s(request)
         for tries_left in reversed(range(_ATTEMPTS)):
             guarantee_ts = max(request.guarantee_ts, request.read_ts)
-            safe_ts = await safe_time.wait_until_safe(guarantee_ts, request.deadline_s)
+            if request.is_issued:
+                safe_time.note_issued(guarantee_ts)
+            safe_ts = await safe_time.wait_until_safe(guarantee_ts, deadline_s)
             read_ts = request.read_ts or safe_ts
             # Rows expire while nothing is written, too: then the safe time may stand still.
             now_ts = request.read_ts or max(read_ts, compose(self._world.clock.now_ms()))
@@ -162,19 +129,35 @@ class Delegator:
             if parts is None:
                 raise CollectionNotLoaded(shard.collection.name)
             try:
-                return await attempt(_Parts(shard, parts, request, snapshot), stages)
+                return await attempt(Parts(shard, parts, request, snapshot, deadline_s), stages)
             except Unavailable:
-                if not tries_left or shard.closed:
+                is_late = deadline_s is not None and self._world.clock.monotonic_s() >= deadline_s
+                if not tries_left or shard.closed or is_late:
                     raise
                 if shard.view is parts.view:
                     await self._world.clock.sleep(_RETRY_PAUSE_S)
         raise AssertionError("not reached")
 
+    def _deadline_s(self, request: SearchRequest | QueryRequest) -> float | None:
+        """When query nodes should have answered, by the clock's ``monotonic_s``."""
+        if request.deadline_s is None:
+            return None
+        return self._world.clock.monotonic_s() + time_for_callee_s(request.deadline_s)
+
+    def _left_s(self, parts: Parts) -> float | None:
+        if parts.deadline_s is None:
+            return None
+        return max(0.0, parts.deadline_s - self._world.clock.monotonic_s())
+
     # --- search -----------------------------------------------------------------------------
 
-    async def _search_parts(self, shard: Shard, parts: _Parts, request: SearchRequest) -> Hits:
+    async def _search_parts(
+        self, shard: Shard, parts: Parts, request: SearchRequest
+    ) -> tuple[Hits, list[SegmentHits]]:
+        """The hits, and those of the query nodes before the merge."""
         query = request.query
         found: list[Hits] = []
+        brought: list[SegmentHits] = []
         jobs: list[Awaitable[list[Hits]]] = []
         if parts.growing:
             growing = (parts.growing, query, parts.snapshot, request.plan)
@@ -183,28 +166,45 @@ class Delegator:
             else:
                 jobs.append(_one(self._world.executor.run("search", search_growing, *growing)))
         if parts.sealed:
-            jobs.append(self._search_sealed(parts, request))
+            jobs.append(self._search_sealed(parts, request, brought))
         found += chain.from_iterable(await _all(jobs))
         if not found:
-            return empty_hits(len(query.vectors), _has_string_keys(shard))
+            return empty_hits(len(query.vectors), _has_string_keys(shard)), brought
         if len(found) == 1:
-            return found[0]
-        return merge_hits(found, query.top_k, query.metric.larger_is_better)
+            return found[0], brought
+        return merge_hits(found, query.top_k, query.metric.larger_is_better), brought
 
-    async def _search_sealed(self, parts: _Parts, request: SearchRequest) -> list[Hits]:
-        def ask(node: QueryNodeService, segment_ids: tuple[int, ...]) -> Awaitable[Hits]:
+    async def _search_sealed(
+        self, parts: Parts, request: SearchRequest, brought: list[SegmentHits]
+    ) -> list[Hits]:
+        names, query = request.output_fields, request.query
+        if names == (parts.schema.primary.name,):
+            names = ()
+        is_small = len(query.vectors) * query.top_k <= MAX_ROWS_BROUGHT
+
+        def ask(node: QueryNodeService, segment_ids: tuple[int, ...]) -> Awaitable[SegmentHits]:
+            # Of what one node finds alone most stays; then a second call would only cost time.
+            fields = names if is_small and len(segment_ids) == len(parts.sealed) else ()
             return node.search(
                 SegmentSearch(
-                    segment_ids, request.query, parts.snapshot, request.plan, parts.schema
+                    segment_ids,
+                    query,
+                    parts.snapshot,
+                    request.plan,
+                    parts.schema,
+                    fields,
+                    self._left_s(parts),
                 )
             )
 
-        return [hits for _, hits in await self._replicas.read(parts.copies, parts.sealed, ask)]
+        answers = await self._replicas.read(parts.copies, parts.sealed, ask)
+        brought += [hits for _, hits in answers]
+        return [hits for _, hits in answers]
 
     # --- query ------------------------------------------------------------------------------
 
     async def _query_parts(
-        self, shard: Shard, parts: _Parts, request: QueryRequest
+        self, shard: Shard, parts: Parts, request: QueryRequest
     ) -> tuple[int, Rows]:
         jobs: list[Awaitable[list[SegmentRows]]] = []
         if parts.growing:
@@ -227,7 +227,7 @@ class Delegator:
         merged = rows[0] if len(rows) == 1 else merge_rows(rows, request.limit)
         return sum(part.count for part in found), merged
 
-    async def _query_sealed(self, parts: _Parts, request: QueryRequest) -> list[SegmentRows]:
+    async def _query_sealed(self, parts: Parts, request: QueryRequest) -> list[SegmentRows]:
         def ask(node: QueryNodeService, segment_ids: tuple[int, ...]) -> Awaitable[SegmentRows]:
             return node.query(
                 SegmentQuery(
@@ -237,6 +237,7 @@ class Delegator:
                     request.limit,
                     request.count_only,
                     parts.schema,
+                    self._left_s(parts),
                 )
             )
 
@@ -247,19 +248,20 @@ class Delegator:
     async def _output_rows(
         self,
         shard: Shard,
-        parts: _Parts,
+        parts: Parts,
         names: tuple[str, ...],
         keys: Any,
         sources: npt.NDArray[np.int64],
         offsets: npt.NDArray[np.int64],
     ) -> pa.RecordBatch:
-        """The output fields of these rows, in their order."""
+        """The output fields of these rows, in their order. All shards give the same columns,
+        however many rows they find."""
         schema = parts.schema
         fields = [schema.arrow.field(name) for name in names]
         if not names or len(sources) == 0:
             return empty_rows(fields)
         if names == (schema.primary.name,):
-            return pa.RecordBatch.from_arrays([_key_array(keys, fields[0].type)], names=names)
+            return with_fields([_key_array(keys, fields[0].type)], fields)
         growing = {segment.segment_id: segment for segment in parts.growing}
         local: list[tuple[Segment, npt.NDArray[np.int64]]] = []
         remote: dict[int, npt.NDArray[np.int64]] = {}
@@ -276,14 +278,17 @@ class Delegator:
 
             async def fetch(node: QueryNodeService, segment_ids: tuple[int, ...]) -> _Taken:
                 positions = np.sort(np.concatenate([remote[each] for each in segment_ids]))
-                asked = FetchRows(sources[positions], offsets[positions], names, schema)
+                asked = FetchRows(
+                    sources[positions], offsets[positions], names, schema, self._left_s(parts)
+                )
                 return positions, await node.fetch(asked)
 
             jobs.append(self._fetch(parts, remote, fetch))
-        return interleave(list(chain.from_iterable(await _all(jobs))), names)
+        rows = interleave(list(chain.from_iterable(await _all(jobs))), names)
+        return with_fields(rows.columns, fields)
 
     async def _fetch(
-        self, parts: _Parts, segment_ids: Iterable[int], fetch: Ask[_Taken]
+        self, parts: Parts, segment_ids: Iterable[int], fetch: Ask[_Taken]
     ) -> list[_Taken]:
         return [taken for _, taken in await self._replicas.read(parts.copies, segment_ids, fetch)]
 

@@ -57,6 +57,11 @@ class SafeTime:
             if self._done is not None and not self._done.done():
                 self._done.set_result(None)
 
+    def note_issued(self, timestamp: int) -> None:
+        """The oracle has given ``timestamp`` to a reader: later groups get larger ones, as if it
+        had been asked from here. The group in flight may have got a smaller one."""
+        self._known_ts = max(self._known_ts, timestamp)
+
     async def wait_until_safe(self, guarantee_ts: int, deadline_s: float | None = None) -> int:
         """A timestamp ≥ ``guarantee_ts`` at which this pchannel can be read now.
 

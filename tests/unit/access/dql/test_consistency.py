@@ -49,7 +49,7 @@ async def read(wish: Wish, collection: CollectionInfo = COLLECTION, **options: A
 @pytest.mark.parametrize(
     ("level", "given", "guarantee"),
     [
-        (STRONG, 0, NOW),
+        (STRONG, 0, COLLECTION.updated_ts),
         (SESSION, WRITTEN, WRITTEN),
         (BOUNDED_LEVEL, 2, BOUNDED),
         (EVENTUALLY, 1, COLLECTION.updated_ts),
@@ -68,7 +68,12 @@ async def test_old_clients_say_it_with_the_timestamp(given: int, guarantee: int)
 
 
 @pytest.mark.parametrize(
-    ("level", "guarantee"), [(ConsistencyLevel.BOUNDED, BOUNDED), (ConsistencyLevel.STRONG, NOW)]
+    ("level", "guarantee"),
+    [
+        (ConsistencyLevel.BOUNDED, BOUNDED),
+        (ConsistencyLevel.STRONG, COLLECTION.updated_ts),
+        (ConsistencyLevel.SESSION, COLLECTION.updated_ts),
+    ],
 )
 async def test_the_default_is_the_collections(level: ConsistencyLevel, guarantee: int) -> None:
     collection = msgspec.structs.replace(COLLECTION, consistency_level=level)
@@ -83,11 +88,11 @@ async def test_no_read_goes_behind_the_last_change_of_the_schema() -> None:
 
 async def test_strong_reads_of_several_shards_share_an_instant() -> None:
     collection = msgspec.structs.replace(COLLECTION, vchannels=("a_1v0", "b_1v1"))
-    assert await read(Wish(STRONG, 0, False), collection) == ReadInstant(NOW, NOW)
+    assert await read(Wish(STRONG, 0, False), collection) == ReadInstant(NOW, NOW, True)
 
 
 async def test_iterators_stay_at_the_instant_of_their_first_page() -> None:
-    assert await read(Wish(STRONG, 0, True), is_iterator=True) == ReadInstant(NOW, NOW)
+    assert await read(Wish(STRONG, 0, True), is_iterator=True) == ReadInstant(NOW, NOW, True)
     assert await read(Wish(STRONG, 77, True), is_iterator=True) == ReadInstant(77, 77)
 
 

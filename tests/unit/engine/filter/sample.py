@@ -1,10 +1,12 @@
 """The schema and the four rows on which the examples of the filter language are explained."""
 
+import re
 from collections.abc import Mapping
 
 import pyarrow as pa
 
 from elanus.engine.filter import compile_filter, evaluate
+from elanus.engine.filter.text import ScannedText
 from elanus.model.schema import CollectionSchema, FieldSchema, arrow_type
 from elanus.model.types import DataType
 
@@ -15,7 +17,11 @@ SCHEMA = CollectionSchema(
         FieldSchema(name="id", data_type=DataType.INT64, is_primary=True),
         FieldSchema(name="i", data_type=DataType.INT8, nullable=True),
         FieldSchema(name="f", data_type=DataType.FLOAT),
-        FieldSchema(name="s", data_type=DataType.VARCHAR, type_params={"max_length": "64"}),
+        FieldSchema(
+            name="s",
+            data_type=DataType.VARCHAR,
+            type_params={"max_length": "64", "enable_analyzer": "true", "enable_match": "true"},
+        ),
         FieldSchema(name="b", data_type=DataType.BOOL),
         FieldSchema(name="j", data_type=DataType.JSON, nullable=True),
         FieldSchema(name="a", data_type=DataType.ARRAY, element_type=DataType.INT64),
@@ -46,9 +52,18 @@ ROWS = {
 COLUMNS = {field.name: pa.array(ROWS[field.name], arrow_type(field)) for field in SCHEMA.fields}
 
 
+def standard(text: str) -> list[str]:
+    """A standard analyzer: words in lower case."""
+    return re.findall(r"\w+", text.lower())
+
+
+def texts(_name: str, column: pa.Array) -> ScannedText:
+    return ScannedText(column, standard)
+
+
 def passing(text: str, templates: Mapping[str, object] | None = None) -> list[int]:
     """The ids of the rows that pass."""
     plan = compile_filter(text, SCHEMA, templates)
     assert plan is not None
-    found = evaluate(plan, COLUMNS.__getitem__, 4)
+    found = evaluate(plan, COLUMNS.__getitem__, 4, texts=texts)
     return [row_id for row_id, passes in zip(ROWS["id"], found, strict=True) if passes]

@@ -1,5 +1,6 @@
 """A shard whose sealed segments have copies on several query nodes, which fail, come and go."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -8,8 +9,10 @@ from typing import Any
 import pytest
 from tests.unit.workers.streaming.harness import Server, eventually
 
-from elanus.errors import Unavailable
+from elanus.errors import DeadlineExceeded, Unavailable
 from elanus.model.catalog import CollectionInfo
+from elanus.services.messages import QueryRequest
+from elanus.workers.streaming.hedging import MAX_SAVED
 
 SEGMENTS = 4
 
@@ -182,3 +185,76 @@ def _counted(call: Any, asked: Counter[int], node_id: int) -> Any:
         return await call(request)
 
     return counted
+
+
+async def test_a_node_that_is_silent_holds_no_read_of_what_others_have(server: Server) -> None:
+    things = await filled(server, 3)
+    silent = _silenced(server, 2)
+    for value in range(SEGMENTS):
+        found = await server.search(things, 10 * value)
+        assert len(found.hits.keys) > 0
+        assert await server.count(things) == 40
+    assert silent.asked
+    assert silent.cancelled == silent.asked
+
+
+async def test_additional_requests_have_a_budget(server: Server) -> None:
+    things = await filled(server, 2)
+    silent = _silenced(server, 1, 2, 3)
+    reads = [asyncio.create_task(server.count(things)) for _ in range(100)]
+    async with asyncio.timeout(20):
+        while silent.asked < 110:  # noqa: ASYNC110 - the node has no event for it
+            await asyncio.sleep(0.01)
+    silent.answer()
+    assert await asyncio.gather(*reads) == [40] * 100
+    most_nodes_of_a_read = 3
+    assert silent.asked <= most_nodes_of_a_read * (100 + MAX_SAVED + 20)
+
+
+async def test_a_silent_node_with_the_only_copy_is_an_error_in_time(server: Server) -> None:
+    things = await filled(server, 1)
+    _silenced(server, 1, 2, 3)
+    with pytest.raises(Unavailable, match=r"query node . failed a read"):
+        await server.streaming.query(
+            QueryRequest(things.collection_id, things.vchannels[0], 0, deadline_s=0.2)
+        )
+
+
+class _Silent:
+    """What was asked of silent nodes, until they answer."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.cancelled = 0
+        self._answers = asyncio.Event()
+
+    def answer(self) -> None:
+        self._answers.set()
+
+    async def wait(self, deadline_s: float | None) -> None:
+        self.asked += 1
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._answers.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        except TimeoutError:
+            raise DeadlineExceeded("no answer in time") from None
+
+
+def _silenced(server: Server, *node_ids: int) -> _Silent:
+    silent = _Silent()
+
+    def silence(method: Any) -> Any:
+        async def call(request: Any) -> Any:
+            await silent.wait(request.deadline_s)
+            return await method(request)
+
+        return call
+
+    for node_id, node in {1: server.query_node, **server.router.more}.items():
+        if node_id in node_ids:
+            for name in ("search", "query", "fetch"):
+                setattr(node, name, silence(getattr(node, name)))
+    return silent

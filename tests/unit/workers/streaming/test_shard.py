@@ -6,11 +6,17 @@ from itertools import pairwise
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 import pytest
 from tests.unit.workers.streaming.harness import SCHEMA, Server, batch, eventually, with_segment
 
 from elanus.config.settings import Settings, StreamingSettings
-from elanus.errors import CollectionNotLoaded, SchemaMismatch, Unavailable
+from elanus.errors import (
+    CollectionNotLoaded,
+    DeadlineExceeded,
+    SchemaMismatch,
+    Unavailable,
+)
 from elanus.model.catalog import CollectionInfo, SegmentInfo
 from elanus.model.types import SegmentLevel
 from elanus.services.messages import FlushCommit, PartitionRows, QueryView, WriteRequest
@@ -178,6 +184,40 @@ async def test_queries_filter_limit_and_name_no_fields(
     assert only.rows.column("id").to_pylist() == [5, 39]
 
 
+async def test_a_read_waits_for_a_write_in_progress_as_long_as_it_has_time(
+    server: Server, things: CollectionInfo
+) -> None:
+    await server.write(things, {1: 10})
+    ((pchannel, _),) = server.streaming._shards_by_pchannel()
+    pchannel.safe_time.begin()
+    with pytest.raises(DeadlineExceeded):
+        await server.query(things, deadline_s=0.01)
+    patient = asyncio.create_task(server.query(things, deadline_s=60.0))
+    await asyncio.sleep(0.02)
+    assert not patient.done()
+    pchannel.safe_time.finish()
+    assert (await patient).rows.column("id").to_pylist() == [1]
+
+
+@pytest.mark.parametrize("names", [("id",), ("id", "value"), ("value",)])
+async def test_every_answer_has_the_same_columns_so_that_shards_can_be_merged(
+    server: Server, things: CollectionInfo, names: tuple[str, ...]
+) -> None:
+    async def columns() -> list[pa.Schema]:
+        found = await server.search(things, 1, output_fields=names)
+        none = await server.query(things, expression="id == 99", output_fields=names)
+        some = await server.query(things, expression="id < 3", output_fields=names)
+        return [found.rows.schema, none.rows.schema, some.rows.schema]
+
+    await server.write(things, {n: n for n in range(5)})
+    schemas = await columns()
+    await server.flush(things)
+    schemas += await columns()
+    await server.write(things, {n: n for n in range(2, 9)}, deletes=range(2, 9))
+    schemas += await columns()
+    assert all(schema.equals(schemas[0]) for schema in schemas)
+
+
 async def test_expired_rows_are_not_seen(server: Server, things: CollectionInfo) -> None:
     await server.write(things, {1: 1})
     seen = await server.query(things, ttl_seconds=3600)
@@ -264,6 +304,39 @@ async def test_a_node_that_missed_deletes_is_not_read_until_it_was_told(
     await readable()
     server.coordinator.query_nodes_changed()
     await eventually(readable)
+
+
+async def test_writes_wait_once_for_a_node_that_can_not_be_told(
+    server: Server, things: CollectionInfo
+) -> None:
+    await server.write(things, {n: n for n in range(6)})
+    await server.flush(things)
+    await eventually(lambda: _has_no_growing(server, things))
+    calls = 0
+    apply_deletes = server.query_node.apply_deletes
+
+    async def silent(*_: object) -> None:
+        nonlocal calls
+        calls += 1
+        raise Unavailable("no answer in time")
+
+    async def no_answer() -> list[SegmentInfo]:
+        raise Unavailable("no answer in time")
+
+    list_segments = server.query_node.list_segments
+    server.query_node.apply_deletes = silent  # type: ignore[method-assign]
+    server.query_node.list_segments = no_answer  # type: ignore[method-assign]
+    for key in range(4):
+        await server.write(things, deletes=[key])
+    assert calls == 1
+    server.query_node.apply_deletes = apply_deletes  # type: ignore[method-assign]
+    server.query_node.list_segments = list_segments  # type: ignore[method-assign]
+    await eventually(lambda: _is(not server.shard(things).lost_nodes))
+    assert await server.contents(things) == {4: 4, 5: 5}
+
+
+async def _is(condition: bool) -> bool:
+    return condition
 
 
 async def test_memory_pressure_flushes_the_largest_and_leaves_the_rest(tmp_path: Path) -> None:

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from elanus.engine.index.base import Interim, VectorColumn
 from elanus.engine.index.dense.neighbours import Bounds, Floats, Ints, Neighbours, merge_neighbours
 from elanus.engine.index.rows import RowSet
-from elanus.engine.index.sparse.inverted import InvertedLists, pick
+from elanus.engine.index.sparse.inverted import Bm25, InvertedLists, pick
 from elanus.engine.index.sparse.scan import SparseQuery, score_all, score_some
+from elanus.engine.index.sparse.statistics import TermStatistics, saturated, scoring_of
 from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
 from elanus.model.vectors import SPARSE_TYPE, SparseRows
@@ -73,19 +75,24 @@ class SparseColumn(VectorColumn):
     ) -> Neighbours:
         known = interim if isinstance(interim, SparseInterim) else None
         bounds = Bounds.of(query)
+        scoring = scoring_of(query)
         queries = SparseRows.of(query.vectors)
         found = []
         for number in range(len(queries)):
             asked = SparseQuery.of(queries, number)
             parts = []
-            for first_row, scores in self._scores(asked, row_count, known):
+            for first_row, scores in self._scores(asked, row_count, known, scoring):
                 best, offsets = pick(scores, query.top_k, rows, bounds, first_row)
                 parts.append(Neighbours(np.array([len(best)]), best, offsets))
             found.append(merge_neighbours(parts, query.top_k) if parts else Neighbours.none(1))
         return joined(found)
 
     def _scores(
-        self, query: SparseQuery, row_count: int, interim: SparseInterim | None
+        self,
+        query: SparseQuery,
+        row_count: int,
+        interim: SparseInterim | None,
+        scoring: Bm25 | None,
     ) -> list[tuple[int, Floats]]:
         """Scores of all rows below ``row_count`` as (first row, scores)."""
         scores = []
@@ -93,26 +100,45 @@ class SparseColumn(VectorColumn):
         for part in interim.parts if interim is not None else ():
             if part.first_row < row_count:
                 covered = min(part.first_row + part.lists.row_count, row_count)
-                scores.append(
-                    (part.first_row, part.lists.scores(query)[: row_count - part.first_row])
-                )
+                found = part.lists.scores(query, scoring)
+                scores.append((part.first_row, found[: row_count - part.first_row]))
         for chunk in self._chunks:
             skipped = max(covered - chunk.first_row, 0)
             end = min(row_count - chunk.first_row, len(chunk.rows))
             if skipped < end:
                 tail = chunk.rows.beyond(skipped)
+                if scoring is not None:
+                    tail = saturated(tail, end - skipped, scoring)
                 first_row = chunk.first_row + skipped
                 scores.append((first_row, score_all(tail, query, end - skipped)))
         return scores
 
-    def score_some(self, query: SparseQuery, offsets: Ints) -> Floats:
-        """float32 (n,): inner products of the rows at ``offsets``."""
+    def statistics(self, terms: npt.NDArray[np.uint32], interim: Interim | None) -> TermStatistics:
+        """Of ``terms`` in all rows, by the lists of ``interim`` as far as they go."""
+        found = TermStatistics.none(len(terms))
+        covered = 0
+        for part in interim.parts if isinstance(interim, SparseInterim) else ():
+            lists = part.lists
+            found += TermStatistics(lists.row_count, lists.tokens(), lists.rows_with(terms))
+            covered = part.first_row + lists.row_count
+        for chunk in self._chunks:
+            skipped = max(covered - chunk.first_row, 0)
+            if skipped < len(chunk.rows):
+                tail = chunk.rows.beyond(skipped)
+                found += TermStatistics.of(tail, len(tail), terms)
+        return found
+
+    def score_some(self, query: SparseQuery, offsets: Ints, scoring: Bm25 | None = None) -> Floats:
+        """float32 (n,): scores of the rows at ``offsets``, inner products without ``scoring``."""
         scores = np.zeros(len(offsets), np.float32)
         for chunk in self._chunks:
             within = offsets - chunk.first_row
             at = np.flatnonzero((within >= 0) & (within < len(chunk.rows)))
             if len(at):
-                scores[at] = score_some(chunk.rows, query, within[at])
+                rows = chunk.rows
+                if scoring is not None:
+                    rows = saturated(rows, len(rows), scoring)
+                scores[at] = score_some(rows, query, within[at])
         return scores
 
     def take(self, offsets: Ints) -> Any:

@@ -9,14 +9,16 @@ times the hits wanted are found that way and then scored by the whole query.
 """
 
 import numpy as np
+import numpy.typing as npt
 
 from elanus.engine.index.arrays import open_arrays, write_arrays
 from elanus.engine.index.base import VectorColumn, VectorIndex
 from elanus.engine.index.dense.neighbours import Bounds, Neighbours, keep_best
 from elanus.engine.index.rows import RowSet
 from elanus.engine.index.sparse.column import SparseColumn, joined
-from elanus.engine.index.sparse.inverted import InvertedLists, pick
+from elanus.engine.index.sparse.inverted import Bm25, InvertedLists, pick
 from elanus.engine.index.sparse.scan import SparseQuery
+from elanus.engine.index.sparse.statistics import TermStatistics, scoring_of
 from elanus.errors import CorruptData
 from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
@@ -41,6 +43,7 @@ class SparseIndex(VectorIndex):
         ratio = float(query.params.get("drop_ratio_search", 0))
         factor = int(query.params.get("refine_factor", 1)) if ratio > 0 else 1
         bounds = Bounds.of(query)
+        scoring = scoring_of(query)
         queries = SparseRows.of(query.vectors)
         found = []
         for number in range(len(queries)):
@@ -49,19 +52,28 @@ class SparseIndex(VectorIndex):
             refined = factor > 1 and isinstance(column, SparseColumn)
             wanted = query.top_k * factor if refined else query.top_k
             best, offsets = pick(
-                self.lists.scores(asked), wanted, rows, None if refined else bounds
+                self.lists.scores(asked, scoring), wanted, rows, None if refined else bounds
             )
             part = Neighbours(np.array([len(best)]), best, offsets)
             if refined and isinstance(column, SparseColumn):
-                part = _refined(column, whole, part, query.top_k, bounds)
+                part = _refined(column, whole, part, query.top_k, bounds, scoring)
             found.append(part)
         return joined(found)
 
+    def statistics(self, terms: npt.NDArray[np.uint32]) -> TermStatistics:
+        """Of ``terms`` in all rows."""
+        return TermStatistics(self.row_count, self.lists.tokens(), self.lists.rows_with(terms))
+
 
 def _refined(
-    column: SparseColumn, query: SparseQuery, found: Neighbours, top_k: int, bounds: Bounds | None
+    column: SparseColumn,
+    query: SparseQuery,
+    found: Neighbours,
+    top_k: int,
+    bounds: Bounds | None,
+    scoring: Bm25 | None,
 ) -> Neighbours:
-    scores, offsets = column.score_some(query, found.offsets), found.offsets
+    scores, offsets = column.score_some(query, found.offsets, scoring), found.offsets
     if bounds is not None:
         held = bounds.holds(scores)
         scores, offsets = scores[held], offsets[held]

@@ -34,6 +34,13 @@ class Bm25:
     b: float
     average_length: float
 
+    def damping(self, lengths: Floats) -> Floats:
+        """What is added to a count in the denominator: float32 (rows,), of documents of
+        ``lengths`` tokens."""
+        share = np.float32(self.b / max(self.average_length, 1e-9))
+        result: Floats = np.float32(self.k1) * (np.float32(1 - self.b) + share * lengths)
+        return result
+
 
 @dataclass(frozen=True, slots=True)
 class InvertedLists:
@@ -86,7 +93,7 @@ class InvertedLists:
         at = np.searchsorted(self.terms, query.indices)
         found = at < len(self.terms)
         found[found] = self.terms[at[found]] == query.indices[found]
-        damping = None if scoring is None else self._damping(scoring)
+        damping = None if scoring is None else scoring.damping(self.lengths)
         for term, weight in zip(at[found], query.weights[found], strict=True):
             if damping is not None and scoring is not None:
                 start, end = self.starts[term], self.starts[term + 1]
@@ -105,13 +112,18 @@ class InvertedLists:
             )
         return result
 
-    def _damping(self, scoring: Bm25) -> Floats:
-        """What is added to a count in the denominator, by row."""
-        share = scoring.b / max(scoring.average_length, 1e-9)
-        damping: Floats = np.float32(scoring.k1) * (
-            np.float32(1 - scoring.b) + np.float32(share) * self.lengths
-        )
-        return damping
+    def rows_with(self, terms: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+        """int64 (terms,): how many rows have each of the terms."""
+        at = np.searchsorted(self.terms, terms)
+        known = at < len(self.terms)
+        known[known] = self.terms[at[known]] == terms[known]
+        counts = np.zeros(len(terms), np.int64)
+        counts[known] = self.starts[at[known] + 1] - self.starts[at[known]]
+        return counts
+
+    def tokens(self) -> float:
+        """The sum of all values."""
+        return float(self.lengths.sum(dtype=np.float64))
 
 
 def pick(

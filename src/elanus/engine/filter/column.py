@@ -1,0 +1,51 @@
+"""What a predicate reads, and the rough price of reading it."""
+
+import msgspec
+
+from elanus.model.types import DataType
+
+COST_NUMBER = 1
+COST_STRING = 8
+COST_PATTERN = 60
+COST_ARRAY = 12
+COST_TEXT = 200
+COST_DECODED = 1_000
+"""Of a row that must be decoded first: JSON, geometries."""
+
+
+class Column(msgspec.Struct, frozen=True):
+    """What a predicate reads: a column, an element of an array column, or a path into JSON.
+
+    type: the type of the value that is read (of the element for an array element). item: the
+    element type of a whole array. path: the subscripts of a JSON path. element: the index of an
+    array element, or -1.
+    """
+
+    name: str
+    type: DataType
+    nullable: bool = False
+    item: DataType = DataType.NONE
+    path: tuple[str, ...] = ()
+    element: int = -1
+
+    @property
+    def key(self) -> str:
+        if self.path:
+            return f"{self.name}{list(self.path)!r}"
+        return self.name if self.element < 0 else f"{self.name}[{self.element}]"
+
+    @property
+    def is_json(self) -> bool:
+        return self.type is DataType.JSON
+
+    @property
+    def is_scalar(self) -> bool:
+        """A column whose rows are single values: not JSON, not an array or an element of one."""
+        return self.element < 0 and self.type not in (DataType.JSON, DataType.ARRAY)
+
+    @property
+    def cost(self) -> int:
+        if self.type in (DataType.JSON, DataType.GEOMETRY):
+            return COST_DECODED
+        base = COST_STRING if self.type is DataType.VARCHAR else COST_NUMBER
+        return base + COST_ARRAY if self.element >= 0 or self.type is DataType.ARRAY else base

@@ -1,0 +1,33 @@
+"""Output fields that came along with the hits of a search, which saves a second call."""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from elanus.model.reads import Hits
+from elanus.services.messages import SegmentHits
+
+MAX_ROWS_BROUGHT = 1_024
+"""Hits of a search up to which a query node sends the output fields along with them."""
+
+
+def rows_of(
+    hits: Hits, brought: Sequence[SegmentHits], names: tuple[str, ...]
+) -> pa.RecordBatch | None:
+    """The output fields of ``hits`` if a query node has sent them along with all of these."""
+    if not names or len(brought) != 1 or brought[0].rows is None:
+        return None
+    source, rows = brought[0], brought[0].rows
+    if hits is source:
+        return rows
+    places = {
+        place: row
+        for row, place in enumerate(
+            zip(source.sources.tolist(), source.offsets.tolist(), strict=True)
+        )
+    }
+    wanted = zip(hits.sources.tolist(), hits.offsets.tolist(), strict=True)
+    taken = [places.get(place, -1) for place in wanted]
+    if -1 in taken:
+        return None  # some are growing
+    return rows.take(pa.array(taken, pa.int64()))
