@@ -133,6 +133,34 @@ def test_codes_of_halves_find_the_nearest(kind: DataType, metric: MetricType) ->
         np.testing.assert_allclose(found.similarities, exact.similarities, rtol=1e-2, atol=1e-4)
 
 
+@pytest.mark.parametrize("metric", [MetricType.L2, MetricType.IP, MetricType.COSINE])
+@pytest.mark.parametrize(
+    "kind", [DataType.FLOAT16_VECTOR, DataType.BFLOAT16_VECTOR, DataType.INT8_VECTOR]
+)
+def test_a_graph_over_narrow_elements_takes_no_more_room_than_they(
+    kind: DataType, metric: MetricType, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(7)
+    floats = random.normal(size=(2_000, 64)).astype(np.float32)
+    floats *= random.uniform(0.5, 1.5, (2_000, 1)).astype(np.float32)
+    is_int = kind is DataType.INT8_VECTOR
+    vectors = np.rint(floats * 20).astype(np.int8) if is_int else narrowed(floats, kind)
+    path = tmp_path / "index"
+    params = {"M": "16", "efConstruction": "100"}
+    build_index("HNSW", metric, params, vectors, str(path))
+    links_bytes = 2_000 * 33 * 4
+    assert path.stat().st_size < vectors.nbytes + links_bytes * 1.3
+    index = open_index(str(path), "HNSW", metric, 2_000, 64, params)
+    column = DenseColumn([VectorBlock(0, vectors)], 64)
+    query = VectorQuery("v", metric, widened(vectors[:40]), 10, {"ef": 200})
+    found, exact = index.search(column, query, None), column.search(query, 2_000, None, None)
+    assert (found.offsets == exact.offsets).mean() > 0.9
+    same = np.intersect1d(found.offsets, exact.offsets)
+    assert len(same) > 0.95 * len(np.unique(exact.offsets))
+    shared = found.offsets == exact.offsets
+    np.testing.assert_allclose(found.similarities[shared], exact.similarities[shared], rtol=1e-4)
+
+
 BUILT = [
     ("SPARSE_INVERTED_INDEX", MetricType.IP, 0),
     ("BIN_IVF_FLAT", MetricType.HAMMING, 128),
