@@ -20,15 +20,15 @@ import faiss
 import numpy as np
 import pyarrow as pa
 
-from elanus.engine.index.dense.build import build_index
+from elanus.engine.index.dense.column import DenseColumn
 from elanus.engine.index.dense.exact import VectorBlock, exact_search
-from elanus.engine.index.dense.load import LoadedIndex, open_index
+from elanus.engine.index.dense.families import build_index, open_index
+from elanus.engine.index.dense.hnsw import HnswIndex
 from elanus.engine.index.dense.neighbours import Neighbours, prepare_queries
 from elanus.engine.index.rows import RowSet
 from elanus.engine.reduce import merge_hits
 from elanus.engine.segment.growing import GrowingSegment
 from elanus.engine.segment.sealed import SealedSegment
-from elanus.engine.strategy import search_index
 from elanus.engine.threads import limit_kernel_threads
 from elanus.model.reads import Hits, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema, FieldSchema
@@ -98,7 +98,12 @@ def split(path: Path, rows: int) -> tuple[np.ndarray, np.ndarray]:
     return np.array(every[np.flatnonzero(others)[:rows]]), np.array(every[held])
 
 
-def curve(loaded: LoadedIndex, data: np.ndarray, queries: np.ndarray) -> int:
+def blocks_of(loaded: HnswIndex) -> list[VectorBlock]:
+    assert loaded.vectors is not None
+    return [VectorBlock(0, loaded.vectors)]
+
+
+def curve(loaded: HnswIndex, data: np.ndarray, queries: np.ndarray) -> int:
     """Prints recall and time against ef, ours and bare faiss's. Returns the ef of 0.95."""
     schema = schema_of(data.shape[1])
     columns = Columns(
@@ -107,7 +112,7 @@ def curve(loaded: LoadedIndex, data: np.ndarray, queries: np.ndarray) -> int:
     segment = SealedSegment(schema, 1, 1, columns)
     segment.attach_index("vector", loaded)
     unit = prepare_queries(queries, COSINE)
-    truth = exact_search(loaded.blocks, queries, COSINE, TOP_K)
+    truth = exact_search(blocks_of(loaded), queries, COSINE, TOP_K)
     print("ef      recall   ours us/query nq=1, 100   bare faiss nq=1, 100")
     chosen = 0
     for ef in (64, 96, 128, 160, 192, 256):
@@ -153,17 +158,18 @@ def filters(data: np.ndarray, queries: np.ndarray) -> Iterator[tuple[str, list[R
             yield f"{kind} {part}", kept
 
 
-def filtered(loaded: LoadedIndex, queries: np.ndarray, ef: int) -> None:
+def filtered(loaded: HnswIndex, queries: np.ndarray, ef: int) -> None:
     assert loaded.vectors is not None
+    column = DenseColumn(blocks_of(loaded), loaded.dim)
     unit = prepare_queries(queries, COSINE)
     print(f"filter at ef={ef}    recall     us/query")
     for name, kept in filters(loaded.vectors, unit):
         hits, seconds = 0.0, 0.0
         for query, rows in zip(queries, kept, strict=True):
-            truth = exact_search(loaded.blocks, query[None], COSINE, TOP_K, rows)
+            truth = exact_search(column.blocks(COSINE), query[None], COSINE, TOP_K, rows)
             asked = VectorQuery("vector", COSINE, query[None], TOP_K, {"ef": ef})
             start = time.process_time()
-            found = search_index(loaded, asked, rows)
+            found = loaded.search(column, asked, rows)
             seconds += time.process_time() - start
             hits += recall(found, truth)
         print(f"{name:<20}{hits / len(queries):<11.4f}{seconds / len(queries) * 1e6:.0f}")
@@ -265,6 +271,7 @@ def main() -> None:
         build_index("HNSW", COSINE, params, data, str(options.index), threads=2)
     begun = time.process_time()
     loaded = open_index(str(options.index), "HNSW", COSINE, len(data), data.shape[1])
+    assert isinstance(loaded, HnswIndex)
     print(f"open: {(time.process_time() - begun) * 1e3:.1f} ms")
     ef = 160 if options.only == "filters" else curve(loaded, data, queries)
     if options.only != "curve":

@@ -71,6 +71,7 @@ class _Parts:
             self.index_tasks.consider,
             self.loads.wake,
         ]
+        context.events.damaged.append(self.index_tasks.rebuild)
 
     def _is_in_use(self, segment: SegmentInfo) -> bool:
         return (

@@ -258,8 +258,9 @@ class StreamingService(Protocol):
 class QueryNodeService(Protocol):
     """A query node: holds sealed segments and searches them."""
 
-    async def load_segment(self, request: LoadSegment) -> None:
-        """Serve this version or a newer one, with these deletes at least."""
+    async def load_segment(self, request: LoadSegment) -> tuple[str, ...]:
+        """Serve this version or a newer one, with these deletes at least. Returns the keys of its
+        index files that are damaged; the segment is served without them."""
         ...
 
     async def release_segments(self, segment_ids: tuple[int, ...]) -> None: ...

@@ -20,10 +20,10 @@ META = FieldSchema(name="meta", data_type=DataType.JSON)
 @pytest.mark.parametrize(
     "given", [{}, {"index_type": "AUTOINDEX"}, {"index_type": "", "metric_type": "COSINE"}]
 )
-def test_autoindex_of_a_vector_is_hnsw_and_cosine(given: dict[str, str]) -> None:
+def test_autoindex_of_a_vector_is_scann_and_cosine(given: dict[str, str]) -> None:
     found = resolve_index(VECTOR, given)
-    assert (found.index_type, found.metric, found.is_auto) == ("HNSW", MetricType.COSINE, True)
-    assert found.params == {"M": "18", "efConstruction": "240"}
+    assert (found.index_type, found.metric, found.is_auto) == ("SCANN", MetricType.COSINE, True)
+    assert found.params == {"nlist": "1024", "nprobe": "128", "sub_dim": "2"}
 
 
 def test_autoindex_takes_a_metric() -> None:
@@ -93,9 +93,9 @@ WRONG: list[tuple[FieldSchema, dict[str, str], type[ElanusError], str]] = [
     ),
     (
         VECTOR,
-        {"index_type": "SCANN", "metric_type": "L2"},
+        {"index_type": "AISAQ", "metric_type": "L2"},
         Unimplemented,
-        "SCANN is not supported yet",
+        "AISAQ is not supported yet",
     ),
     (VECTOR, {"index_type": "HNSW"}, InvalidParameter, "metric type not set for vector index"),
     (

@@ -7,6 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from elanus.access.ddl import vector_kinds
+from elanus.access.ddl.dense_indexes import (
+    DENSE_INDEX_TYPES,
+    UNSERVED_TYPES,
+    check_nlist,
+    dense_index,
+    dense_metric,
+)
 from elanus.errors import (
     InvalidParameter,
     MissingParameter,
@@ -15,30 +22,17 @@ from elanus.errors import (
     Unimplemented,
 )
 from elanus.model.schema import FieldSchema
-from elanus.model.types import DENSE_METRICS, DataType, MetricType
+from elanus.model.types import DataType, MetricType
 
 AUTOINDEX = "AUTOINDEX"
-AUTO_VECTOR_TYPE = "HNSW"
-AUTO_VECTOR_PARAMS = {"M": "18", "efConstruction": "240"}
+AUTO_VECTOR_TYPE = "SCANN"
+AUTO_VECTOR_PARAMS = {"nlist": "1024", "nprobe": "128", "sub_dim": "2"}
 AUTO_METRIC = MetricType.COSINE
 MAX_PARAMS_BYTES = 102_400
 
-INT32_MAX = 2**31 - 1
 _META_KEYS = frozenset({"index_type", "metric_type", "mmap.enabled", "warmup", "dim"})
-_FLOAT_VECTOR_ONLY = frozenset(
-    (
-        "IVF_SQ8",
-        "IVF_PQ",
-        "IVF_RABITQ",
-        "HNSW_SQ",
-        "HNSW_PQ",
-        "HNSW_PRQ",
-        "SCANN",
-        "DISKANN",
-        "AISAQ",
-    )
-)
-_OTHER_VECTORS = vector_kinds.BINARY_TYPES | vector_kinds.SPARSE_TYPES | {"MINHASH_LSH"}
+_DENSE_TYPES = frozenset(DENSE_INDEX_TYPES) | UNSERVED_TYPES
+_OTHER_TYPES = vector_kinds.BINARY_TYPES | vector_kinds.SPARSE_TYPES | {"MINHASH_LSH"}
 _SCALAR_NAMES = {
     "INVERTED": "INVERTED",
     "BITMAP": "BITMAP",
@@ -61,23 +55,6 @@ _AUTO_SCALARS = {
 _CAST_TYPES = frozenset(
     ("BOOL", "DOUBLE", "VARCHAR", "ARRAY_BOOL", "ARRAY_DOUBLE", "ARRAY_VARCHAR", "JSON")
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Range:
-    default: int
-    low: int
-    high: int
-
-
-_BUILD_PARAMS: dict[str, dict[str, _Range]] = {
-    "FLAT": {},
-    "IVF_FLAT": {"nlist": _Range(128, 1, 65_536)},
-    "BIN_FLAT": {},
-    "BIN_IVF_FLAT": {"nlist": _Range(128, 1, 65_536)},
-    "HNSW": {"M": _Range(30, 2, 2_048), "efConstruction": _Range(360, 1, INT32_MAX)},
-}
-VECTOR_TYPES = frozenset(_BUILD_PARAMS) - vector_kinds.BINARY_TYPES
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,23 +118,14 @@ def _resolve_vector(
         return _resolve_other(field, given, index_type, is_auto)
     metric = given.get("metric_type", "")
     if is_auto:
-        chosen = _metric(metric, field) if metric else AUTO_METRIC
+        chosen = dense_metric(field.data_type, metric) if metric else AUTO_METRIC
         return ResolvedIndex(AUTO_VECTOR_TYPE, chosen, dict(AUTO_VECTOR_PARAMS), is_auto=True)
-    if index_type in _OTHER_VECTORS:
+    if index_type in _OTHER_TYPES:
         raise vector_kinds.refused_type(field.data_type, index_type)
-    if index_type not in VECTOR_TYPES and index_type not in _FLOAT_VECTOR_ONLY:
+    if index_type not in _DENSE_TYPES:
         raise _unknown_type(index_type)
-    if not metric:
-        raise _invalid(f"metric type not set for vector index, field = {field.name}")
-    chosen = _metric(metric, field)
-    if field.data_type is DataType.INT8_VECTOR and index_type not in vector_kinds.INT8_TYPES:
-        raise vector_kinds.refused_type(field.data_type, index_type)
-    if index_type in _FLOAT_VECTOR_ONLY:
-        raise Unimplemented(
-            f"index type {index_type} is not supported yet, field {field.name} can have "
-            f"{AUTOINDEX}, {', '.join(sorted(VECTOR_TYPES))}"
-        )
-    return ResolvedIndex(index_type, chosen, _build_params(index_type, given))
+    chosen, params = dense_index(field, index_type, given)
+    return ResolvedIndex(index_type, chosen, params)
 
 
 def _resolve_other(
@@ -169,7 +137,7 @@ def _resolve_other(
     auto_type, auto_metric, auto_params = vector_kinds.AUTO_TYPES[field.data_type]
     name = auto_type if is_auto else index_type
     if name not in own:
-        if name in VECTOR_TYPES | _FLOAT_VECTOR_ONLY | _OTHER_VECTORS:
+        if name in _DENSE_TYPES | _OTHER_TYPES:
             raise vector_kinds.refused_type(field.data_type, name)
         raise _unknown_type(name)
     if field.is_function_output:
@@ -179,7 +147,7 @@ def _resolve_other(
         raise _invalid(f"metric type not set for vector index, field = {field.name}")
     if is_binary:
         chosen = vector_kinds.binary_metric(name, metric)
-        params = dict(auto_params) if is_auto else _build_params(name, given)
+        params = dict(auto_params) if is_auto else _lists(field, name, given)
     else:
         chosen = vector_kinds.sparse_metric(metric, field)
         params = dict(auto_params) if is_auto else vector_kinds.sparse_params(name, given)
@@ -188,43 +156,17 @@ def _resolve_other(
     return ResolvedIndex(name, chosen, params, is_auto=is_auto)
 
 
-def _metric(name: str, field: FieldSchema) -> MetricType:
-    """Of a dense field. Metrics are compared to the letter."""
-    if name in DENSE_METRICS:
-        return MetricType(name)
-    kind = "int" if field.data_type is DataType.INT8_VECTOR else "float"
-    raise _invalid(f"{kind} vector index does not support metric type: {name}")
-
-
-def _build_params(index_type: str, given: Mapping[str, str]) -> dict[str, str]:
-    return {
-        name: str(_build_param(name, allowed, given))
-        for name, allowed in _BUILD_PARAMS[index_type].items()
-    }
-
-
-def _build_param(name: str, allowed: _Range, given: Mapping[str, str]) -> int:
-    text = given.get(name)
-    if text is None:
-        return allowed.default
-    try:
-        value = int(text)
-    except ValueError:
-        raise InvalidParameter(
-            f"wrong data type in json, invalid integer value, key: '{name}', value: '{text}'"
-        ) from None
-    if not allowed.low <= value <= allowed.high:
-        raise InvalidParameter(
-            f"Out of range in json: param '{name}' ({value}) should be in range "
-            f"[{allowed.low}, {allowed.high}]"
-        )
-    return value
+def _lists(field: FieldSchema, index_type: str, given: Mapping[str, str]) -> dict[str, str]:
+    params: dict[str, str] = {}
+    if index_type == "BIN_IVF_FLAT":
+        check_nlist(field, given, params)
+    return params
 
 
 def _resolve_scalar(
     field: FieldSchema, given: Mapping[str, str], index_type: str, is_auto: bool
 ) -> ResolvedIndex:
-    if index_type in VECTOR_TYPES | _FLOAT_VECTOR_ONLY | _OTHER_VECTORS:
+    if index_type in _DENSE_TYPES | _OTHER_TYPES:
         raise _invalid(f"index {index_type} only supports vector data type")
     auto = _AUTO_SCALARS.get(field.data_type, "HYBRID")
     name = auto if is_auto else _SCALAR_NAMES.get(index_type)

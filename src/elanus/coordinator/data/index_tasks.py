@@ -3,7 +3,8 @@
 What is to be done follows from the metadata alone, so a restart needs no record of tasks. A
 segment with too few rows (and a FLAT or scalar index, which has no file) counts as finished at
 once. A task that fails is tried again with back-off, then it is FAILED, with the reason, until a
-restart. A build whose segment or index is dropped meanwhile is cancelled.
+restart. A build whose segment or index is dropped meanwhile is cancelled. A part whose file a query
+node found damaged is forgotten, and so built again.
 """
 
 import asyncio
@@ -27,6 +28,8 @@ log = structlog.get_logger(__name__)
 MAX_RUNNING = 1
 MAX_ATTEMPTS = 3
 """Tries of a build that fails by itself; while nobody can do it, it just waits."""
+MAX_REBUILDS = 3
+"""Of a part whose files turn out damaged again and again, until a restart."""
 
 Part = tuple[int, int, int]
 """(collection id, segment id, index id)"""
@@ -104,6 +107,7 @@ class IndexTasks:
         self._not_before: dict[Part, float] = {}
         self._marking: set[int] = set()
         self._pending: dict[int, None] = {}
+        self._rebuilds: dict[Part, int] = {}
 
     def consider(self, collection_id: int) -> None:
         """Something changed: start what can be started, cancel what is no longer needed."""
@@ -124,6 +128,27 @@ class IndexTasks:
         """Builds at the same time from now on; those that run go on."""
         self._max_running = count
         self._start_next()
+
+    def rebuild(self, segment: SegmentInfo, keys: tuple[str, ...]) -> None:
+        """Build the parts of a segment that have these files, which are damaged, again."""
+        for damaged in segment.indexes:
+            part = (segment.collection_id, segment.segment_id, damaged.index_id)
+            if damaged.key not in keys or self._rebuilds.get(part, 0) >= MAX_REBUILDS:
+                continue
+            self._rebuilds[part] = self._rebuilds.get(part, 0) + 1
+            log.warning("an index file is damaged and is built again", key=damaged.key)
+            self._context.world.tasks.spawn(f"rebuild {part}", self._forget(part, damaged.key))
+
+    async def _forget(self, part: Part, key: str) -> None:
+        def change() -> Change | None:
+            segment = self._catalog.segment(part[0], part[1])
+            kept = () if segment is None else tuple(p for p in segment.indexes if p.key != key)
+            if segment is None or len(kept) == len(segment.indexes):
+                return None
+            return Change(put=[msgspec.structs.replace(segment, indexes=kept)])
+
+        await self._commit(change)
+        self._context.events.segments_changed(part[0])
 
     def running(self) -> list[Part]:
         return list(self._running)

@@ -292,7 +292,7 @@ class LoadedShard:
         node = await self._context.router.query_node(node_id)
         self._copies.set(key, Copy(UNKNOWN, UNKNOWN))
         self._context.world.failpoints.hit("load_segment.before")
-        await node.load_segment(
+        damaged = await node.load_segment(
             LoadSegment(
                 segment=segment,
                 collection=collection,
@@ -302,6 +302,8 @@ class LoadedShard:
         )
         self._copies.set(key, Copy(segment.version, delta_ts))
         self.ready += 1
+        if damaged:
+            self._context.events.index_files_damaged(segment, damaged)
 
     async def _push(self, target: ShardTarget, placement: Placement) -> None:
         placed = [(segment_id, node) for segment_id, nodes in placement.items() for node in nodes]

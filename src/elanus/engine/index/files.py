@@ -49,7 +49,8 @@ def open_index(
     params: Mapping[str, Any] | None = None,
 ) -> VectorIndex:
     """Map the index file at ``path``, built with ``params``. Raises CorruptData if it isn't a
-    whole index of this type and metric over ``row_count`` rows of ``dim`` dimensions (0: sparse)."""
+    whole index of this type and metric over ``row_count`` rows of ``dim`` dimensions (0: sparse).
+    """
     if index_type in SPARSE_TYPES:
         return open_sparse(path, index_type, metric, row_count)
     if index_type == BINARY_IVF:

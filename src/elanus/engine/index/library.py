@@ -18,5 +18,5 @@ sparsetools: Any = _sparsetools
 
 
 def faiss_metric(metric: MetricType) -> int:
-    """Of dense vectors. For COSINE faiss has vectors of unit length and compares by inner product."""
+    """Of dense vectors. For COSINE faiss has them of unit length and compares by inner product."""
     return int(faiss.METRIC_L2 if metric is MetricType.L2 else faiss.METRIC_INNER_PRODUCT)

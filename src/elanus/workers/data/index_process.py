@@ -28,6 +28,9 @@ _PR_SET_PDEATHSIG = 1
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 """A build jumps about in hundreds of megabytes: with large pages it is a sixth faster."""
 
+_WAIT_POLICY = "PASSIVE"
+"""Threads of a build that wait for each other leave the processor to searches."""
+
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True):
     index_type: str
@@ -111,6 +114,7 @@ class ProcessBuilder:
             return process
         environment = {
             "GLIBC_TUNABLES": _HUGE_PAGES,
+            "OMP_WAIT_POLICY": _WAIT_POLICY,
             **os.environ,
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         }

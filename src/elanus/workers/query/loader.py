@@ -5,8 +5,8 @@ manifest and of the L0 segments → indexes. Nothing serves before its deletes a
 of a loaded segment has the same rows in the same order, so its new deletes and indexes are added
 to the copy that serves, and the deletes that this has had from the delegator stay.
 
-A damaged index file is reported by name and not used: the segment answers by scanning until the
-index is built anew. Damaged columns or deletes are an error.
+A damaged index file is reported by name and not used: the segment answers by scanning, and the
+coordinator is told, which has the index built anew. Damaged columns or deletes are an error.
 """
 
 import asyncio
@@ -71,7 +71,8 @@ class Loaded:
     """A segment of this node. ``change_ts``: no insert or delete that it knows is later.
 
     ``applied``: keys of the delta files that are in. ``attached``: by field, the key of its index
-    file. ``changing``: held by whoever marks deletes.
+    file. ``damaged``: keys of index files that can't be used. ``changing``: held by whoever marks
+    deletes.
     """
 
     info: SegmentInfo
@@ -81,6 +82,7 @@ class Loaded:
     change_ts: int
     applied: set[str] = field(default_factory=set)
     attached: dict[str, str] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def note_change(self, timestamp: int) -> None:
@@ -167,6 +169,7 @@ class Loader:
 
     async def _attach_indexes(self, loaded: Loaded, request: LoadSegment) -> None:
         by_id = {index.index_id: index for index in request.indexes}
+        loaded.damaged = ()
         for part in request.segment.indexes:
             index = by_id.get(part.index_id)
             if index is None or part.state is not IndexState.FINISHED or not part.key:
@@ -182,6 +185,7 @@ class Loader:
                     field=index.field_name,
                     error=str(error),
                 )
+                loaded.damaged += (part.key,)
                 continue
             if opened is not None:
                 loaded.segment.attach_index(index.field_name, opened)

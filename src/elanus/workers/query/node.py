@@ -61,7 +61,7 @@ class QueryNode:
 
     # --- life cycle -----------------------------------------------------------------------------
 
-    async def load_segment(self, request: LoadSegment) -> None:
+    async def load_segment(self, request: LoadSegment) -> tuple[str, ...]:
         """Serve this version of the segment, or a newer one, with these deletes at least, when it
         returns. A copy that another coordinator had loaded may lack deletes."""
         segment_id = request.segment.segment_id
@@ -74,12 +74,13 @@ class QueryNode:
                 is_new = loaded.info.version < request.segment.version
                 await self._loader.refresh(loaded, request)
                 if not is_new:
-                    return
+                    return loaded.damaged
             else:
-                return
+                return ()
         self._world.tasks.spawn(
             f"interim index {segment_id}", self._loader.build_interim(loaded, request.indexes)
         )
+        return loaded.damaged
 
     async def release_segments(self, segment_ids: tuple[int, ...]) -> None:
         for segment_id in segment_ids:

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from elanus.engine import strategy
 from elanus.engine.index.dense.column import DenseColumn
 from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.families import build_index, open_index
@@ -18,7 +20,7 @@ PARAMS: dict[str, dict[str, str]] = {
     "HNSW": {"M": "8", "efConstruction": "60"},
     "HNSW_SQ": {"M": "8", "efConstruction": "60", "sq_type": "sq4u", "refine": "true"},
     "HNSW_PQ": {"M": "8", "efConstruction": "60", "m": "8", "refine": "true"},
-    "HNSW_PRQ": {"M": "8", "efConstruction": "60", "m": "4", "nbits": "5", "refine": "true"},
+    "HNSW_PRQ": {"M": "8", "efConstruction": "60", "m": "4", "nbits": "4", "refine": "true"},
     "IVF_FLAT": {"nlist": "32"},
     "IVF_SQ8": {"nlist": "32", "refine": "true"},
     "IVF_PQ": {"nlist": "32", "m": "8", "refine": "true"},
@@ -32,7 +34,7 @@ SEARCH_PARAMS: dict[str, Any] = {
     "nprobe": 32,
     "refine_k": 8.0,
     "reorder_k": 100,
-    "search_list": 100,
+    "search_list": 150,
 }
 
 
@@ -62,3 +64,9 @@ def built(
     assert build_index(index_type, metric, given, vectors, path) == len(vectors)
     opened = open_index(path, index_type, metric, len(vectors), vectors.shape[1], given)
     return Searchable(opened, vectors, metric)
+
+
+@pytest.fixture
+def walking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Indexes are used where a scan of so few rows would cost less."""
+    monkeypatch.setattr(strategy, "exact_cost", lambda *_: float("inf"))

@@ -4,7 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.unit.engine.index.dense_indexes import INDEX_TYPES, PARAMS, SEARCH_PARAMS, built
+from tests.unit.engine.index.dense_indexes import (
+    INDEX_TYPES,
+    PARAMS,
+    SEARCH_PARAMS,
+    built,
+    walking,
+)
 
 from elanus.engine.index.dense.families import build_index, open_index
 from elanus.engine.index.dense.neighbours import prepare_queries
@@ -12,6 +18,8 @@ from elanus.errors import CorruptData, InvalidParameter
 from elanus.model.reads import VectorQuery
 from elanus.model.types import DENSE_METRICS, MetricType
 
+__all__ = ["walking"]
+pytestmark = pytest.mark.usefixtures("walking")
 ROWS, DIM = 3_000, 16
 
 

@@ -1,22 +1,40 @@
 """Recall under filters, whatever they keep and however they relate to the query; range search."""
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
-from elanus.engine.index.dense.build import build_index
-from elanus.engine.index.dense.load import LoadedIndex, open_index
+from tests.unit.engine.index.dense_indexes import Searchable, built
 
 from elanus.engine.index.dense.exact import VectorBlock, exact_search
 from elanus.engine.index.dense.neighbours import Neighbours, prepare_queries
 from elanus.engine.index.interim import InterimIndex, search_with_interim
 from elanus.engine.index.rows import RowSet
-from elanus.engine.strategy import search_index
 from elanus.model.reads import VectorQuery
 from elanus.model.types import DENSE_METRICS, MetricType
 
 ROWS, DIM, QUERIES = 20_000, 24, 30
-Search = Callable[[VectorQuery, RowSet | None], Neighbours]
+INDEXES = {
+    "HNSW": (MetricType.L2, {"M": "16", "efConstruction": "100"}),
+    "HNSW_SQ": (MetricType.IP, {"M": "16", "efConstruction": "100", "refine": "true"}),
+    "IVF_FLAT": (MetricType.COSINE, {"nlist": "64"}),
+    "IVF_PQ": (MetricType.L2, {"nlist": "64", "m": "12", "refine": "true"}),
+    "SCANN": (MetricType.COSINE, {"nlist": "64"}),
+    "DISKANN": (MetricType.COSINE, {"max_degree": "32", "search_list_size": "100"}),
+}
+NAMES = [*INDEXES, "interim"]
+ASKED = {"ef": 80, "nprobe": 16, "refine_k": 10.0, "reorder_k": 150, "search_list": 100}
+
+
+class Interim(Searchable):
+    """No built index, but codes of three quarters of the rows."""
+
+    def __init__(self, vectors: np.ndarray) -> None:
+        super().__init__(None, vectors, MetricType.L2)
+        self._blocks = [VectorBlock(0, vectors[:9_000]), VectorBlock(9_000, vectors[9_000:])]
+        trained = InterimIndex.train(self._blocks, MetricType.L2, ROWS)
+        self._interim = trained.extended(self._blocks, 15_000)
+
+    def search(self, query: VectorQuery, rows: RowSet | None = None) -> Neighbours:
+        return search_with_interim(self._blocks, self._interim, query, ROWS, rows)
 
 
 @pytest.fixture(scope="module")
@@ -30,25 +48,14 @@ def vectors() -> np.ndarray:
 @pytest.fixture(scope="module")
 def searches(
     tmp_path_factory: pytest.TempPathFactory, vectors: np.ndarray
-) -> dict[str, tuple[MetricType, Search]]:
+) -> dict[str, Searchable]:
     folder = tmp_path_factory.mktemp("index")
     rows = vectors[:ROWS]
-    loaded: dict[str, LoadedIndex] = {}
-    params = {"HNSW": {"M": 16, "efConstruction": 100}, "IVF_FLAT": {"nlist": 64}}
-    for index_type, metric in (("HNSW", MetricType.L2), ("IVF_FLAT", MetricType.COSINE)):
-        path = str(folder / index_type)
-        build_index(index_type, metric, params[index_type], rows, path)
-        loaded[index_type] = open_index(path, index_type, metric, ROWS, DIM)
-    blocks = [VectorBlock(0, rows[:9_000]), VectorBlock(9_000, rows[9_000:])]
-    interim = InterimIndex.train(blocks, MetricType.L2, ROWS).extended(blocks, 15_000)
-    return {
-        "HNSW": (MetricType.L2, lambda q, r: search_index(loaded["HNSW"], q, r)),
-        "IVF_FLAT": (MetricType.COSINE, lambda q, r: search_index(loaded["IVF_FLAT"], q, r)),
-        "interim": (
-            MetricType.L2,
-            lambda q, r: search_with_interim(blocks, interim, q, ROWS, r),
-        ),
+    found = {
+        name: built(folder, name, metric, rows, params)
+        for name, (metric, params) in INDEXES.items()
     }
+    return {**found, "interim": Interim(rows)}
 
 
 def masks(kind: str, part: float, similar: np.ndarray) -> np.ndarray:
@@ -63,17 +70,18 @@ def masks(kind: str, part: float, similar: np.ndarray) -> np.ndarray:
     return mask
 
 
-@pytest.mark.parametrize("name", ["HNSW", "IVF_FLAT", "interim"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["random", "near", "far"])
 @pytest.mark.parametrize("part", [0.9, 0.5, 0.1, 0.01, 0.001])
 def test_recall_holds_under_filters(
-    searches: dict[str, tuple[MetricType, Search]],
+    searches: dict[str, Searchable],
     vectors: np.ndarray,
     name: str,
     kind: str,
     part: float,
 ) -> None:
-    metric, search = searches[name]
+    index = searches[name]
+    metric = index.metric
     rows = prepare_queries(vectors, metric)
     found = 0
     for query in rows[ROWS:]:
@@ -82,7 +90,7 @@ def test_recall_holds_under_filters(
         else:
             similar = rows[:ROWS] @ query
         kept = RowSet(ROWS, mask=masks(kind, part, similar))
-        answer = search(VectorQuery("v", metric, query[None], 10, {"ef": 80, "nprobe": 16}), kept)
+        answer = index.search(VectorQuery("v", metric, query[None], 10, ASKED), kept)
         assert answer.counts.tolist() == [10]
         assert kept.mask[answer.offsets].all()
         best = kept.ids[np.argsort(-similar[kept.ids])[:10]]
@@ -90,28 +98,30 @@ def test_recall_holds_under_filters(
     assert found / (10 * QUERIES) >= 0.95
 
 
-@pytest.mark.parametrize("name", ["HNSW", "IVF_FLAT", "interim"])
+@pytest.mark.parametrize("name", NAMES)
 def test_fewer_survivors_than_wanted_are_all_found(
-    searches: dict[str, tuple[MetricType, Search]], vectors: np.ndarray, name: str
+    searches: dict[str, Searchable], vectors: np.ndarray, name: str
 ) -> None:
-    metric, search = searches[name]
+    index = searches[name]
+    metric = index.metric
     mask = np.zeros(ROWS, bool)
     mask[[5, 700, 16_000]] = True
     for nq in (1, 6):
         query = VectorQuery("v", metric, vectors[ROWS : ROWS + nq], 10, {"ef": 16})
-        found = search(query, RowSet(ROWS, mask=mask))
+        found = index.search(query, RowSet(ROWS, mask=mask))
         assert found.counts.tolist() == [3] * nq
         assert set(found.offsets.tolist()) == {5, 700, 16_000}
-        none = search(query, RowSet(ROWS, mask=np.zeros(ROWS, bool)))
+        none = index.search(query, RowSet(ROWS, mask=np.zeros(ROWS, bool)))
         assert none.counts.tolist() == [0] * nq
 
 
-@pytest.mark.parametrize("name", ["HNSW", "IVF_FLAT", "interim"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("ring", [False, True])
 def test_range_search_finds_what_lies_within_the_bounds(
-    searches: dict[str, tuple[MetricType, Search]], vectors: np.ndarray, name: str, ring: bool
+    searches: dict[str, Searchable], vectors: np.ndarray, name: str, ring: bool
 ) -> None:
-    metric, search = searches[name]
+    index = searches[name]
+    metric = index.metric
     for query in vectors[ROWS : ROWS + 8]:
         every = exact_search(
             [VectorBlock(0, prepare_queries(vectors[:ROWS], metric))], query[None], metric, ROWS
@@ -122,7 +132,7 @@ def test_range_search_finds_what_lies_within_the_bounds(
         asked = VectorQuery(
             "v", metric, query[None], 400, {"nprobe": 64}, radius=radius, range_filter=inner
         )
-        found = search(asked, None)
+        found = index.search(asked, None)
         expected = every.offsets[100 if ring else 0 : 300]
         common = len({*expected.tolist()} & {*found.offsets.tolist()})
         assert common >= 0.95 * len(expected)
@@ -131,7 +141,7 @@ def test_range_search_finds_what_lies_within_the_bounds(
         asked = VectorQuery(
             "v", metric, query[None], 20, {"nprobe": 64}, radius=radius, range_filter=inner
         )
-        first = search(asked, None).offsets.tolist()
+        first = index.search(asked, None).offsets.tolist()
         assert len(first) == 20
         assert len({*first} & {*expected[:21].tolist()}) >= 18
 

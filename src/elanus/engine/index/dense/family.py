@@ -28,6 +28,7 @@ from elanus.model.vectors import widened
 PIECE_ROWS = 16_384
 MIN_ROWS_PER_CENTROID = 39
 """Centroids of fewer rows are noise: a small segment gets fewer lists, and shorter codes."""
+MIN_TRAINING_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,10 @@ class Source:
             yield self._prepared(self.vectors[start : start + PIECE_ROWS])
 
     def sample(self, size: int) -> Floats:
-        """About ``size`` rows, spread over all, as ``pieces`` gives them."""
-        return self._prepared(self.vectors[:: max(1, self.row_count // size)])
+        """About ``size`` rows, spread over all, as ``pieces`` gives them; some more than once if
+        there are fewer than a training takes."""
+        found = self._prepared(self.vectors[:: max(1, self.row_count // size)])
+        return np.resize(found, (max(len(found), MIN_TRAINING_ROWS, self.dim), self.dim))
 
     def _prepared(self, vectors: npt.NDArray[Any]) -> Floats:
         return prepare_queries(widened(vectors), self.metric)

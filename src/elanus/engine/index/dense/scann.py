@@ -62,6 +62,7 @@ class ScannIndex(DenseIndex):
         super().__init__(expected, size_bytes)
         self.searcher = searcher
         self.nlist = nlist
+        self.nprobe = _usual_lists(expected, nlist)
 
     @classmethod
     def build(cls, index_type: str, source: Source, out_path: str) -> None:
@@ -109,7 +110,7 @@ class _Walk(Candidates):
     def __init__(self, index: ScannIndex, search: Search, wanted: int) -> None:
         self.wanted = wanted
         self._index = index
-        self._nprobe = int(search.number("nprobe", DEFAULT_NPROBE))
+        self._nprobe = int(search.number("nprobe", index.nprobe))
         self._rows_per_list = index.row_count / index.nlist
         self._scale = max(index.dim, 16) / 100
 
@@ -124,7 +125,8 @@ class _Walk(Candidates):
     def _lists(self, depth: float) -> int:
         deep = self._nprobe * max(1.0, depth / self.wanted) ** LISTS_POWER
         enough = depth / (CANDIDATES_PER_ROW * self._rows_per_list)
-        return min(math.ceil(max(deep, enough)), self._index.nlist)
+        lists: int = min(math.ceil(max(deep, enough)), self._index.nlist)
+        return lists
 
     def walk(self, queries: Floats, size: int, depth: int) -> tuple[Floats, Ints]:
         lists, searcher = self._lists(max(depth, size)), self._index.searcher
@@ -140,6 +142,16 @@ class _Walk(Candidates):
             scores = np.pad(scores, lacking, constant_values=np.nan)
         labels[np.isnan(scores)] = -1
         return (-scores if self._index.metric is MetricType.L2 else scores), labels
+
+
+def _usual_lists(expected: Expected, nlist: int) -> int:
+    """Lists that a search looks into unless it says how many. An index may have been built with a
+    number of its own, which is a part of the lists that it asked for: there may be fewer."""
+    asked = int(expected.params.get("nlist", nlist))
+    own = int(expected.params.get("nprobe", DEFAULT_NPROBE))
+    if "nprobe" not in expected.params or nlist >= asked:
+        return own
+    return max(math.ceil(own * nlist / asked), min(DEFAULT_NPROBE, nlist))
 
 
 def _library() -> Any:
