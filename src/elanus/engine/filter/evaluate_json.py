@@ -28,6 +28,7 @@ from elanus.engine.filter.expression import (
     Node,
     Or,
 )
+from elanus.engine.filter.json_scan import MIN_ROWS, scan_tree
 from elanus.errors import CorruptData, InternalError
 
 Test: TypeAlias = Callable[[Any], bool]
@@ -38,20 +39,23 @@ MISSING = object()
 def document_truth(tree: Node, column: pa.Array, name: str) -> Bools:
     """Which documents of a binary column pass ``tree``, whose leaves all read that column.
 
-    Raises CorruptData for text that isn't JSON.
+    Raises CorruptData for text that isn't JSON, if it must be parsed.
     """
     test = _tree_test(tree)
     result = np.zeros(len(column), np.bool_)
+    unsure: Bools | None = None
+    if len(column) >= MIN_ROWS:
+        result, unsure = scan_tree(tree, column, _without_value)
     offsets = offsets_of(column).tolist()
     data = column.buffers()[2] if len(column) else None
     text = memoryview(data if data is not None else b"")
     valid = validity(column)
-    if valid is None:
-        rows: Iterable[int] = range(len(column))
+    rows: Iterable[int]
+    if valid is not None:
+        result[~valid] = _on_null_row(tree)
+        rows = np.flatnonzero(valid if unsure is None else valid & unsure).tolist()
     else:
-        if _on_null_row(tree):
-            result[~valid] = True
-        rows = np.flatnonzero(valid).tolist()
+        rows = range(len(column)) if unsure is None else np.flatnonzero(unsure).tolist()
     loads = orjson.loads
     row = 0
     try:
@@ -61,6 +65,10 @@ def document_truth(tree: Node, column: pa.Array, name: str) -> Bools:
     except orjson.JSONDecodeError as error:
         raise CorruptData(f"field {name} holds text that isn't JSON: {error}") from error
     return result
+
+
+def _without_value(leaf: Leaf) -> bool:
+    return _VALUE_TESTS[type(leaf)](leaf)(MISSING)
 
 
 def _on_null_row(tree: Node) -> bool:

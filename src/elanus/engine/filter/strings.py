@@ -39,7 +39,8 @@ class StringBuffers:
         self.column = column
         self.offsets = offsets_of(column)
         buffer = column.buffers()[2] if len(column) else None
-        self.data = np.frombuffer(buffer if buffer is not None else b"", np.uint8)
+        # Never quite empty, so that any place can be looked at.
+        self.data = np.frombuffer(buffer if buffer is not None and buffer.size else b"\0", np.uint8)
 
     @property
     def lengths(self) -> npt.NDArray[np.int32]:
@@ -48,7 +49,7 @@ class StringBuffers:
     @property
     def has_zeros(self) -> bool:
         used = self.data[self.offsets[0] : self.offsets[-1]]
-        return len(used) > np.count_nonzero(used)
+        return bool(len(used) > np.count_nonzero(used))
 
     def words_at(self, positions: npt.NDArray[np.int32]) -> Words:
         """The eight bytes from each position on, the first one lowest; what would lie behind the
@@ -98,8 +99,6 @@ def _begin_with(
 ) -> Bools:
     """Which of the rows ``fitting`` have ``wanted`` from ``starts`` on."""
     data, size = buffers.data, len(wanted)
-    if not len(data):
-        return fitting if not size else np.zeros(len(fitting), np.bool_)
     result = fitting
     places = starts.astype(np.int64)
     # Byte by byte, the last first: texts begin alike more often than they end alike.
