@@ -1,5 +1,6 @@
 """Predicates on columns of single values: the truth of every row, arbitrary where it is null."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from elanus.engine.filter import strings
-from elanus.engine.filter.arrays import Bools, truth, validity, values_of
+from elanus.engine.filter.arrays import Bools, by_blocks, truth, validity, values_of
 from elanus.engine.filter.expression import (
     Arithmetic,
     Between,
@@ -67,10 +68,9 @@ def scalar_truth(leaf: Leaf, column: pa.Array) -> Bools:
     if isinstance(leaf, Like):
         return _like(leaf.pattern, column)
     if isinstance(leaf, Shifted):
-        moved = shifted(values_of(column), leaf.interval, leaf.sign)
-        return compare_numbers(leaf.operator, moved, leaf.value)
+        return by_blocks(values_of(column), partial(_shifted, leaf))
     if isinstance(leaf, Arithmetic):
-        return _arithmetic(leaf, values_of(column))
+        return by_blocks(values_of(column), partial(_arithmetic, leaf))
     raise InternalError(f"no evaluation of {type(leaf).__name__} on {leaf.column.key}")
 
 
@@ -100,6 +100,11 @@ def both_valid(left: pa.Array, right: pa.Array) -> Bools | None:
     if valid is None or other is None:
         return other if valid is None else valid
     return valid & other
+
+
+def _shifted(leaf: Shifted, values: Any) -> Bools:
+    moved = shifted(values, leaf.interval, leaf.sign)
+    return compare_numbers(leaf.operator, moved, leaf.value)
 
 
 def _between(leaf: Between, column: pa.Array, is_string: bool) -> Bools:
@@ -132,15 +137,19 @@ def member(column: pa.Array, wanted: Any) -> Bools:
 def _table_lookup(values: Any, wanted: Any, low: int) -> Bools:
     """By the distance from the lowest value, as unsigned: what lies below it is far above."""
     unsigned = np.dtype(f"u{values.dtype.name}")
-    distances = values.view(unsigned) - np.array(low).astype(unsigned)
-    places = wanted.view(unsigned) - np.array(low).astype(unsigned)
+    origin = np.array(low).astype(unsigned)
+    places = wanted.view(unsigned) - origin
     # The last entry stands for everything that is too far.
     table = np.zeros(int(places.max()) + 2, np.bool_)
     table[places] = True
-    if len(table) - 1 <= np.iinfo(unsigned).max:
-        distances = np.minimum(distances, unsigned.type(len(table) - 1))
-    found: Bools = table[distances.astype(np.int64)]
-    return found
+    farthest = unsigned.type(min(len(table) - 1, np.iinfo(unsigned).max))
+
+    def decide(block: Any) -> Bools:
+        distances = np.minimum(block.view(unsigned) - origin, farthest)
+        found: Bools = table[distances.astype(np.int64)]
+        return found
+
+    return by_blocks(values, decide)
 
 
 def _hashed_lookup(values: Any, wanted: Any) -> Bools:
@@ -155,7 +164,7 @@ def _hashed_lookup(values: Any, wanted: Any) -> Bools:
 
     table = np.zeros(1 << bits, np.bool_)
     table[hashes(wanted)] = True
-    result: Bools = table[hashes(values)]
+    result = by_blocks(values, lambda block: table[hashes(block)])
     rows = np.flatnonzero(result)
     result[rows] = truth(pc.is_in(pa.array(values[rows]), value_set=pa.array(wanted)))
     return result

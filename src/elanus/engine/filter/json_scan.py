@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from elanus.engine.filter.arrays import Bools
+from elanus.engine.filter.arrays import BLOCK_ROWS, Bools
 from elanus.engine.filter.expression import (
     And,
     Arithmetic,
@@ -56,8 +56,13 @@ def scan_tree(tree: Node, column: pa.Array, missing: Callable[[Leaf], bool]) -> 
 
     missing: the truth of a leaf (its ``negated`` aside) where the value isn't there.
     """
-    texts = _Texts(column)
-    return _tree(tree, texts, missing)
+    truth = np.empty(len(column), np.bool_)
+    unsure = np.empty(len(column), np.bool_)
+    for start in range(0, len(column), BLOCK_ROWS):
+        block = slice(start, min(start + BLOCK_ROWS, len(column)))
+        texts = _Texts(column.slice(start, block.stop - start))
+        truth[block], unsure[block] = _tree(tree, texts, missing)
+    return truth, unsure
 
 
 def _tree(tree: Node, texts: "_Texts", missing: Callable[[Leaf], bool]) -> Decision:

@@ -6,6 +6,8 @@ exact; a row that the fast way can't decide is decided by Arrow's kernels. Resul
 where the column is null.
 """
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elanus.engine.filter.arrays import Bools, offsets_of, truth
+from elanus.engine.filter.arrays import BLOCK_ROWS, Bools, offsets_of, truth
 
 WORD = 8
 """Bytes that are compared at a time."""
@@ -41,6 +43,19 @@ class StringBuffers:
         buffer = column.buffers()[2] if len(column) else None
         # Never quite empty, so that any place can be looked at.
         self.data = np.frombuffer(buffer if buffer is not None and buffer.size else b"\0", np.uint8)
+
+    def test(self, decide: Callable[["StringBuffers"], Bools]) -> Bools:
+        """``decide`` of all rows, block by block, so that what it needs stays in the cache."""
+        if len(self.column) <= BLOCK_ROWS:
+            return decide(self)
+        result = np.empty(len(self.column), np.bool_)
+        block = copy.copy(self)
+        for start in range(0, len(result), BLOCK_ROWS):
+            end = min(start + BLOCK_ROWS, len(result))
+            block.column = self.column.slice(start, end - start)
+            block.offsets = self.offsets[start : end + 1]
+            result[start:end] = decide(block)
+        return result
 
     @property
     def lengths(self) -> npt.NDArray[np.int32]:
@@ -74,24 +89,33 @@ class StringBuffers:
 def equals(column: pa.Array, text: str) -> Bools:
     """Which values are ``text``."""
     wanted = text.encode()
-    buffers = StringBuffers(column)
-    same: Bools = buffers.lengths == len(wanted)
-    return _begin_with(buffers, wanted, same, buffers.offsets[:-1]) if wanted else same
+
+    def decide(block: StringBuffers) -> Bools:
+        same: Bools = block.lengths == len(wanted)
+        return _begin_with(block, wanted, same, block.offsets[:-1])
+
+    return StringBuffers(column).test(decide)
 
 
 def starts_with(column: pa.Array, text: str) -> Bools:
     """Which values begin with ``text``."""
     wanted = text.encode()
-    buffers = StringBuffers(column)
-    return _begin_with(buffers, wanted, buffers.lengths >= len(wanted), buffers.offsets[:-1])
+
+    def decide(block: StringBuffers) -> Bools:
+        return _begin_with(block, wanted, block.lengths >= len(wanted), block.offsets[:-1])
+
+    return StringBuffers(column).test(decide)
 
 
 def ends_with(column: pa.Array, text: str) -> Bools:
     """Which values end with ``text``."""
     wanted = text.encode()
-    buffers = StringBuffers(column)
-    starts = np.maximum(buffers.offsets[1:] - len(wanted), 0)
-    return _begin_with(buffers, wanted, buffers.lengths >= len(wanted), starts)
+
+    def decide(block: StringBuffers) -> Bools:
+        starts = np.maximum(block.offsets[1:] - len(wanted), 0)
+        return _begin_with(block, wanted, block.lengths >= len(wanted), starts)
+
+    return StringBuffers(column).test(decide)
 
 
 def _begin_with(
@@ -116,16 +140,19 @@ def _begin_with(
 
 def ordered(column: pa.Array, operator: str, text: str) -> Bools:
     """``value operator text`` by bytes, for ``<``, ``<=``, ``>``, ``>=``."""
-    buffers = StringBuffers(column)
     wanted = text.encode()[:WORD]
     word = np.uint64(int.from_bytes(wanted.ljust(WORD, b"\0"), "big"))
-    words = _first_words(buffers).byteswap()
-    result: Bools = _ORDERED[operator](words, word)
-    rows = np.flatnonzero(words == word)
-    if len(rows):
-        few = column.take(pa.array(rows)) if len(rows) < len(column) else column
-        result[rows] = truth(_ARROW[operator](few, pa.scalar(text, column.type)))
-    return result
+    scalar = pa.scalar(text, column.type)
+
+    def decide(block: StringBuffers) -> Bools:
+        words = _first_words(block).byteswap(inplace=True)
+        result: Bools = _ORDERED[operator](words, word)
+        rows = np.flatnonzero(words == word)
+        if len(rows):
+            result[rows] = truth(_ARROW[operator](block.column.take(pa.array(rows)), scalar))
+        return result
+
+    return StringBuffers(column).test(decide)
 
 
 def _first_words(buffers: StringBuffers) -> Words:
@@ -142,43 +169,50 @@ def member(column: pa.Array, wanted: pa.Array) -> Bools:
     if len(wanted) == 1:
         return equals(column, wanted[0].as_py())
     buffers = StringBuffers(column)
-    words = _first_words(buffers)
     firsts = np.unique(_first_words(StringBuffers(wanted)))
-    if len(firsts) <= FEW_WORDS:
-        result = np.zeros(len(column), np.bool_)
-        for word in firsts:
-            result |= words == word
-    else:
-        result = truth(pc.is_in(pa.array(words), value_set=pa.array(firsts)))
     # A text of at most seven bytes is told by its first word, where zeros mean its end.
-    texts = b"".join(text.encode() for text in wanted.to_pylist())
     longest = int(pc.max(pc.binary_length(wanted)).as_py())
-    if longest < WORD and b"\0" not in texts and not buffers.has_zeros:
+    zeros = any("\0" in text for text in wanted.to_pylist())
+    told = longest < WORD and not zeros and not buffers.has_zeros
+
+    def decide(block: StringBuffers) -> Bools:
+        result = _among(_first_words(block), firsts)
+        if told:
+            return result
+        rows = np.flatnonzero(result)
+        few = block.column.take(pa.array(rows))
+        result[rows] = truth(pc.is_in(few, value_set=wanted))
         return result
-    rows = np.flatnonzero(result)
-    if len(rows) == len(column):
-        return truth(pc.is_in(column, value_set=wanted))
-    result[rows] = truth(pc.is_in(column.take(pa.array(rows)), value_set=wanted))
+
+    return buffers.test(decide)
+
+
+def _among(words: Words, wanted: Words) -> Bools:
+    if len(wanted) > FEW_WORDS:
+        return truth(pc.is_in(pa.array(words), value_set=pa.array(wanted)))
+    result: Bools = words == wanted[0]
+    for word in wanted[1:]:
+        result |= words == word
     return result
 
 
 def contains(column: pa.Array, text: str) -> Bools:
     """Which values have ``text`` anywhere in them."""
-    result = np.zeros(len(column), np.bool_)
     wanted = text.encode()
     if not wanted:
-        result[:] = True
+        return np.ones(len(column), np.bool_)
+
+    def decide(block: StringBuffers) -> Bools:
+        result = np.zeros(len(block.column), np.bool_)
+        result[occurrences(block, wanted)[0]] = True
         return result
-    rows, _ = occurrences(StringBuffers(column), wanted)
-    result[rows] = True
-    return result
+
+    return StringBuffers(column).test(decide)
 
 
-def occurrences(buffers: Any, wanted: bytes) -> tuple[Any, Any]:
+def occurrences(buffers: StringBuffers, wanted: bytes) -> tuple[Any, Any]:
     """(rows, positions) of every occurrence of ``wanted`` within one value, int64 and ascending.
-
-    buffers: anything with ``offsets`` and ``data``. Occurrences may overlap.
-    """
+    They may overlap."""
     offsets = buffers.offsets
     start, end = int(offsets[0]), int(offsets[-1])
     positions = find_bytes(buffers.data[start:end], wanted) + start
