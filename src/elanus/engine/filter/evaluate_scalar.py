@@ -185,7 +185,12 @@ def _like(pattern: LikePattern, column: pa.Array) -> Bools:
         if not passing.all():
             rows, left = rows[passing], left.filter(pa.array(passing))
     result = np.zeros(len(column), np.bool_)
-    result[rows] = _like_by_regex(pattern, left)
+    if pattern.is_simple:
+        head, *middle, tail = pattern.literals
+        text = middle[0] if middle else ""
+        result[rows] = strings.contains(left, text, len(head.encode()), len(tail.encode()))
+    else:
+        result[rows] = _like_by_regex(pattern, left)
     return result
 
 

@@ -30,7 +30,7 @@ from elanus.engine.filter.expression import (
     Node,
     Or,
 )
-from elanus.engine.filter.strings import StringBuffers, occurrences
+from elanus.engine.filter.strings import StringBuffers, occurrences, rows_of
 
 MIN_ROWS = 64
 """Of fewer rows, parsing is cheaper."""
@@ -42,8 +42,8 @@ MOST_VALUES = 16
 Rows = npt.NDArray[np.int64]
 Decision = tuple[Bools, Bools]
 """Which rows are true, and which are unsure; the others are false."""
-_BLANKS = np.frombuffer(b" \t\r\n", np.uint8)
-_ENDS = np.frombuffer(b",} \t\r\n", np.uint8)
+_BLANKS = np.isin(np.arange(256), list(b" \t\r\n"))
+_ENDS = np.isin(np.arange(256), list(b",} \t\r\n"))
 _DIGITS = np.frombuffer(b"-0123456789", np.uint8)
 _QUOTE, _COLON, _SPACE, _BRACE, _BRACKET, _BACKSLASH = b'": {[\\'
 _TRUE, _FALSE, _NULL = b"tfn"
@@ -105,7 +105,7 @@ class _Texts:
         self._found: dict[str, tuple[Rows, Bools]] = {}
 
     def bytes_at(self, places: Rows) -> npt.NDArray[np.uint8]:
-        return self.buffers.data.take(places, mode="clip")
+        return self.buffers.bytes_at(places)
 
     def values_of(self, key: str) -> tuple[Rows, Bools]:
         """(where the value of the key begins in each row, -1 if there is none; unsure rows)."""
@@ -123,7 +123,7 @@ class _Texts:
         rows, positions = occurrences(self.buffers, wanted)
         ends = positions + len(wanted)
         after = self.bytes_at(ends)
-        unsure[rows[np.isin(after, _BLANKS)]] = True
+        unsure[rows[_BLANKS[after]]] = True
         is_key = after == _COLON
         rows, starts = rows[is_key], ends[is_key] + 1
         unsure[rows[1:][rows[1:] == rows[:-1]]] = True
@@ -139,13 +139,17 @@ class _Texts:
         """Rows that have an escape, or are no objects."""
         buffers = self.buffers
         starts = buffers.offsets[:-1].astype(np.int64)
-        opaque = (self.bytes_at(starts) != _BRACE) | (buffers.lengths == 0)
+        opaque: Bools = (self.bytes_at(starts) != _BRACE) | (buffers.lengths == 0)
         opaque[self._rows_with(_BACKSLASH)] = True
         return opaque
 
     @cached_property
     def _nested(self) -> Bools | None:
         """Rows with a second brace; None if there are none."""
+        offsets = self.buffers.offsets
+        data = self.buffers.data[offsets[0] : offsets[-1]]
+        if not self._opaque.any() and np.count_nonzero(data == _BRACE) == self.rows:
+            return None  # each row begins with one
         braces = self._rows_with(_BRACE)
         if len(braces) <= self.rows and not (braces[1:] == braces[:-1]).any():
             return None
@@ -159,7 +163,7 @@ class _Texts:
         positions = np.flatnonzero(self.buffers.data[start:end] == byte) + start
         if not len(positions):
             return positions
-        rows: Rows = np.searchsorted(offsets, positions, "right") - 1
+        rows: Rows = rows_of(offsets, positions)
         return rows
 
 
@@ -209,7 +213,7 @@ def _numbers(texts: _Texts, places: Rows, test: Callable[[Any], Any]) -> Decisio
             break
         values[active] = values[active] * 10 + digits
         at[active] += 1
-    whole = np.isin(texts.bytes_at(at), _ENDS)
+    whole = _ENDS[texts.bytes_at(at)]
     values[negative] *= -1
     truth[rows] = test(values) & whole
     unsure[rows] = ~whole

@@ -61,6 +61,16 @@ class LikePattern(msgspec.Struct, frozen=True, dict=True):
             for piece in self.pieces
         ]
 
+    @property
+    def is_simple(self) -> bool:
+        """A general pattern without ``_`` and with at most one text between its ends."""
+        return len(self.pieces) in (2, 3) and not any(None in piece for piece in self.pieces)
+
+    @property
+    def literals(self) -> list[str]:
+        """The texts between the ``%`` of a simple pattern."""
+        return [_literals(piece)[0] for piece in self.pieces]
+
     @cached_property
     def necessary(self) -> list[tuple[str, str]]:
         """Simpler patterns that every match of a general one matches too: (kind, text)."""

@@ -1,9 +1,8 @@
-"""Fast tests of string columns on their buffers: eight bytes at a time, or one byte everywhere.
+"""Fast tests of string columns on their buffers.
 
-The values of an Arrow string column lie one after another, so that the first bytes of all values
-are gathered as integers in one step, and a text is looked for in all values at once. Everything is
-exact; a row that the fast way can't decide is decided by Arrow's kernels. Results are arbitrary
-where the column is null.
+The values of an Arrow string column lie one after another, so that one byte of each value is
+gathered in one step, and a text is looked for in all values at once. Everything is exact. Results
+are arbitrary where the column is null.
 """
 
 import copy
@@ -17,20 +16,20 @@ import pyarrow.compute as pc
 
 from elanus.engine.filter.arrays import BLOCK_ROWS, Bools, offsets_of, truth
 
-WORD = 8
-"""Bytes that are compared at a time."""
 SEARCH_PIECE_BYTES = 1 << 18
 """A search goes through the values in pieces that stay in the cache."""
 SEARCHED_BYTES = 4
 """So many bytes of a text are looked for everywhere, the rest only where these were found."""
-COMPARED_BYTES = 4
-"""So many bytes of a text are compared in all rows, the rest only where these are equal."""
-FEW_WORDS = 12
-"""So many words are looked for one by one."""
+NARROW_BELOW = 1 / 4
+"""Share of the rows below which only those that are left are compared further."""
+SHORT = 3
+"""Bytes of a text that its key tells of."""
+FEW_KEYS = 32
+"""So many keys are compared one by one."""
+HASH_BITS = 16
+_HASH_FACTOR = np.uint32(0x9E3779B1)
 
-Words = npt.NDArray[np.uint64]
-_MASKS = np.array([(1 << (8 * size)) - 1 for size in range(WORD + 1)], np.uint64)
-_ORDERED = {"<": np.less, "<=": np.less, ">": np.greater, ">=": np.greater}
+Ints = npt.NDArray[np.int64]
 _ARROW = {"<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal}
 
 
@@ -61,29 +60,9 @@ class StringBuffers:
     def lengths(self) -> npt.NDArray[np.int32]:
         return np.diff(self.offsets)
 
-    @property
-    def has_zeros(self) -> bool:
-        used = self.data[self.offsets[0] : self.offsets[-1]]
-        return bool(len(used) > np.count_nonzero(used))
-
-    def words_at(self, positions: npt.NDArray[np.int32]) -> Words:
-        """The eight bytes from each position on, the first one lowest; what would lie behind the
-        buffer is zero. Positions must not fall."""
-        data = self.data
-        places = positions.astype(np.int64)  # other indices are several times slower
-        limit = len(data) - WORD
-        inside = int(np.searchsorted(positions, limit, "right")) if limit >= 0 else 0
-        words = np.zeros(len(positions), np.uint64)
-        if inside:
-            view = np.ndarray((limit + 1,), "<u8", data, strides=(1,))
-            words[:inside] = view[places[:inside]]
-        if inside < len(positions):
-            start = max(limit, 0)
-            tail = np.zeros(len(data) - start + WORD, np.uint8)
-            tail[: len(data) - start] = data[start:]
-            view = np.ndarray((len(tail) - WORD + 1,), "<u8", tail, strides=(1,))
-            words[inside:] = view[places[inside:] - start]
-        return words
+    def bytes_at(self, places: Ints) -> npt.NDArray[np.uint8]:
+        """The byte at each place; the nearest one for a place outside."""
+        return self.data.take(places, mode="clip")
 
 
 def equals(column: pa.Array, text: str) -> Bools:
@@ -122,89 +101,99 @@ def _begin_with(
     buffers: StringBuffers, wanted: bytes, fitting: Bools, starts: npt.NDArray[np.int32]
 ) -> Bools:
     """Which of the rows ``fitting`` have ``wanted`` from ``starts`` on."""
-    data, size = buffers.data, len(wanted)
+    places = starts.astype(np.int64)  # other indices are several times slower
     result = fitting
-    places = starts.astype(np.int64)
-    # Byte by byte, the last first: texts begin alike more often than they end alike.
-    first = max(size - COMPARED_BYTES, 0)
-    for at in range(size - 1, first - 1, -1):
-        result = result & (data.take(places + at, mode="clip") == wanted[at])
-    if first:
-        rows = np.flatnonzero(result)
-        for at in range(first):
-            rows = rows[data[places[rows] + at] == wanted[at]]
-        result = np.zeros(len(result), np.bool_)
-        result[rows] = True
+    # The last byte first: texts begin alike more often than they end alike.
+    left = list(range(len(wanted)))
+    while left and np.count_nonzero(result) >= NARROW_BELOW * len(result):
+        at = left.pop()
+        result = result & (buffers.bytes_at(places + at) == wanted[at])
+    if not left:
+        return result
+    rows = np.flatnonzero(result)
+    for at in reversed(left):
+        rows = rows[buffers.data[places[rows] + at] == wanted[at]]
+    result = np.zeros(len(result), np.bool_)
+    result[rows] = True
     return result
 
 
 def ordered(column: pa.Array, operator: str, text: str) -> Bools:
     """``value operator text`` by bytes, for ``<``, ``<=``, ``>``, ``>=``."""
-    wanted = text.encode()[:WORD]
-    word = np.uint64(int.from_bytes(wanted.ljust(WORD, b"\0"), "big"))
-    scalar = pa.scalar(text, column.type)
+    return truth(_ARROW[operator](column, pa.scalar(text, column.type)))
+
+
+def member(column: pa.Array, wanted: pa.Array) -> Bools:
+    """Which values are among ``wanted``, a string array without nulls."""
+    if len(wanted) == 0:
+        return np.zeros(len(column), np.bool_)
+    if len(wanted) == 1:
+        return equals(column, wanted[0].as_py())
+    if len(wanted) > 1 << (HASH_BITS - 4):
+        return truth(pc.is_in(column, value_set=wanted))
+    keys = _keys(StringBuffers(wanted))
+    table = np.zeros(1 << HASH_BITS, np.bool_)
+    table[_hashes(keys)] = True
+    told = int(pc.max(pc.binary_length(wanted)).as_py()) <= SHORT
+    ascending = np.sort(keys)
 
     def decide(block: StringBuffers) -> Bools:
-        words = _first_words(block).byteswap(inplace=True)
-        result: Bools = _ORDERED[operator](words, word)
-        rows = np.flatnonzero(words == word)
-        if len(rows):
-            result[rows] = truth(_ARROW[operator](block.column.take(pa.array(rows)), scalar))
+        keys = _keys(block)
+        result = table[_hashes(keys)]
+        rows = np.flatnonzero(result)
+        if told:
+            result[rows] = _among(keys[rows], ascending)
+        elif len(rows):
+            result[rows] = truth(pc.is_in(block.column.take(pa.array(rows)), value_set=wanted))
         return result
 
     return StringBuffers(column).test(decide)
 
 
-def _first_words(buffers: StringBuffers) -> Words:
-    """The first eight bytes of each value, zeros behind its end."""
-    words = buffers.words_at(buffers.offsets[:-1])
-    words &= _MASKS[np.minimum(buffers.lengths, WORD).astype(np.int64)]
-    return words
+def _among(keys: npt.NDArray[np.uint32], wanted: npt.NDArray[np.uint32]) -> Bools:
+    """Which keys are among ``wanted``, ascending."""
+    if len(wanted) > FEW_KEYS:
+        at = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
+        found: Bools = wanted[at] == keys
+        return found
+    found = keys == wanted[0]
+    for key in wanted[1:]:
+        found |= keys == key
+    return found
 
 
-def member(column: pa.Array, wanted: pa.Array) -> Bools:
-    """Which values are among ``wanted``, a string array."""
-    if len(wanted) == 0:
-        return np.zeros(len(column), np.bool_)
-    if len(wanted) == 1:
-        return equals(column, wanted[0].as_py())
-    buffers = StringBuffers(column)
-    firsts = np.unique(_first_words(StringBuffers(wanted)))
-    # A text of at most seven bytes is told by its first word, where zeros mean its end.
-    longest = int(pc.max(pc.binary_length(wanted)).as_py())
-    zeros = any("\0" in text for text in wanted.to_pylist())
-    told = longest < WORD and not zeros and not buffers.has_zeros
-
-    def decide(block: StringBuffers) -> Bools:
-        result = _among(_first_words(block), firsts)
-        if told:
-            return result
-        rows = np.flatnonzero(result)
-        few = block.column.take(pa.array(rows))
-        result[rows] = truth(pc.is_in(few, value_set=wanted))
-        return result
-
-    return buffers.test(decide)
+def _keys(buffers: StringBuffers) -> npt.NDArray[np.uint32]:
+    """A number of each value, of its length, its first and its last two bytes. The number of a
+    value of at most SHORT bytes is no other value's."""
+    lengths = buffers.lengths
+    starts = buffers.offsets[:-1].astype(np.int64)
+    lasts = buffers.offsets[1:].astype(np.int64) - 1
+    keys = np.minimum(lengths, 255).astype(np.uint32)
+    for shift, places in ((8, starts), (16, lasts), (24, np.maximum(lasts - 1, starts))):
+        keys |= buffers.bytes_at(places).astype(np.uint32) << np.uint32(shift)
+    keys[lengths == 0] = 0
+    return keys
 
 
-def _among(words: Words, wanted: Words) -> Bools:
-    if len(wanted) > FEW_WORDS:
-        return truth(pc.is_in(pa.array(words), value_set=pa.array(wanted)))
-    result: Bools = words == wanted[0]
-    for word in wanted[1:]:
-        result |= words == word
-    return result
+def _hashes(keys: npt.NDArray[np.uint32]) -> Ints:
+    return ((keys * _HASH_FACTOR) >> np.uint32(32 - HASH_BITS)).astype(np.int64)
 
 
-def contains(column: pa.Array, text: str) -> Bools:
-    """Which values have ``text`` anywhere in them."""
+def contains(column: pa.Array, text: str, head: int = 0, tail: int = 0) -> Bools:
+    """Which values have ``text`` anywhere behind their first ``head`` and before their last
+    ``tail`` bytes."""
     wanted = text.encode()
     if not wanted:
-        return np.ones(len(column), np.bool_)
+        return StringBuffers(column).test(lambda block: block.lengths >= head + tail)
 
     def decide(block: StringBuffers) -> Bools:
+        rows, positions = occurrences(block, wanted)
+        if head or tail:
+            inside = positions >= block.offsets[rows] + head
+            inside &= positions + len(wanted) <= block.offsets[rows + 1] - tail
+            rows = rows[inside]
         result = np.zeros(len(block.column), np.bool_)
-        result[occurrences(block, wanted)[0]] = True
+        result[rows] = True
         return result
 
     return StringBuffers(column).test(decide)
@@ -216,11 +205,21 @@ def occurrences(buffers: StringBuffers, wanted: bytes) -> tuple[Any, Any]:
     offsets = buffers.offsets
     start, end = int(offsets[0]), int(offsets[-1])
     positions = find_bytes(buffers.data[start:end], wanted) + start
-    rows = np.searchsorted(offsets, positions, "right") - 1
+    rows = rows_of(offsets, positions)
     within = positions + len(wanted) <= offsets[rows + 1]
     if within.all():
         return rows, positions
     return rows[within], positions[within]
+
+
+def rows_of(offsets: npt.NDArray[np.int32], positions: Ints) -> Ints:
+    """The rows that bytes belong to; positions ascending, int64."""
+    # Very often there is one in each row, as a key of JSON.
+    one_each = len(positions) == len(offsets) - 1
+    if one_each and (positions >= offsets[:-1]).all() and (positions < offsets[1:]).all():
+        return np.arange(len(positions))
+    rows: Ints = np.searchsorted(offsets, positions, "right") - 1
+    return rows
 
 
 def find_bytes(data: npt.NDArray[np.uint8], wanted: bytes) -> npt.NDArray[np.int64]:

@@ -35,6 +35,18 @@ def test_one_text(rows: list[str], text: str, skipped: int) -> None:
 
 
 @RELAXED
+@given(columns, texts, st.integers(0, 3), st.integers(0, 3))
+def test_a_text_within(rows: list[str], text: str, head: int, tail: int) -> None:
+    column, wanted = pa.array(rows, pa.string()), text.encode()
+
+    def inside(row: bytes) -> bool:
+        return len(row) >= head + tail and wanted in row[head : len(row) - tail]
+
+    found = strings.contains(column, text, head, tail).tolist()
+    assert found == [inside(row.encode()) for row in rows]
+
+
+@RELAXED
 @given(columns, st.lists(texts, max_size=20), st.integers(0, 3))
 def test_many_texts(rows: list[str], wanted: list[str], skipped: int) -> None:
     column, rows = sliced(rows, skipped)
