@@ -5,7 +5,7 @@ false and *known*: its negation is true. Only a null row is unknown. Numbers com
 whether they are stored as integers or not; bools, strings and numbers never equal each other.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -46,21 +46,20 @@ def document_truth(tree: Node, column: pa.Array, name: str) -> Bools:
     unsure: Bools | None = None
     if len(column) >= MIN_ROWS:
         result, unsure = scan_tree(tree, column, _without_value)
-    offsets = offsets_of(column).tolist()
+    offsets = offsets_of(column)
     data = column.buffers()[2] if len(column) else None
     text = memoryview(data if data is not None else b"")
     valid = validity(column)
-    rows: Iterable[int]
+    wanted = np.ones(len(column), np.bool_) if unsure is None else unsure
     if valid is not None:
         result[~valid] = _on_null_row(tree)
-        rows = np.flatnonzero(valid if unsure is None else valid & unsure).tolist()
-    else:
-        rows = range(len(column)) if unsure is None else np.flatnonzero(unsure).tolist()
+        wanted = wanted & valid
+    rows = np.flatnonzero(wanted)
+    places = zip(rows.tolist(), offsets[rows].tolist(), offsets[rows + 1].tolist(), strict=True)
     loads = orjson.loads
-    row = 0
     try:
-        for row in rows:
-            if test(loads(text[offsets[row] : offsets[row + 1]])):
+        for row, start, end in places:
+            if test(loads(text[start:end])):
                 result[row] = True
     except orjson.JSONDecodeError as error:
         raise CorruptData(f"field {name} holds text that isn't JSON: {error}") from error

@@ -14,12 +14,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elanus.engine.filter.arrays import BLOCK_ROWS, Bools, offsets_of, truth
+from elanus.engine.filter.arrays import Bools, offsets_of, truth
 
+BLOCK_ROWS = 65_536
+FEW_TEXTS = 3
+"""Of a list; so many are compared one by one."""
 SEARCH_PIECE_BYTES = 1 << 18
 """A search goes through the values in pieces that stay in the cache."""
-SEARCHED_BYTES = 4
-"""So many bytes of a text are looked for everywhere, the rest only where these were found."""
+SPARSE_BELOW = 1 / 32
+"""Share of the bytes below which a search goes on only where the text may still be."""
 NARROW_BELOW = 1 / 4
 """Share of the rows below which only those that are left are compared further."""
 SHORT = 3
@@ -101,18 +104,19 @@ def _begin_with(
     buffers: StringBuffers, wanted: bytes, fitting: Bools, starts: npt.NDArray[np.int32]
 ) -> Bools:
     """Which of the rows ``fitting`` have ``wanted`` from ``starts`` on."""
-    places = starts.astype(np.int64)  # other indices are several times slower
+    if len(wanted) > len(buffers.data):
+        return np.zeros(len(fitting), np.bool_)
     result = fitting
     # The last byte first: texts begin alike more often than they end alike.
     left = list(range(len(wanted)))
     while left and np.count_nonzero(result) >= NARROW_BELOW * len(result):
         at = left.pop()
-        result = result & (buffers.bytes_at(places + at) == wanted[at])
+        result = result & (buffers.data[at:].take(starts, mode="clip") == wanted[at])
     if not left:
         return result
     rows = np.flatnonzero(result)
     for at in reversed(left):
-        rows = rows[buffers.data[places[rows] + at] == wanted[at]]
+        rows = rows[buffers.data[at:].take(starts.take(rows), mode="clip") == wanted[at]]
     result = np.zeros(len(result), np.bool_)
     result[rows] = True
     return result
@@ -127,8 +131,10 @@ def member(column: pa.Array, wanted: pa.Array) -> Bools:
     """Which values are among ``wanted``, a string array without nulls."""
     if len(wanted) == 0:
         return np.zeros(len(column), np.bool_)
-    if len(wanted) == 1:
-        return equals(column, wanted[0].as_py())
+    if len(wanted) <= FEW_TEXTS:
+        found = [equals(column, text) for text in wanted.to_pylist()]
+        result: Bools = np.logical_or.reduce(found)
+        return result
     if len(wanted) > 1 << (HASH_BITS - 4):
         return truth(pc.is_in(column, value_set=wanted))
     keys = _keys(StringBuffers(wanted))
@@ -226,18 +232,20 @@ def find_bytes(data: npt.NDArray[np.uint8], wanted: bytes) -> npt.NDArray[np.int
     """Where ``wanted`` begins in ``data``, int64, ascending."""
     size = len(wanted)
     last = len(data) - size + 1
-    head = min(size, SEARCHED_BYTES)
     found = []
     for start in range(0, max(last, 0), SEARCH_PIECE_BYTES):
         piece = data[start : min(start + SEARCH_PIECE_BYTES, last) + size - 1]
         count = len(piece) - size + 1
         # The last bytes first: texts begin alike more often than they end alike.
-        hits = piece[size - 1 : size - 1 + count] == wanted[size - 1]
-        for at in range(size - head, size - 1):
+        left = list(range(size))
+        at = left.pop()
+        hits = piece[at : at + count] == wanted[at]
+        while left and np.count_nonzero(hits) > SPARSE_BELOW * count:
+            at = left.pop()
             hits &= piece[at : at + count] == wanted[at]
         positions = np.flatnonzero(hits)
-        for at in range(size - head):
-            positions = positions[piece[positions + at] == wanted[at]]
+        for at in reversed(left):
+            positions = positions[piece[at:].take(positions) == wanted[at]]
         if len(positions):
             found.append(positions + start)
     return np.concatenate(found) if found else np.empty(0, np.int64)
