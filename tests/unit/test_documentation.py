@@ -15,7 +15,9 @@ from elanus.config.settings import MemorySettings
 from elanus.errors import ElanusError
 from elanus.observability.metrics import Metrics
 from elanus.roles.process import real_world
-from elanus.roles.readings import add_readings
+from elanus.roles.readings import add_readings, add_storage_readings
+from elanus.storage.objects.memory import MemoryObjectStore
+from elanus.storage.wal.memory import MemoryWal
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src"
@@ -37,10 +39,11 @@ async def test_every_metric_stands_in_the_operators_table() -> None:
     try:
         metrics = Metrics()
         add_readings(metrics, world)
+        add_storage_readings(metrics, MemoryObjectStore(world), MemoryWal())
         defined = names_in(metrics.registry)
     finally:
         world.executor.close()
-    assert len(defined) >= 8
+    assert len(defined) >= 12
     first_cells = {row[0] for row in rows_of(text_of("docs/operations.md"))}
     documented = {
         cell.strip("`") for cell in first_cells if cell.startswith(("`milvus", "`elanus"))

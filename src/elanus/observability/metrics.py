@@ -1,18 +1,21 @@
 """Prometheus metrics, named as Milvus names them where Milvus has the metric.
 
-Counters and histograms are fed by the request observer; gauges are read from the live objects at
-the moment of a scrape, so that an idle server does nothing.
+Counters and histograms of requests are fed by the request observer; gauges, and counters that a
+live object keeps itself, are read from there at the moment of a scrape, so that an idle server
+does nothing.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 LATENCY_BUCKETS_MS = tuple(float(1 << power) for power in range(18))
 
 Reading = Callable[[], Mapping[str, float]]
+Counts = Callable[[], Mapping[tuple[str, ...], int]]
+"""Values of the labels → count."""
 
 
 class _Gauges(Collector):
@@ -32,6 +35,26 @@ class _Gauges(Collector):
             yield family
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
+        return ()
+
+
+class _Counters(Collector):
+    """Counters that somebody else keeps, read when scraped."""
+
+    def __init__(self) -> None:
+        self._counts: list[tuple[str, str, Sequence[str], Counts]] = []
+
+    def add(self, name: str, help_text: str, labels: Sequence[str], counts: Counts) -> None:
+        self._counts.append((name, help_text, labels, counts))
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        for name, help_text, labels, counts in self._counts:
+            family = CounterMetricFamily(name, help_text, labels=labels)
+            for values, count in sorted(counts().items()):
+                family.add_metric(values, count)
+            yield family
+
+    def describe(self) -> Iterable[CounterMetricFamily]:
         return ()
 
 
@@ -68,10 +91,16 @@ class Metrics:
         )
         self._gauges = _Gauges()
         self.registry.register(self._gauges)
+        self._counters = _Counters()
+        self.registry.register(self._counters)
 
     def gauge(self, name: str, help_text: str, label: str, reading: Reading) -> None:
         """``reading()`` gives label value → amount; it is called at each scrape."""
         self._gauges.add(name, help_text, label, reading)
+
+    def counter(self, name: str, help_text: str, labels: Sequence[str], counts: Counts) -> None:
+        """``counts()`` gives the labels' values → count; it is called at each scrape."""
+        self._counters.add(name, help_text, labels, counts)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

@@ -1,9 +1,12 @@
-"""Gauges that are read from the live roles when somebody scrapes the metrics."""
+"""Gauges and counters that are read from the live roles when somebody scrapes the metrics."""
 
 import resource
 
 from elanus.observability.metrics import Metrics
 from elanus.runtime.world import World
+from elanus.storage.objects.base import ObjectStore
+from elanus.storage.objects.stats import ObjectStats
+from elanus.storage.wal.base import Wal
 
 
 def add_readings(metrics: Metrics, world: World) -> None:
@@ -31,6 +34,39 @@ def add_readings(metrics: Metrics, world: World) -> None:
         "task",
         lambda: _failures(world),
     )
+
+
+def add_storage_readings(metrics: Metrics, objects: ObjectStore, wal: Wal) -> None:
+    """What the storage has cost so far; none where requests cost nothing."""
+    stats = objects.request_stats
+    metrics.counter(
+        "elanus_object_requests",
+        "Requests to the remote object store.",
+        ["operation", "outcome"],
+        lambda: {} if stats is None else dict(stats.requests.items()),
+    )
+    metrics.counter(
+        "elanus_object_bytes",
+        "Bytes of objects exchanged with the remote object store.",
+        ["direction"],
+        lambda: {} if stats is None else _exchanged(stats),
+    )
+    metrics.counter(
+        "elanus_wal_activity",
+        "What a write-ahead log in objects has written and requested.",
+        ["kind"],
+        lambda: {(kind,): count for kind, count in wal.activity().counts.items()},
+    )
+    metrics.counter(
+        "elanus_wal_bytes",
+        "Bytes that a write-ahead log in objects has exchanged with them.",
+        ["direction"],
+        lambda: {(direction,): count for direction, count in wal.activity().size_bytes.items()},
+    )
+
+
+def _exchanged(stats: ObjectStats) -> dict[tuple[str, ...], int]:
+    return {("received",): stats.bytes_in, ("sent",): stats.bytes_out}
 
 
 def _failures(world: World) -> dict[str, float]:

@@ -27,7 +27,7 @@ from elanus.observability.metrics import Metrics
 from elanus.observability.requests import RequestObserver
 from elanus.roles.direct import DirectRouter
 from elanus.roles.process import give_memory_back_early, real_world, take_turns_quickly
-from elanus.roles.readings import add_readings
+from elanus.roles.readings import add_readings, add_storage_readings
 from elanus.roles.serving import management_server, public_server
 from elanus.roles.storage import empty_scratch, instance_of, open_storage
 from elanus.runtime.clock import SystemClock
@@ -91,6 +91,7 @@ class Standalone:
         self._opened.push_async_callback(storage.close)
         scratch = await world.executor.run("io", empty_scratch, disk, settings)
         objects, meta = storage.objects, storage.meta
+        add_storage_readings(self._metrics, objects, storage.wal)
         if settings.metastore.type == "etcd":
             meta = await self._lead(world, meta)
         router = DirectRouter(await next_node_id(meta))

@@ -27,6 +27,8 @@ from elanus.storage.objects.base import Buffer
 
 DEBRIS_SUFFIX = ".tmp"
 _MAX_PARTS_PER_CALL = 512
+_MAX_WRITE_BYTES = 1 << 20
+"""Of one call: the system now and then takes ten times as long for one that is much larger."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -167,11 +169,11 @@ def _sync_descriptor(descriptor: int) -> None:
 
 def _write_all(descriptor: int, parts: Sequence[Buffer]) -> int:
     """Write every byte of ``parts``, of which the system may take fewer at a time; their number."""
-    views = [view.cast("B") for part in parts if (view := memoryview(part)).nbytes]
+    views = list(_cut(parts))
     total = sum(map(len, views))
     index = 0
     while index < len(views):
-        batch = views[index : index + _MAX_PARTS_PER_CALL]
+        batch = _take(views, index)
         written = os.writev(descriptor, batch)
         for view in batch:
             if written < len(view):
@@ -180,6 +182,26 @@ def _write_all(descriptor: int, parts: Sequence[Buffer]) -> int:
             written -= len(view)
             index += 1
     return total
+
+
+def _cut(parts: Sequence[Buffer]) -> Iterator[memoryview]:
+    """The bytes of ``parts``, in pieces that one call may write."""
+    for part in parts:
+        view = memoryview(part).cast("B")
+        for start in range(0, len(view), _MAX_WRITE_BYTES):
+            yield view[start : start + _MAX_WRITE_BYTES]
+
+
+def _take(views: list[memoryview], start: int) -> list[memoryview]:
+    """What the next call writes."""
+    stop = start
+    size_bytes = 0
+    while stop < min(len(views), start + _MAX_PARTS_PER_CALL):
+        size_bytes += len(views[stop])
+        if size_bytes > _MAX_WRITE_BYTES and stop > start:
+            break
+        stop += 1
+    return views[start:stop]
 
 
 class _LocalAppendHandle:

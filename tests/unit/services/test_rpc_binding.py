@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from elanus.engine.index.sparse.statistics import TermStatistics
 from elanus.errors import (
     CollectionNotFound,
     DeadlineExceeded,
@@ -22,6 +23,7 @@ from elanus.model.types import MetricType
 from elanus.runtime.executor import ThreadExecutor
 from elanus.services.interfaces import QueryNodeService, StreamingService, TimestampOracle
 from elanus.services.messages import (
+    AskTerms,
     FetchRows,
     FlushTicket,
     QueryRequest,
@@ -50,6 +52,9 @@ class Node:
 
     async def query(self, request: SegmentQuery) -> SegmentRows:
         return SegmentRows(count=len(request.segment_ids) + request.snapshot.read_ts, rows=None)
+
+    async def term_statistics(self, request: AskTerms) -> TermStatistics:
+        return TermStatistics(7, 2.5, request.terms.astype(np.int64) * len(request.segment_ids))
 
     async def fetch(self, request: FetchRows) -> pa.RecordBatch:
         return pa.record_batch({name: pa.array(request.offsets) for name in request.fields})
@@ -117,6 +122,8 @@ async def test_calls_bring_values_and_columns_back(peer: Peer, node: Node) -> No
     )
     rows = await query.fetch(FetchRows(np.array([1]), np.array([7]), ("a", "b")))
     assert rows.to_pydict() == {"a": [7], "b": [7]}
+    terms = await query.term_statistics(AskTerms((1, 2), "text", np.array([3, 4], np.uint32)))
+    assert (terms.rows, terms.tokens, terms.rows_with.tolist()) == (7, 2.5, [6, 8])
     await query.release_segments(segment_ids=(4, 5))
     assert node.released == [(4, 5)]
     assert await stub(StreamingService, peer).seal("v") == FlushTicket("v", (1, 2), 2**61)

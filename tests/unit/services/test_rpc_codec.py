@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.unit.engine.filter.sample import COLUMNS, SCHEMA
+from tests.unit.engine.filter.sample import COLUMNS, SCHEMA, texts
 from tests.unit.engine.filter.test_examples import ROWS
 
 import elanus.errors
@@ -29,7 +29,7 @@ from elanus.services.rpc.methods import methods_of
 def test_a_plan_selects_the_same_rows_after_its_journey(text: str, ids: list[int]) -> None:
     plan = compile_filter(text, SCHEMA)
     arrived = decode(encode(plan), Plan)
-    found = evaluate(arrived, COLUMNS.__getitem__, 4)
+    found = evaluate(arrived, COLUMNS.__getitem__, 4, texts=texts)
     assert [n + 1 for n, passes in enumerate(found) if passes] == ids
     assert (arrived.key, arrived.fields, arrived.primary_keys) == (
         plan.key,

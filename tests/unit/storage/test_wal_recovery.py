@@ -3,8 +3,11 @@
 import asyncio
 import random
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +20,7 @@ from elanus.runtime.memory import MemoryLedger
 from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
 from elanus.storage.disk import LocalDisk
-from elanus.storage.wal._frames import encode_frame
+from elanus.storage.wal._frames import encode_frames
 from elanus.storage.wal.base import WalWriter
 from elanus.storage.wal.local import LocalWal
 
@@ -249,8 +252,41 @@ async def test_a_zombie_write_behind_the_new_writers_back_is_not_read(tmp_path: 
     new_writer = await new_wal.open_writer("p", 2)
     await append(new_writer, [b"2"])
     old_file = tmp_path / "p" / FIRST_FILE
-    zombie = b"".join(encode_frame(1, 1, [b"zombie"]))
+    zombie = b"".join(encode_frames(1, 1, [[b"zombie"]], [6]))
     old_file.write_bytes(old_file.read_bytes() + zombie)
     assert await contents(open_log(tmp_path)) == [b"1", b"2"]
     await wal.close()
     await new_wal.close()
+
+
+async def test_small_records_that_share_a_frame_are_read_whole_and_aligned(tmp_path: Path) -> None:
+    wal = open_log(tmp_path)
+    writer = await wal.open_writer("p", 1)
+    written = [bytes([number % 251]) * (number % 97) for number in range(2_000)]
+    assert await writer.append([[each[:3], each[3:]] for each in written]) == list(range(2_000))
+    (file,) = (tmp_path / "p").glob("*.wal")
+    assert file.stat().st_size < 2_000 * 64 + 2_000 * 97, "no frame for each"
+    await wal.close()
+    records = [record async for record in open_log(tmp_path).read("p")]
+    assert [record.payload.tobytes() for record in records] == written
+    for record in records:
+        if record.payload:
+            assert np.frombuffer(record.payload, np.uint8).ctypes.data % 32 == 0
+
+
+async def test_files_with_a_frame_for_each_record_are_still_read(tmp_path: Path) -> None:
+    wal = open_log(tmp_path)
+    writer = await wal.open_writer("p", 1)
+    for number in range(3):
+        await writer.append([[b"%d" % number]])
+    await wal.close()
+    (file,) = (tmp_path / "p").glob("*.wal")
+    data = bytearray(file.read_bytes())
+    data[8:12] = struct.pack("<I", 1)
+    data[60:64] = struct.pack("<I", zlib.crc32(data[:60]))
+    file.write_bytes(data)
+    wal = open_log(tmp_path)
+    writer = await wal.open_writer("p", 2)
+    assert await writer.append([[b"3"], [b"4"]]) == [3, 4]
+    assert await contents(wal) == [b"0", b"1", b"2", b"3", b"4"]
+    await wal.close()

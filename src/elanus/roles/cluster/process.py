@@ -24,7 +24,7 @@ from elanus.roles.cluster.leader import LeaderClient
 from elanus.roles.cluster.peers import Peers
 from elanus.roles.cluster.router import ClusterRouter
 from elanus.roles.process import real_world
-from elanus.roles.readings import add_readings
+from elanus.roles.readings import add_readings, add_storage_readings
 from elanus.roles.serving import management_server
 from elanus.roles.storage import Storage, instance_of, open_storage
 from elanus.runtime.clock import SystemClock
@@ -132,6 +132,7 @@ class ClusterProcess:
         storage = await _open_shared_storage(world, self._settings)
         self._opened.push_async_callback(storage.close)
         metrics = Metrics()
+        add_storage_readings(metrics, storage.objects, storage.wal)
         node = self._node = Node(world, self._settings, storage, metrics, self._health)
         self._opened.push_async_callback(node.peers.close)
         self._opened.push_async_callback(world.tasks.close)

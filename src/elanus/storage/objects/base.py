@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from elanus.storage.objects.stats import ObjectStats
+
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 
@@ -37,9 +39,11 @@ class ObjectStore(ABC):
     """Keys are slash-separated relative paths. Raises Unavailable, DiskFull, ObjectNotFound.
 
     ``maps_files``: objects can be had as local files (``fetch``), which cost no memory of ours.
+    ``request_stats``: what a remote store was asked; None if nothing is remote.
     """
 
     maps_files = False
+    request_stats: ObjectStats | None = None
 
     @abstractmethod
     async def put(self, key: str, parts: Sequence[Buffer], *, create_only: bool = False) -> None:

@@ -66,6 +66,7 @@ class CachedObjectStore(ObjectStore):
         self._files_change = asyncio.Lock()
         self._room = asyncio.Condition(self._files_change)
         self.stats = CacheStats()
+        self.request_stats = objects.request_stats
 
     @classmethod
     async def open(

@@ -54,7 +54,7 @@ class RemoteReading(ObjectStore):
         self._backend = backends.single
         self._backend_for_parts = backends.parts
         self.where = backends.where
-        self.stats = ObjectStats()
+        self.stats = self.request_stats = ObjectStats()
         budget = budget or RetryBudget(world.clock)
         self._requests = Requests(world, policy, self.stats, budget)
 

@@ -5,6 +5,7 @@ All functions block. See :mod:`elanus.storage.wal._frames` for the layout.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -85,11 +86,11 @@ class FileCursor:
         consumed = 0
         while not self._at_stop():
             frame = decode_frame(data, consumed)
-            if frame is None or frame.record.position != self.position:
+            if frame is None or frame.position != self.position:
                 break
-            records.append(frame.record)
+            records += map(WalRecord, count(frame.position), frame.payloads)
             consumed = frame.end
-            self.position += 1
+            self.position += len(frame.payloads)
         self.offset += consumed
         if not records:
             self._judge_damage()

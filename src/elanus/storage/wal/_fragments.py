@@ -17,11 +17,12 @@ fragments one after another, as they were.
 """
 
 import struct
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from hashlib import blake2b
+
+from zlib_ng.zlib_ng import crc32
 
 from elanus.errors import CorruptData
 from elanus.storage.objects.base import Buffer
@@ -130,7 +131,7 @@ def encode_index(header: Header, entries: Sequence[IndexEntry]) -> tuple[Header,
 def _with_body(header: Header, body: Sequence[Buffer]) -> Header:
     checksum = 0
     for part in body:
-        checksum = zlib.crc32(part, checksum)
+        checksum = crc32(part, checksum)
     size = sum(memoryview(part).nbytes for part in body)
     return replace(header, body_bytes=size, body_crc=checksum)
 
@@ -167,7 +168,7 @@ class FragmentFormat:
             header.body_crc,
             header.complete_before,
         )
-        return head + _CHECKSUM.pack(zlib.crc32(head))
+        return head + _CHECKSUM.pack(crc32(head))
 
     def decode_header(self, data: Buffer, key: str) -> Header:
         """Raises CorruptData, naming ``key``, unless it is a header of this log."""
@@ -182,7 +183,7 @@ class FragmentFormat:
                 f"{key} has format version {version}, this program reads version {FORMAT_VERSION}"
             )
         (checksum,) = _CHECKSUM.unpack_from(head, HEADER_SIZE - 4)
-        if checksum != zlib.crc32(head[: HEADER_SIZE - 4]):
+        if checksum != crc32(head[: HEADER_SIZE - 4]):
             raise CorruptData(f"the header of {key} is damaged: its checksum differs")
         if cluster_id != self._cluster_id or log != self._log:
             raise CorruptData(f"{key} belongs to another cluster or log")
@@ -212,7 +213,7 @@ class FragmentFormat:
             offset += header.body_bytes
             if header.number != number:
                 raise CorruptData(f"{key} holds fragment {header.number} instead of {number}")
-            if len(body) < header.body_bytes or zlib.crc32(body) != header.body_crc:
+            if len(body) < header.body_bytes or crc32(body) != header.body_crc:
                 raise CorruptData(f"fragment {number} in {key} is damaged: its checksum differs")
             fragments.append(Fragment(header, body))
         if offset != len(view):

@@ -4,11 +4,16 @@
 
     header   magic 8s · format version u32 · zero u32 · start position i64 · term u64
              · cluster id 16s · zero 12s · crc32 u32                                  (64 bytes)
-    frame    magic 4s · crc32 u32 · length u32 · zero u32 · position i64
+    frame    magic 4s · crc32 u32 · length u32 · records u32 · position i64
              · durable before i64                                                     (32 bytes)
-             payload (length bytes) · zeros up to the next multiple of 32
+             body (length bytes) · zeros up to the next multiple of 32
 
-The crc32 of a frame covers what follows it in the header, and the payload. *Durable before* says:
+A frame with zero *records* holds one record: its body is the payload. Small records share a frame,
+with consecutive positions from the frame's own on: its body is the length of each payload, u32,
+then the payloads, each of these parts filled with zeros up to a multiple of 32 bytes. Version 1
+of the format has a frame for each record, version 2 both kinds.
+
+The crc32 of a frame covers what follows it in the header, and the body. *Durable before* says:
 when this frame was written, every record at a smaller position was durable. That tells a torn
 tail from damage: frames that were written together can reach the disk in any order, so a broken
 frame followed by whole ones is a torn group if those still count it among what was not yet
@@ -16,17 +21,25 @@ durable; otherwise something that had been durable is broken.
 """
 
 import struct
-import zlib
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+
+from zlib_ng.zlib_ng import crc32
 
 from elanus.storage.objects.base import Buffer
-from elanus.storage.wal.base import WalRecord
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 HEADER_SIZE = 64
 FRAME_SIZE = 32
 MAX_PAYLOAD_BYTES = (1 << 32) - 1
+_SMALL_RECORD_BYTES = 8 << 10
+"""Records that are smaller on average share frames: copying them together costs less than a frame
+and a checksum for each. Larger ones are written from where they are."""
+_SHARED_FRAME_BYTES = 256 << 10
+"""Small records share a frame up to about so much, so that a reader needs little at once."""
 
 _HEADER_MAGIC = b"ELANUSWL"
 _HEADER = struct.Struct("<8sIIqQ16s12x")
@@ -34,6 +47,7 @@ _FRAME_MAGIC = b"\x9eEW\x01"
 MAGIC_WORD = int.from_bytes(_FRAME_MAGIC, "little")
 _FRAME_TAIL = struct.Struct("<IIqq")
 _CHECKSUM = struct.Struct("<I")
+_LENGTH_BYTES = 4
 _ZEROS = bytes(FRAME_SIZE)
 
 
@@ -47,18 +61,18 @@ class FileHeader:
         head = _HEADER.pack(
             _HEADER_MAGIC, FORMAT_VERSION, 0, self.start, self.term, self.cluster_id
         )
-        return head + _CHECKSUM.pack(zlib.crc32(head))
+        return head + _CHECKSUM.pack(crc32(head))
 
 
 def decode_header(data: memoryview) -> FileHeader | None:
-    """None if it is no whole header of a known format version."""
+    """None if it is no whole header of a format version that we can read."""
     if len(data) < HEADER_SIZE:
         return None
     magic, version, _, start, term, cluster_id = _HEADER.unpack_from(data)
     (checksum,) = _CHECKSUM.unpack_from(data, HEADER_SIZE - 4)
-    if magic != _HEADER_MAGIC or version != FORMAT_VERSION:
+    if magic != _HEADER_MAGIC or version not in READABLE_VERSIONS:
         return None
-    if checksum != zlib.crc32(data[: HEADER_SIZE - 4]):
+    if checksum != crc32(data[: HEADER_SIZE - 4]):
         return None
     return FileHeader(start, term, cluster_id)
 
@@ -75,22 +89,56 @@ def size_of(parts: Sequence[Buffer]) -> int:
     return size_bytes
 
 
-def encode_frame(position: int, durable_before: int, parts: Sequence[Buffer]) -> list[Buffer]:
-    """The buffers of one frame, to be written one after another."""
-    length = size_of(parts)
-    tail = _FRAME_TAIL.pack(length, 0, position, durable_before)
-    checksum = zlib.crc32(tail)
-    for part in parts:
-        checksum = zlib.crc32(part, checksum)
+def encode_frames(
+    first: int, durable_before: int, records: Sequence[Sequence[Buffer]], sizes: Sequence[int]
+) -> list[Buffer]:
+    """The buffers of frames to be written one after another: ``records`` of ``sizes`` bytes each,
+    at the positions from ``first`` on."""
+    frames: list[Buffer] = []
+    if len(records) == 1 or sum(sizes) >= _SMALL_RECORD_BYTES * len(records):
+        for index, parts in enumerate(records):
+            frames += _encode_frame(first + index, durable_before, 0, sizes[index], parts)
+        return frames
+    ends = list(accumulate(sizes))
+    start = 0
+    while start < len(records):
+        before = ends[start] - sizes[start]
+        stop = max(start + 1, bisect_right(ends, before + _SHARED_FRAME_BYTES))
+        count = stop - start
+        body = _join(records[start:stop], sizes[start:stop])
+        frames += _encode_frame(first + start, durable_before, count, len(body), (body,))
+        start = stop
+    return frames
+
+
+def _join(records: Sequence[Sequence[Buffer]], sizes: Sequence[int]) -> bytes:
+    """The body of a frame that several records share."""
+    table = struct.pack(f"<{len(sizes)}I", *sizes)
+    parts: list[Buffer] = [table, _ZEROS[: -len(table) % FRAME_SIZE]]
+    for record, size in zip(records, sizes, strict=True):
+        parts += record
+        if gap := -size % FRAME_SIZE:
+            parts.append(_ZEROS[:gap])
+    return b"".join(parts)
+
+
+def _encode_frame(
+    position: int, durable_before: int, count: int, length: int, body: Sequence[Buffer]
+) -> tuple[Buffer, ...]:
+    tail = _FRAME_TAIL.pack(length, count, position, durable_before)
+    checksum = crc32(tail)
+    for part in body:
+        checksum = crc32(part, checksum)
     head = _FRAME_MAGIC + _CHECKSUM.pack(checksum) + tail
-    return [head, *parts, _ZEROS[: -length % FRAME_SIZE]]
+    return (head, *body, _ZEROS[: -length % FRAME_SIZE])
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A whole frame: its record and the offset of the next one."""
+    """A whole frame: its records, of which the first has ``position``, and the offset behind it."""
 
-    record: WalRecord
+    position: int
+    payloads: list[memoryview]
     durable_before: int
     end: int
 
@@ -100,14 +148,29 @@ def decode_frame(data: memoryview, offset: int) -> Frame | None:
     start = offset + FRAME_SIZE
     if start > len(data) or data[offset : offset + 4] != _FRAME_MAGIC:
         return None
-    length, _, position, durable_before = _FRAME_TAIL.unpack_from(data, offset + 8)
+    length, count, position, durable_before = _FRAME_TAIL.unpack_from(data, offset + 8)
     if start + length > len(data):
         return None
     (checksum,) = _CHECKSUM.unpack_from(data, offset + 4)
-    payload = data[start : start + length]
-    if zlib.crc32(payload, zlib.crc32(data[offset + 8 : start])) != checksum:
+    body = data[start : start + length]
+    if crc32(body, crc32(data[offset + 8 : start])) != checksum:
         return None
-    return Frame(WalRecord(position, payload), durable_before, start + padded(length))
+    payloads = [body] if count == 0 else _split(body, count)
+    if payloads is None:
+        return None
+    return Frame(position, payloads, durable_before, start + padded(length))
+
+
+def _split(body: memoryview, count: int) -> list[memoryview] | None:
+    """The payloads of a shared frame; None if they don't fill the body exactly."""
+    start = padded(count * _LENGTH_BYTES)
+    if start > len(body):
+        return None
+    sizes = struct.unpack_from(f"<{count}I", body)
+    starts = list(accumulate(map(padded, sizes), initial=start))
+    if starts.pop() != len(body):
+        return None
+    return [body[begin : begin + size] for begin, size in zip(starts, sizes, strict=True)]
 
 
 def claimed_end(data: memoryview, offset: int) -> int | None:

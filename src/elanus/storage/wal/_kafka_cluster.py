@@ -75,17 +75,18 @@ class KafkaCluster:
         return sorted(pchannel for pchannel, terms in self._terms.items() if terms)
 
     def write_identity(self, producer: KafkaProducer, identity: bytes) -> None:
-        producer.send(self.topic, [(_IDENTITY, identity)]).offsets.result()
+        producer.send_and_wait(self.topic, [(_IDENTITY, identity)])
 
     def write_term(self, producer: KafkaProducer, pchannel: str, term: int) -> None:
         """Durable on return."""
-        producer.send(self.topic, [(_term_key(pchannel, term), b"")]).offsets.result()
+        producer.send_and_wait(self.topic, [(_term_key(pchannel, term), b"")])
 
     def forget_older_terms(self, producer: KafkaProducer, pchannel: str, term: int) -> None:
         """Doesn't wait: what stays will be removed another time."""
         older = [seen for seen in self._terms.get(pchannel, ()) if seen < term]
         if older:
-            producer.send(self.topic, [(_term_key(pchannel, seen), None) for seen in older])
+            keys = [_term_key(pchannel, seen) for seen in older]
+            producer.send(self.topic, [(key, None) for key in keys], lambda *_: None)
 
 
 def _term_key(pchannel: str, term: int) -> bytes:

@@ -26,9 +26,11 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from elanus.errors import CorruptData
 from elanus.storage.objects.base import Buffer
+from elanus.storage.wal._frames import size_of
 from elanus.storage.wal.base import BEFORE_FIRST, WalRecord
 
 MAX_MESSAGE_BYTES = 1_048_588
@@ -50,8 +52,7 @@ class Kind(IntEnum):
     RECORD = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     kind: Kind
     term: int
     fence: int
@@ -97,8 +98,7 @@ def offset_of(position: int) -> int:
     return position >> INDEX_BITS
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(NamedTuple):
     """The value of a message, and what its header says of it."""
 
     value: bytes
@@ -113,7 +113,7 @@ def pack(records: Sequence[Sequence[Buffer]], limit: int = MAX_VALUE_BYTES) -> I
     lengths: list[int] = []
     size = 0
     for record in records:
-        length = sum(memoryview(part).nbytes for part in record)
+        length = size_of(record)
         needed = length + _LENGTH_BYTES
         if lengths and (size + needed > limit or len(lengths) == MAX_RECORDS):
             yield _pack_whole(lengths, parts)

@@ -6,7 +6,7 @@ there all the same. Which it is can't be told here; see :mod:`elanus.storage.wal
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -15,6 +15,11 @@ from confluent_kafka import Message as ClientMessage
 from elanus.errors import ElanusError, Unavailable
 from elanus.storage.wal._kafka_client import KafkaClient
 from elanus.storage.wal._kafka_reader import PARTITION
+
+Keyed = tuple[bytes, bytes | None]
+"""A message to be sent: its key and its value."""
+Answer = Callable[[list[int], ElanusError | None], None]
+"""Told the offsets of the messages, in their order; or what has become of them otherwise."""
 
 POLL_S = 0.2
 """An idle producer is asked so often whether it is to end."""
@@ -34,12 +39,12 @@ class KafkaProducer:
         )
         self._thread.start()
 
-    def send(self, topic: str, messages: Sequence[tuple[bytes, bytes | None]]) -> "Delivery":
-        """Queue messages, each a key and a value; the answer has their offsets later.
+    def send(self, topic: str, messages: Sequence[Keyed], answer: Answer) -> None:
+        """Queue messages; ``answer`` is called later, once, on any thread, and must be quick.
 
         Doesn't block; copies the messages.
         """
-        delivery = Delivery(self, self._client, topic, len(messages))
+        delivery = _Delivery(self, self._client, topic, len(messages), answer)
         try:
             for key, value in messages:
                 self._producer.produce(
@@ -48,7 +53,19 @@ class KafkaProducer:
         except (KafkaException, BufferError) as error:
             cause = error.args[0] if isinstance(error, KafkaException) else None
             delivery.fail(cause or KafkaError(KafkaError._QUEUE_FULL))
-        return delivery
+
+    def send_and_wait(self, topic: str, messages: Sequence[Keyed]) -> list[int]:
+        """The messages' offsets. Blocks. Raises Unavailable."""
+        sent: Future[list[int]] = Future()
+
+        def answer(offsets: list[int], error: ElanusError | None) -> None:
+            if error is None:
+                sent.set_result(offsets)
+            else:
+                sent.set_exception(error)
+
+        self.send(topic, messages, answer)
+        return sent.result()
 
     def _hear(self) -> None:
         while not self._is_closing:
@@ -64,16 +81,22 @@ class KafkaProducer:
         self._producer.close()
 
 
-class Delivery:
-    """``offsets``: a future of the messages' offsets, in their order; or an Unavailable."""
+class _Delivery:
+    """Waits for the reports of a group of messages."""
 
     def __init__(
-        self, producer: KafkaProducer, client: KafkaClient, topic: str, count: int
+        self,
+        producer: KafkaProducer,
+        client: KafkaClient,
+        topic: str,
+        count: int,
+        answer: Answer,
     ) -> None:
-        self.offsets: Future[list[int]] = Future()
         self._producer = producer
         self._client = client
         self._topic = topic
+        self._answer = answer
+        self._is_answered = False
         self._missing = count
         self._found: list[int] = []
         self._error: ElanusError | None = None
@@ -88,17 +111,18 @@ class Delivery:
             self._error = Unavailable(f"appending to {self._topic}: the broker gave no offset")
         else:
             self._found.append(offset)
-        if self._missing == 0 and not self.offsets.done():
-            if self._error is None:
-                self.offsets.set_result(self._found)
-            else:
-                self.offsets.set_exception(self._error)
+        if self._missing == 0:
+            self._finish()
 
     def fail(self, error: KafkaError) -> None:
         """The rest of the messages can't be queued."""
         self._note(error)
-        assert self._error is not None
-        self.offsets.set_exception(self._error)
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self._is_answered:
+            self._is_answered = True
+            self._answer(self._found, self._error)
 
     def _note(self, error: KafkaError) -> None:
         if error.fatal() or error.code() == KafkaError._FATAL:

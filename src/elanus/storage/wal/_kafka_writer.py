@@ -3,12 +3,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 
 from elanus.errors import CorruptData, ElanusError, FencedWriter, Unavailable
 from elanus.runtime.world import World
 from elanus.storage.objects.base import Buffer
 from elanus.storage.wal._kafka_messages import Header, Kind, LogDecoder, Packed, pack, position_at
-from elanus.storage.wal._kafka_producer import Delivery, KafkaProducer
+from elanus.storage.wal._kafka_producer import KafkaProducer
 from elanus.storage.wal._kafka_reader import KafkaReader
 from elanus.storage.wal._shared_writes import Records, SharedWrites
 from elanus.storage.wal.base import WalWriter
@@ -40,7 +42,7 @@ class KafkaWalWriter(WalWriter):
             raise FencedWriter(f"this writer of the log {self._topic} is closed")
         return await self._writes.append(records)
 
-    async def _write(self, records: Records, size_bytes: int) -> list[int]:
+    async def _write(self, records: Records, sizes: list[int]) -> list[int]:
         if self._refusal is not None:
             raise self._refusal
         if not records:
@@ -48,11 +50,12 @@ class KafkaWalWriter(WalWriter):
         hit = self._world.failpoints.hit
         hit("wal.append.before_write")
         self._refusal = Unavailable(f"the log {self._topic} must be opened again")
-        if size_bytes <= _SEND_ON_LOOP_BYTES:
-            delivery, packed = self._send(records)
+        sent: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        if sum(sizes) <= _SEND_ON_LOOP_BYTES:
+            packed = self._send(records, sent)
         else:
-            delivery, packed = await self._world.executor.run("io", self._send, records)
-        offsets = await asyncio.wrap_future(delivery.offsets)
+            packed = await self._world.executor.run("io", self._send, records, sent)
+        offsets = await sent
         hit("wal.append.after_sync")
         await self._ensure_not_replaced(offsets)
         self._next_offset = offsets[-1] + 1
@@ -64,7 +67,7 @@ class KafkaWalWriter(WalWriter):
             for index in range(part.records)
         ]
 
-    def _send(self, records: Sequence[Sequence[Buffer]]) -> tuple[Delivery, list[Packed]]:
+    def _send(self, records: Records, sent: "asyncio.Future[list[int]]") -> list[Packed]:
         packed = list(pack(records))
         messages: list[tuple[bytes, bytes | None]] = []
         for part in packed:
@@ -80,7 +83,8 @@ class KafkaWalWriter(WalWriter):
             ).encode()
             messages.append((key, part.value))
             self._bytes_before += len(key) + len(part.value)
-        return self._producer.send(self._topic, messages), packed
+        self._producer.send(self._topic, messages, partial(_tell, sent))
+        return packed
 
     async def _ensure_not_replaced(self, offsets: list[int]) -> None:
         """Raises FencedWriter if there is a fence that counts in front of one of the offsets."""
@@ -118,3 +122,20 @@ class KafkaWalWriter(WalWriter):
         """Appends are refused from now on."""
         self._is_closing = True
         await self._writes.idle()
+
+
+def _tell(sent: "asyncio.Future[list[int]]", offsets: list[int], error: ElanusError | None) -> None:
+    """Pass on what the producer's thread has heard."""
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any longer
+        sent.get_loop().call_soon_threadsafe(_settle, sent, offsets, error)
+
+
+def _settle(
+    sent: "asyncio.Future[list[int]]", offsets: list[int], error: ElanusError | None
+) -> None:
+    if sent.done():
+        pass  # whoever waited has given up
+    elif error is None:
+        sent.set_result(offsets)
+    else:
+        sent.set_exception(error)

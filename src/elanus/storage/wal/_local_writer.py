@@ -10,15 +10,11 @@ from elanus.storage.disk import AppendHandle, Disk
 from elanus.storage.objects.base import Buffer
 from elanus.storage.uncancelled import run_to_end
 from elanus.storage.wal._files import file_path
-from elanus.storage.wal._frames import FileHeader, encode_frame
+from elanus.storage.wal._frames import FileHeader, encode_frames
 from elanus.storage.wal._growth import Growth
 from elanus.storage.wal._shared_writes import Records, SharedWrites
 from elanus.storage.wal._term import TermGuard
 from elanus.storage.wal.base import WalWriter
-
-_SMALL_PART_BYTES = 8 << 10
-"""Parts that are smaller on average are copied together, which costs less than writing them one
-by one."""
 
 
 class LocalWalWriter(WalWriter):
@@ -54,19 +50,19 @@ class LocalWalWriter(WalWriter):
             raise FencedWriter(f"this writer of the log {self._directory} is closed")
         return await self._writes.append(records)
 
-    async def _write(self, records: Records, size_bytes: int) -> list[int]:
+    async def _write(self, records: Records, sizes: list[int]) -> list[int]:
         if self._refusal is not None:
             raise self._refusal
         if not records:
             return []
         first = self.next_position
-        await self._world.executor.run("io", self._write_blocking, records, size_bytes)
+        await self._world.executor.run("io", self._write_blocking, records, sizes)
         self._growth.notify()
         return list(range(first, self.next_position))
 
-    def _write_blocking(self, records: Records, size_bytes: int) -> None:
+    def _write_blocking(self, records: Records, sizes: list[int]) -> None:
         self._check_term()
-        frames = self._encode(records, size_bytes)
+        frames = encode_frames(self.next_position, self._durable_before, records, sizes)
         handle = self._file_with_room()
         good_size = handle.size
         hit = self._world.failpoints.hit
@@ -88,13 +84,6 @@ class LocalWalWriter(WalWriter):
         if self._settings.sync:
             self._durable_before = self.next_position
         self._refusal = None
-
-    def _encode(self, records: Records, size_bytes: int) -> list[Buffer]:
-        frames: list[Buffer] = []
-        for position, parts in enumerate(records, self.next_position):
-            frames += encode_frame(position, self._durable_before, parts)
-        is_small = size_bytes < _SMALL_PART_BYTES * len(frames)
-        return [b"".join(frames)] if is_small else frames
 
     def _file_with_room(self) -> AppendHandle:
         if self._handle is not None and self._handle.size >= self._settings.segment_size:

@@ -16,17 +16,18 @@ from elanus.errors import ParameterTooLarge
 from elanus.storage.objects.base import Buffer
 from elanus.storage.wal._frames import MAX_PAYLOAD_BYTES, size_of
 
-_MAX_SHARED_BYTES = 4 << 20
+_MAX_SHARED_BYTES = 16 << 20
 """Appends that together have more than this are not written at once."""
 
 Records: TypeAlias = list[Sequence[Buffer]]
-Write: TypeAlias = Callable[[Records, int], Coroutine[Any, Any, list[int]]]
-"""Makes records durable, given their bytes too, and gives their positions."""
+Write: TypeAlias = Callable[[Records, list[int]], Coroutine[Any, Any, list[int]]]
+"""Makes records durable, given the bytes of each too, and gives their positions."""
 
 
 @dataclass(slots=True, eq=False)
 class _Append:
     records: Sequence[Sequence[Buffer]]
+    sizes: list[int]
     size_bytes: int
     answer: "asyncio.Future[list[int]]"
 
@@ -35,40 +36,50 @@ class SharedWrites:
     def __init__(self, write: Write) -> None:
         self._write = write
         self._queue: deque[_Append] = deque()
-        self._under_way: asyncio.Task[list[int]] | None = None
+        self._under_way: asyncio.Task[None] | None = None
 
     async def append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
         """Positions of ``records``. Raises ParameterTooLarge, or what the write raises."""
-        size_bytes = _check_sizes(records)
+        sizes = _sizes(records)
         answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        self._queue.append(_Append(records, size_bytes, answer))
+        self._queue.append(_Append(records, sizes, sum(sizes), answer))
         if self._under_way is None:
             self._begin()
         return await answer
 
     def _begin(self) -> None:
-        group = [self._queue.popleft()]
-        size_bytes = group[0].size_bytes
-        while self._queue and size_bytes + self._queue[0].size_bytes <= _MAX_SHARED_BYTES:
-            group.append(self._queue.popleft())
-            size_bytes += group[-1].size_bytes
-        records = [record for append in group for record in append.records]
-        write = asyncio.get_running_loop().create_task(self._write(records, size_bytes))
+        group: list[_Append] = []
+        write = asyncio.get_running_loop().create_task(self._write_group(group))
         write.add_done_callback(partial(self._finish, group))
         self._under_way = write
 
-    def _finish(self, group: list[_Append], write: "asyncio.Task[list[int]]") -> None:
-        error = asyncio.CancelledError() if write.cancelled() else write.exception()
+    async def _write_group(self, group: list[_Append]) -> None:
+        # Taken only now: whoever appends in the same turn of the event loop is here already.
+        records: Records = []
+        sizes: list[int] = []
+        size_bytes = 0
+        while self._queue and (
+            not group or size_bytes + self._queue[0].size_bytes <= _MAX_SHARED_BYTES
+        ):
+            append = self._queue.popleft()
+            group.append(append)
+            records += append.records
+            sizes += append.sizes
+            size_bytes += append.size_bytes
+        positions = await self._write(records, sizes)
         first = 0
         for append in group:
             end = first + len(append.records)
-            if append.answer.done():
-                pass  # whoever waited has given up
-            elif error is not None:
-                append.answer.set_exception(error)
-            else:
-                append.answer.set_result(write.result()[first:end])
+            if not append.answer.done():  # else whoever waited has given up
+                append.answer.set_result(positions[first:end])
             first = end
+
+    def _finish(self, group: list[_Append], write: "asyncio.Task[None]") -> None:
+        error = asyncio.CancelledError() if write.cancelled() else write.exception()
+        if error is not None:
+            for append in group:
+                if not append.answer.done():
+                    append.answer.set_exception(error)
         self._under_way = None
         if self._queue:
             self._begin()
@@ -79,14 +90,11 @@ class SharedWrites:
             await asyncio.wait([self._under_way])
 
 
-def _check_sizes(records: Sequence[Sequence[Buffer]]) -> int:
-    """The bytes of all records. Raises ParameterTooLarge."""
-    total = 0
-    for parts in records:
-        size = size_of(parts)
-        if size > MAX_PAYLOAD_BYTES:
-            raise ParameterTooLarge(
-                f"a write of {size} bytes exceeds the log's limit of {MAX_PAYLOAD_BYTES}"
-            )
-        total += size
-    return total
+def _sizes(records: Sequence[Sequence[Buffer]]) -> list[int]:
+    """The bytes of each record. Raises ParameterTooLarge."""
+    sizes = [size_of(parts) for parts in records]
+    if sizes and (largest := max(sizes)) > MAX_PAYLOAD_BYTES:
+        raise ParameterTooLarge(
+            f"a write of {largest} bytes exceeds the log's limit of {MAX_PAYLOAD_BYTES}"
+        )
+    return sizes

@@ -23,11 +23,12 @@ MAX_INLINE_BYTES = 256 << 10
 @dataclass(slots=True)
 class Counters:
     """Requests to the object store by kind, and what they carried. A list counts as one request,
-    whatever its number of pages."""
+    whatever its number of pages. ``merges``: objects that were made of several fragments."""
 
     appends: int = 0
     records: int = 0
     fragments: int = 0
+    merges: int = 0
     puts: int = 0
     gets: int = 0
     ranged_gets: int = 0

@@ -125,6 +125,7 @@ async def _merge_segment(log: LogObjects, segment: Segment, end: int) -> None:
         try:
             parts = await asyncio.gather(*(read(unit) for unit in group))
             await log.put_parts(key, parts)
+            log.counters.merges += 1
         except (CorruptData, ObjectExists) as error:
             logger.error("fragments not merged", key=key, reason=str(error))
             return []

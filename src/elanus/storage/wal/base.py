@@ -16,8 +16,8 @@ record to record, by any step.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from elanus.storage.objects.base import Buffer
 
@@ -28,6 +28,14 @@ BEFORE_FIRST = -1
 class WalRecord:
     position: int
     payload: memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """``counts`` by kind, ``size_bytes`` by direction: sent or received."""
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    size_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 class WalWriter(ABC):
@@ -72,6 +80,10 @@ class Wal(ABC):
     @abstractmethod
     async def size_bytes(self) -> int:
         """What all channels take on storage, for metrics and back-pressure."""
+
+    def activity(self) -> Activity:
+        """What was done so far, where that is worth counting."""
+        return Activity()
 
     @abstractmethod
     async def close(self) -> None: ...

@@ -131,7 +131,7 @@ class KafkaWal(Wal):
         self._world.failpoints.hit("wal.open.before_fence")
         written = self._bytes_before(topic)
         header = Header(Kind.FENCE, term, NO_FENCE, written, self._cluster_id)
-        (fence,) = producer.send(topic, [(header.encode(), None)]).offsets.result()
+        (fence,) = producer.send_and_wait(topic, [(header.encode(), None)])
         self._check_term(pchannel, term)
         cluster.forget_older_terms(producer, pchannel, term)
         return KafkaWalWriter(

@@ -36,7 +36,7 @@ from elanus.storage.wal._woodpecker_log import Counters, LogObjects, Owner
 from elanus.storage.wal._woodpecker_reader import LogReader, follow
 from elanus.storage.wal._woodpecker_recovery import take_over
 from elanus.storage.wal._woodpecker_writer import WoodpeckerWriter
-from elanus.storage.wal.base import BEFORE_FIRST, Wal, WalRecord, WalWriter
+from elanus.storage.wal.base import BEFORE_FIRST, Activity, Wal, WalRecord, WalWriter
 
 log = structlog.get_logger(__name__)
 
@@ -133,6 +133,11 @@ class WoodpeckerWal(Wal):
             if slash:
                 sizes[name] = sizes.get(name, 0) + info.size_bytes
         return sizes
+
+    def activity(self) -> Activity:
+        counts = self.counters.as_dict()
+        sent, received = counts.pop("bytes_put"), counts.pop("bytes_got")
+        return Activity(counts, {"sent": sent, "received": received})
 
     async def close(self) -> None:
         for channel in self._channels.values():
