@@ -25,8 +25,8 @@ from elanus.engine.threads import limit_kernel_threads
 from elanus.model.reads import VectorQuery
 
 GROUP = Path("/sys/fs/cgroup/memory/elanus-benchmark")
-QUERIES = 200
-ASKED = {"search_list": 200}
+QUERIES = 100
+ASKED = {"search_list": 300}
 
 
 def prepared() -> tuple[Path, Path]:
