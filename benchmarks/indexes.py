@@ -62,7 +62,7 @@ FILTERED: dict[str, dict[str, dict[str, int]]] = {
     "clustered": {
         "HNSW": {"ef": 64},
         "SCANN": {"nprobe": 16, "reorder_k": 200},
-        "DISKANN": {"search_list": 100},
+        "DISKANN": {"search_list": 300},
         "AUTOINDEX": {},
     },
 }

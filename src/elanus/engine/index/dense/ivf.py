@@ -40,6 +40,8 @@ DEFAULT_NPROBE = 8
 TRAINING_ROWS_PER_LIST = 256
 SEEN_PER_HIT = 8
 """Rows in the probed lists of an inverted file for each hit wanted, at least."""
+LOOKED_AT_PER_HIT_IN_RANGE = 2.0
+"""At least, of a range search: codes err about what is within the radius."""
 LISTED_ROW_COST = 15.0
 """Of scanning a row of 100 dimensions in a list, ns."""
 
@@ -49,7 +51,6 @@ CLASSES = {
     "IVF_PQ": ("IndexIVFPQ",),
     "IVF_RABITQ": ("IndexIVFRaBitQ",),
 }
-REFINED = frozenset({"IVF_SQ8", "IVF_PQ", "IVF_RABITQ"})
 
 
 def lists_for(source: Source) -> int:
@@ -126,9 +127,9 @@ class IvfIndex(DenseIndex):
 
     def _depth(self, search: Search) -> int:
         """Rows that are looked at."""
-        if not self._refines:
-            return search.top_k
-        return min(math.ceil(search.top_k * search.number("refine_k", 1)), search.wanted)
+        least = 1.0 if self._is_exact or search.bounds is None else LOOKED_AT_PER_HIT_IN_RANGE
+        refine_k = search.number("refine_k", 1) if self._refines else 1.0
+        return min(math.ceil(search.top_k * max(refine_k, least)), search.wanted)
 
     def _is_dearer(self, search: Search, probes: Ints) -> bool:
         """Whether a scan of the survivors costs less than one of the lists."""
