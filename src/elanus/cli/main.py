@@ -210,8 +210,6 @@ def cluster_up(
     supervisor's socket are in --data-dir; the other commands of `elanus cluster` find the cluster
     there.
     """
-    # gRPC's handlers of a fork can crash the new process before it becomes what it shall be.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from elanus.cli.cluster import certificate_settings, cluster_settings, run_cluster
     from elanus.roles.cluster.foundation import Wanted
 

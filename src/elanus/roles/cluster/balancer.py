@@ -34,7 +34,7 @@ http {{
 }}
 """
 NOBODY = f"server {HOST}:9 down;\n"
-SERVER = "server {host}:{port} max_fails=1 fail_timeout=5s;\n"
+SERVER = "server {host}:{port} max_fails=1 fail_timeout=1s;\n"
 
 
 NAME = "balancer"

@@ -76,7 +76,8 @@ class Delegator:
             asked = await weighted_search(self._world, self._replicas, parts, request)
             hits, brought = await self._search_parts(shard, parts, asked)
             stages.done("search")
-            rows = rows_of(hits, brought, request.output_fields)
+            fields = [parts.schema.arrow.field(name) for name in request.output_fields]
+            rows = rows_of(hits, brought, fields)
             if rows is None:
                 rows = await self._output_rows(
                     shard, parts, request.output_fields, hits.keys, hits.sources, hits.offsets
