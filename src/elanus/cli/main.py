@@ -263,7 +263,7 @@ def cluster_add(role: str, data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR) -> 
 
 @cluster_app.command("restart")
 def cluster_restart(name: str, data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR) -> None:
-    """Have a process hand over what it owns and end, and start it again."""
+    """Have a process hand over what it owns and end, and start it again; returns when it serves."""
     _command(data_dir, {"do": "restart", "name": name})
 
 
