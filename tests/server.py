@@ -13,6 +13,9 @@ from types import TracebackType
 
 START_TIMEOUT_S = 60.0
 
+FREE_FLUSHES: dict[str, object] = {"quotaAndLimits.flushRate.enabled": False}
+"""For loads that flush more often than a collection may by default."""
+
 
 def free_port() -> int:
     with socket.socket() as probe:

@@ -36,6 +36,7 @@
     │   └── TooManyRequests              4     retriable
     ├── MemoryLimitExceeded              3
     ├── RateLimited                      8     retriable
+    ├── QuotaExceeded                    9
     ├── Unimplemented                   10
     ├── DeadlineExceeded             10001
     └── InternalError                    5
@@ -284,6 +285,15 @@ class MemoryLimitExceeded(ElanusError):
 class RateLimited(ElanusError):
     code = 8
     retriable = True
+
+
+class QuotaExceeded(ElanusError):
+    """Refused until an administrator, or more memory or disk, allows it again."""
+
+    code = 9
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"quota exceeded[reason={reason}]")
 
 
 class Unimplemented(ElanusError):

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -49,7 +49,8 @@ def adjoining_ports(number: int) -> list[int]:
 
 
 class RunningCluster:
-    """A context manager. ``counts``: processes by role; ``settings``: given to every one of them.
+    """A context manager. ``counts``: processes by role; ``settings``: given to every one of them;
+    ``options``: more words for ``elanus cluster up``.
 
     Processes have the supervisor's names: ``proxy-1``, ``streaming-2``.
     """
@@ -61,12 +62,14 @@ class RunningCluster:
         counts: Mapping[str, int] = PAIRS,
         environment: Mapping[str, str] | None = None,
         port: int = 0,
+        options: Sequence[str] = (),
     ) -> None:
         self.directory = directory
         self.port = port or free_port()
         self.counts = dict(counts)
         self._settings = dict(settings)
         self._environment = dict(environment or {})
+        self._options = list(options)
         self._log = directory.parent / f"{directory.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -82,6 +85,7 @@ class RunningCluster:
     def start(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         words = [word for role, n in self.counts.items() for word in (OPTIONS[role], str(n))]
+        words += self._options
         words += [f"--set={key}={value}" for key, value in self._settings.items()]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(

@@ -15,13 +15,13 @@ from tests.cluster.clients import CLIENT, run_client
 from tests.cluster.harness import PAIRS, READY, RunningCluster, cluster_on
 from tests.cluster.programs import path_with
 from tests.crash.load import SteadyLoad
-from tests.server import RunningServer, free_port
+from tests.server import FREE_FLUSHES, RunningServer, free_port
 
 ROOT = Path(__file__).parents[2]
 REPRESENTATIVE = ("test_hello_milvus.py", "test_consistency.py", "test_quickstart.py")
 """Files of the conformance suite for logs of which only a part is run each time."""
 
-SETTINGS: dict[str, object] = {"log.level": "info"}
+SETTINGS: dict[str, object] = {"log.level": "info", **FREE_FLUSHES}
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.server import RunningServer
+from tests.server import FREE_FLUSHES, RunningServer
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,7 +16,8 @@ def test_pymilvus(version: str, transport: str, tmp_path: Path) -> None:
     python = ROOT / ".clients" / version / "bin" / "python"
     if not python.exists():
         pytest.skip(f"pymilvus {version} is not installed: run `make clients`")
-    with RunningServer(tmp_path / "data", {"proxy.transport": transport}) as server:
+    settings = {"proxy.transport": transport, **FREE_FLUSHES}
+    with RunningServer(tmp_path / "data", settings) as server:
         run = subprocess.run(
             [python, "-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider", "client"],
             cwd=Path(__file__).parent,

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from tests.backends import KAFKA, PULSAR, WOODPECKER, Combination, servers_of, settings_of
-from tests.server import free_port, plain_environment
+from tests.server import FREE_FLUSHES, free_port, plain_environment
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 30
@@ -42,6 +42,7 @@ def kill_again_and_again(directory: Path, rounds: int, settings: Mapping[str, ob
         "metrics.port": health_port,
         "log.level": "warning",
         "dataCoord.minSegmentNumRowsToEnableIndex": 200,
+        **FREE_FLUSHES,
         **settings,
     }
     server = [

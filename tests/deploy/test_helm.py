@@ -13,6 +13,7 @@ import yaml
 
 from elanus.config.loading import load_settings
 from elanus.config.settings import Settings
+from elanus.roles.tls import internal_tls, public_tls
 from tests.services.fixtures import require_tool
 from tests.services.packages import PROJECT
 from tests.services.tools import HELM, KUBERNETES_SCHEMAS
@@ -55,6 +56,11 @@ VALUES: dict[str, dict[str, Any]] = {
             "annotations": {"a": "b"},
         },
         "ingress": {"enabled": True, "tlsSecretName": "tls"},
+        "tls": {
+            "mode": 1,
+            "secretName": "public-tls",
+            "internal": {"enabled": True, "secretName": "roles-tls", "sni": "elanus"},
+        },
         "networkPolicy": {"enabled": True, "monitoringFrom": [{"namespaceSelector": {}}]},
         "query": {"autoscaling": {"enabled": True, "targetMemoryUtilizationPercentage": 80}},
         "config": {"queryNode": {"filterCacheSize": 1_000_000}, "log": {"level": "debug"}},
@@ -169,6 +175,40 @@ def _shared(settings: Settings) -> bool:
     )
 
 
+def test_certificates_lie_where_the_settings_say(
+    manifests: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    (config,) = of_kind(manifests, "ConfigMap")
+    path = tmp_path / "elanus.yaml"
+    path.write_text(config["data"]["elanus.yaml"])
+    settings = load_settings(path, {}, {})
+    for role, workload in workloads(manifests).items():
+        volumes = workload["spec"]["template"]["spec"]["volumes"]
+        secrets = {
+            each["name"]: each["secret"]["secretName"] for each in volumes if "secret" in each
+        }
+        mounts = container(workload)["volumeMounts"]
+        places = {
+            secrets[mount["name"]]: mount["mountPath"]
+            for mount in mounts
+            if mount["name"] in secrets
+        }
+        public, internal = public_tls(settings), internal_tls(settings)
+        assert ("public-tls" in places) == (role == "proxy" and public is not None)
+        assert ("roles-tls" in places) == (internal is not None)
+        if internal is not None:
+            assert str(internal.certificate) == f"{places['roles-tls']}/tls.crt"
+            assert str(internal.key) == f"{places['roles-tls']}/tls.key"
+            assert str(internal.authority) == f"{places['roles-tls']}/ca.crt"
+        if "public-tls" in places and public is not None:
+            assert str(public.certificate) == f"{places['public-tls']}/tls.crt"
+    for ingress in of_kind(manifests, "Ingress"):
+        protocol = ingress["metadata"]["annotations"].get(
+            "nginx.ingress.kubernetes.io/backend-protocol", ""
+        )
+        assert protocol.endswith("S") == bool(settings.common.security.tls_mode)
+
+
 def test_credentials_are_in_secrets_only(manifests: list[dict[str, Any]]) -> None:
     public = json.dumps([manifest for manifest in manifests if manifest["kind"] != "Secret"])
     assert "secret-word" not in public
@@ -238,6 +278,11 @@ def test_pods_have_no_more_rights_than_they_need(manifests: list[dict[str, Any]]
     [
         ({}, "objectStore needs accessKeyID, existingSecret or useIAM"),
         ({"objectStore": KEYS, "wal": {"type": "local"}}, "choose woodpecker, kafka or pulsar"),
+        ({"objectStore": KEYS, "tls": {"mode": 2}}, "tls.mode needs tls.secretName"),
+        (
+            {"objectStore": KEYS, "tls": {"internal": {"enabled": True}}},
+            "tls.internal needs secretName",
+        ),
         (
             {"objectStore": KEYS, "etcd": {"auth": {"userName": "root"}}},
             "etcd.auth needs password or existingSecret",

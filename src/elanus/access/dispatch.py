@@ -121,6 +121,7 @@ class Dispatcher:
                 )
             if self._guard is not None:
                 self._guard()
+            await self._proxy.limits.admit(known.name, request, context)
             response = await self._handlers[known.name](self._proxy, request, context)
             if self._guard is not None:
                 self._guard()

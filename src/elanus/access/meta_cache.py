@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 from elanus.access.lru import LruCache
-from elanus.model.catalog import CollectionInfo, IndexInfo, LoadInfo
+from elanus.model.catalog import CollectionInfo, DatabaseInfo, IndexInfo, LoadInfo
 from elanus.model.types import LoadState
 from elanus.runtime.tasks import TaskSupervisor
 from elanus.services.interfaces import CoordinatorService
@@ -25,10 +26,16 @@ _Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class CollectionMeta:
-    """A collection and its indexes at one moment."""
+    """A collection, its indexes and its database at one moment."""
 
     info: CollectionInfo
     indexes: tuple[IndexInfo, ...]
+    database: DatabaseInfo
+
+    @cached_property
+    def plans(self) -> dict[str, Any]:
+        """By method, whatever is worked out of this and holds as long."""
+        return {}
 
     @cached_property
     def index_by_field(self) -> dict[str, IndexInfo]:
@@ -98,6 +105,7 @@ class MetaCache:
         try:
             info = await self._coordinator.describe_collection(*key)
             indexes = await self._coordinator.list_indexes(info.collection_id)
+            database = await self._coordinator.describe_database(info.database)
         except asyncio.CancelledError:
             pending.cancel()
             raise
@@ -105,7 +113,7 @@ class MetaCache:
             if not pending.done():
                 pending.set_exception(error)
         else:
-            meta = CollectionMeta(info, tuple(indexes))
+            meta = CollectionMeta(info, tuple(indexes), database)
             if changes == self._changes and self.may_remember():
                 self._entries.put(key, meta)
             if not pending.done():

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from elanus.access.limits.limiter import Limiter
 from elanus.access.lru import LruCache
 from elanus.access.meta_cache import MetaCache
 from elanus.config.settings import Settings
@@ -16,6 +17,7 @@ class Proxy:
     """The stateless front: it owns nothing but caches.
 
     meta: collections, remembered until they change.
+    limits: which requests are admitted.
     plans: parsed filters by whatever their parser chooses as the key.
     """
 
@@ -31,6 +33,7 @@ class Proxy:
         self.coordinator = coordinator
         self.router = router
         self.meta = MetaCache(coordinator, world.tasks)
+        self.limits = Limiter(world.clock, settings.quota_and_limits, self.meta, coordinator)
         self.plans: LruCache[Any, Any] = LruCache(MAX_CACHED_PLANS)
         self.node_id = 1
         self.started_ms = world.clock.now_ms()

@@ -14,14 +14,16 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from elanus.cli.serve import stop_on_signals
+from elanus.cli.serve import scheme_of, stop_on_signals
 from elanus.config.settings import Settings
 from elanus.errors import ElanusError, Unavailable
 from elanus.observability.logs import configure_logs
 from elanus.roles.cluster.foundation import Wanted, lay_foundation
+from elanus.roles.cluster.peers import Peers
 from elanus.roles.cluster.supervisor import Supervisor, send_command
 from elanus.roles.process import real_world
 from elanus.roles.storage import open_meta
+from elanus.roles.tls import internal_tls
 from elanus.services.cluster.sessions import Membership
 
 log = structlog.get_logger(__name__)
@@ -47,6 +49,17 @@ def cluster_settings(*, etcd: str, objects: str, wal: str, port: int) -> dict[st
             address if kind == "kafka" else wal
         )
     return settings
+
+
+def certificate_settings(directory: Path) -> dict[str, Any]:
+    """Has the roles speak TLS with the certificate that lies in a directory."""
+    place = directory.absolute()
+    return {
+        "common.security.internaltlsEnabled": True,
+        "internaltls.serverPemPath": str(place / "server.pem"),
+        "internaltls.serverKeyPath": str(place / "server.key"),
+        "internaltls.caPemPath": str(place / "ca.pem"),
+    }
 
 
 def run_cluster(
@@ -97,12 +110,20 @@ async def _run(
         return 1
     membership = Membership(world, meta)
     await membership.start()
+    try:
+        files = internal_tls(settings)
+        peers = Peers(None if files is None else files.client_context(), settings.internal_tls.sni)
+    except ElanusError as error:
+        print(f"elanus: cannot start: {error}", file=sys.stderr)
+        await foundation.programs.stop()
+        return 1
     supervisor = Supervisor(
         world,
         membership,
         directory,
         told,
         config,
+        peers,
         environment=foundation.environment,
         programs=foundation.programs,
         balancer=foundation.balancer,
@@ -142,7 +163,8 @@ async def _announce(supervisor: Supervisor, settings: Settings, counts: Mapping[
     if not is_balanced:
         how = "the system spreads connections over the proxies, which share the port"
     print(
-        f"The cluster is ready at http://{settings.proxy.host}:{settings.proxy.port} "
+        f"The cluster is ready at {scheme_of(settings)}://{settings.proxy.host}:"
+        f"{settings.proxy.port} "
         f"(gRPC and REST), {len(states)} processes; {how}; Ctrl-C stops it.",
         flush=True,
     )

@@ -193,6 +193,13 @@ def cluster_up(
     nginx_program: Annotated[
         str, typer.Option(help="The nginx to start [default: nginx of the PATH]")
     ] = "",
+    certificates: Annotated[
+        Path | None,
+        typer.Option(
+            help="Directory with server.pem, server.key and ca.pem, for a name that "
+            "internaltls.sni says: the roles speak TLS with each other."
+        ),
+    ] = None,
     config: ConfigOption = None,
     settings: SetOption = None,
 ) -> None:
@@ -205,12 +212,16 @@ def cluster_up(
     """
     # gRPC's handlers of a fork can crash the new process before it becomes what it shall be.
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-    from elanus.cli.cluster import cluster_settings, run_cluster
+    from elanus.cli.cluster import certificate_settings, cluster_settings, run_cluster
     from elanus.roles.cluster.foundation import Wanted
 
     assigned = _assignments(settings)
     before = _load(config, dict(assigned))
-    given = {**cluster_settings(etcd=etcd, objects=objects, wal=wal, port=port), **assigned}
+    given = {
+        **cluster_settings(etcd=etcd, objects=objects, wal=wal, port=port),
+        **({} if certificates is None else certificate_settings(certificates)),
+        **assigned,
+    }
     wanted = Wanted(
         etcd=not etcd and before.metastore.type != "etcd",
         objects=not objects

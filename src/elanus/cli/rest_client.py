@@ -13,12 +13,16 @@ class ServerError(Exception):
 
 
 class RestClient:
-    """One connection, kept open. ``uri`` is for example ``http://127.0.0.1:19530``."""
+    """One connection, kept open. ``uri`` is for example ``http://127.0.0.1:19530``; with
+    ``https://`` the server's certificate must be of an authority that the system trusts, or of one
+    in the file that the variable SSL_CERT_FILE names."""
 
     def __init__(self, uri: str, *, timeout_s: float = 60.0) -> None:
         parts = urlsplit(uri if "://" in uri else f"http://{uri}")
-        self.uri = f"http://{parts.hostname}:{parts.port or 19530}"
-        self._connection = http.client.HTTPConnection(
+        self.uri = f"{parts.scheme}://{parts.hostname}:{parts.port or 19530}"
+        secure = parts.scheme == "https"
+        connection = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+        self._connection = connection(
             parts.hostname or "127.0.0.1", parts.port or 19530, timeout=timeout_s
         )
 

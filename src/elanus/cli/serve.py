@@ -57,11 +57,13 @@ async def _serve_standalone(settings: Settings, sample: bool) -> int:
             await unless(stop, asyncio.create_task(asyncio.sleep(RETRY_S)))
             continue
         if not stop.is_set():
-            address = f"http://{settings.proxy.host}:{server.port}"
+            address = f"{scheme_of(settings)}://{settings.proxy.host}:{server.port}"
             log.info("ready", address=address, start_s=round(time.monotonic() - started_s, 2))
             _say_ready(address)
             has_served = True
-            if sample and demonstration is None:
+            if sample and settings.common.security.tls_mode:
+                log.warning("no sample loaded, run `elanus demo` with a certificate it may trust")
+            elif sample and demonstration is None:
                 demonstration = await _demonstrate(address)
             await unless(stop, asyncio.create_task(server.lost.wait()))
         if not stop.is_set():
@@ -87,6 +89,11 @@ async def unless(stop: asyncio.Event, task: asyncio.Task[Any]) -> None:
         task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+
+
+def scheme_of(settings: Settings) -> str:
+    """Of the public port's address."""
+    return "https" if settings.common.security.tls_mode else "http"
 
 
 def _say_ready(address: str) -> None:

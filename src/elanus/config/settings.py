@@ -10,7 +10,19 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from elanus.config.quotas import (
+    CompactionRateSettings,
+    DatabaseRateSettings,
+    DdlSettings,
+    DmlSettings,
+    DqlSettings,
+    FlushRateSettings,
+    IndexRateSettings,
+    LimitReadingSettings,
+    LimitWritingSettings,
+)
 from elanus.config.section import Fraction, Port, Positive, Section
+from elanus.config.security import InternalTlsSettings, SecuritySettings, TlsSettings
 from elanus.config.storage import (
     EtcdSettings,
     KafkaSettings,
@@ -99,6 +111,7 @@ class CommonSettings(Section, frozen=True, kw_only=True):
         int, Meta(ge=0, description="Staleness that the level Bounded allows, ms.")
     ] = 5_000
     session: SessionSettings = SessionSettings()
+    security: SecuritySettings = SecuritySettings()
     json_max_length: Annotated[
         Positive, Meta(description="Longest JSON value and dynamic row, bytes.")
     ] = msgspec.field(default=65_536, name="JSONMaxLength")
@@ -120,7 +133,27 @@ class LimitsSettings(Section, frozen=True, kw_only=True):
 
 
 class QuotaAndLimitsSettings(Section, frozen=True, kw_only=True):
+    enabled: Annotated[
+        bool, Meta(description="Apply rates and quotas; off, only ``limits`` holds.")
+    ] = True
+    quota_center_collect_interval: Annotated[
+        float,
+        Meta(gt=0, description="Time between two looks at memory and disk by the coordinator, s."),
+    ] = 3.0
+    force_deny_all_ddl: Annotated[
+        bool,
+        Meta(description="Refuse to create or drop anything, to load, release, flush and compact."),
+    ] = msgspec.field(default=False, name="forceDenyAllDDL")
     limits: LimitsSettings = LimitsSettings()
+    ddl: DdlSettings = DdlSettings()
+    index_rate: IndexRateSettings = IndexRateSettings()
+    flush_rate: FlushRateSettings = FlushRateSettings()
+    compaction_rate: CompactionRateSettings = CompactionRateSettings()
+    db_rate: DatabaseRateSettings = DatabaseRateSettings()
+    dml: DmlSettings = DmlSettings()
+    dql: DqlSettings = DqlSettings()
+    limit_writing: LimitWritingSettings = LimitWritingSettings()
+    limit_reading: LimitReadingSettings = LimitReadingSettings()
 
 
 class RootCoordSettings(Section, frozen=True, kw_only=True):
@@ -271,6 +304,10 @@ class Settings(Section, frozen=True, kw_only=True):
 
     proxy: ProxySettings = ProxySettings()
     common: CommonSettings = CommonSettings()
+    tls: TlsSettings = TlsSettings()
+    internal_tls: InternalTlsSettings = msgspec.field(
+        default=InternalTlsSettings(), name="internaltls"
+    )
     quota_and_limits: QuotaAndLimitsSettings = QuotaAndLimitsSettings()
     root_coord: RootCoordSettings = RootCoordSettings()
     data_coord: DataCoordSettings = DataCoordSettings()

@@ -22,6 +22,7 @@ from elanus.coordinator.data.segments import Segments
 from elanus.coordinator.dropping import drop_orphans
 from elanus.coordinator.query.holdings import Holdings
 from elanus.coordinator.query.loads import Loads
+from elanus.coordinator.quotas import QuotaCentre
 from elanus.coordinator.records import ID_KEY, TIMESTAMP_KEY, CollectionState
 from elanus.coordinator.retry import UNBOUNDED, retry
 from elanus.coordinator.root.aliases import Aliases
@@ -61,6 +62,7 @@ class _Parts:
         self.definitions = IndexDefinitions(context, self.channels)
         self.compactor = Compactor(context)
         self.index_tasks = IndexTasks(context, self.compactor.is_compacting)
+        self.quotas = QuotaCentre(context, self.loads)
         self.garbage = GarbageCollector(context, self._is_in_use, self._outputs)
         context.events.segments += [
             self.compactor.consider,
@@ -146,6 +148,7 @@ class Coordinator:
         self.is_flushed = parts.segments.is_flushed
         self.compact = parts.compactor.compact
         self.compaction_plans = parts.compactor.plans
+        self.quota_notice = parts.quotas.notice
 
     async def load_metadata(self) -> None:
         """The first part of the start, after which requests can be answered. Raises Unavailable or

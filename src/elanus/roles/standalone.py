@@ -27,9 +27,11 @@ from elanus.observability.metrics import Metrics
 from elanus.observability.requests import RequestObserver
 from elanus.roles.direct import DirectRouter
 from elanus.roles.process import give_memory_back_early, real_world, take_turns_quickly
+from elanus.roles.quotas import keep_quotas
 from elanus.roles.readings import add_readings, add_storage_readings
 from elanus.roles.serving import management_server, public_server
 from elanus.roles.storage import empty_scratch, instance_of, open_storage
+from elanus.roles.tls import watch_public_certificate
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
 from elanus.services.cluster.sessions import Session, next_node_id
@@ -78,7 +80,11 @@ class Standalone:
         router, coordinator = await self._open_roles(world)
         await coordinator.start()
         await _wait_for_loads(world, coordinator)
-        await self._open_ports(world, Proxy(world, self._settings, coordinator, router))
+        proxy = Proxy(world, self._settings, coordinator, router)
+        interval_s = self._settings.quota_and_limits.quota_center_collect_interval
+        keeping = keep_quotas(world, coordinator, proxy.limits.shares, router.node_id, interval_s)
+        world.tasks.spawn("quotas", keeping)
+        await self._open_ports(world, proxy)
         add_readings(self._metrics, world)
         self._health.started()
 
@@ -135,12 +141,13 @@ class Standalone:
         guard = None if self._session is None else self._session.require_valid
         dispatcher = Dispatcher(proxy, HANDLERS, observer, guard)
         rest = RestApp(proxy, dispatcher, self._settings.proxy.http)
-        self._server = public_server(world, self._settings.proxy, dispatcher, rest)
+        self._server = public_server(world, self._settings, dispatcher, rest)
         await self._server.start()
         self._opened.push_async_callback(self._server.stop, STOP_GRACE_S)
+        await watch_public_certificate(world, self._settings, self._server)
         if self._settings.metrics.enabled:
             management = management_server(
-                world, self._settings.metrics, dispatcher.handle, self._health, self._metrics
+                world, self._settings.metrics, self._health, self._metrics
             )
             await management.start()
             self._opened.push_async_callback(management.stop, 1.0)

@@ -34,6 +34,7 @@ from elanus.services.messages import (
     QueryRequest,
     QueryResponse,
     QueryView,
+    QuotaNotice,
     SearchRequest,
     SearchResponse,
     SegmentHits,
@@ -272,4 +273,8 @@ class ProxyService(Protocol):
         A proxy may remember anything only from the first call of the present leader to its present
         ``node_id`` on: that tells it that it will be told of changes.
         """
+        ...
+
+    async def limit(self, leader_id: int, notice: QuotaNotice) -> None:
+        """From now on this is the proxy's share, and what may not be written."""
         ...

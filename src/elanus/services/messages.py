@@ -338,10 +338,41 @@ class GrowingInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class QuotaNotice:
+    """Coordinator → proxy: how many proxies share the cluster's rates, and what is short.
+
+    write_factors: collection id → part of its write rates that memory leaves, below 1; 0 = none.
+    The others name what has used up its quota of disk: everything, databases, collections,
+    partitions.
+    """
+
+    proxies: int = 1
+    write_factors: dict[int, float] = field(default_factory=dict)
+    is_full: bool = False
+    full_databases: frozenset[str] = frozenset()
+    full_collections: frozenset[int] = frozenset()
+    full_partitions: frozenset[int] = frozenset()
+
+    @property
+    def is_all_well(self) -> bool:
+        """Nothing is short."""
+        return not (
+            self.write_factors
+            or self.is_full
+            or self.full_databases
+            or self.full_collections
+            or self.full_partitions
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """A process of a cluster. ``state``: serving, standby, leading or stopping. ``owns``: pchannels
-    with their terms, ids of segments, or the public address of a proxy."""
+    with their terms, ids of segments, or the public address of a proxy. Memory is what its ledger
+    accounts for."""
 
     state: str
     owns: tuple[str, ...] = ()
     term: int = 0
+    memory_used_bytes: int = 0
+    memory_limit_bytes: int = 0

@@ -6,11 +6,14 @@ speaks gRPC for it and hands everything else to one ASGI application (the RESTfu
 nothing above the seam knows which server runs.
 """
 
+import socket
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
+
+from elanus.transport.tls import TlsFiles
 
 Handler = Callable[[str, Mapping[str, str], bytes, float | None], Awaitable[bytes]]
 Scope = MutableMapping[str, Any]
@@ -18,6 +21,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+BACKLOG = 1_024
+"""Connections that may wait to be accepted."""
 
 HEALTH_CHECK_METHOD = "/grpc.health.v1.Health/Check"
 _SERVING = b"\x08\x01"  # HealthCheckResponse{status: SERVING}
@@ -58,7 +64,8 @@ class TransportOptions:
 
     ``rest_port`` is used only by a server that can't have both protocols on one port; 0 there
     means ``port`` + 1 (or any port if ``port`` is 0 too). With ``reuse_port`` several processes may
-    listen on one port, and the system spreads the connections over them.
+    listen on one port, and the system spreads the connections over them. With ``tls`` clear text is
+    refused, and if it names an authority, so are clients without a certificate of it.
     """
 
     host: str = "127.0.0.1"
@@ -67,12 +74,13 @@ class TransportOptions:
     reuse_port: bool = False
     max_receive_bytes: int = 64 << 20
     max_send_bytes: int = 256 << 20
+    tls: TlsFiles | None = None
 
 
 class TransportServer(ABC):
     """A running server. ``start`` returns when connections are accepted; it raises OSError when
-    the address can't be had. ``stop`` accepts nothing new, lets the requests in flight finish for
-    ``grace_s`` seconds, then cancels them."""
+    the address can't be had, and Rejected when the certificate can't be used. ``stop`` accepts
+    nothing new, lets the requests in flight finish for ``grace_s`` seconds, then cancels them."""
 
     @property
     @abstractmethod
@@ -90,6 +98,11 @@ class TransportServer(ABC):
     @abstractmethod
     async def stop(self, grace_s: float) -> None: ...
 
+    @abstractmethod
+    async def renew_certificate(self) -> None:
+        """Show new connections what the files of ``tls`` say now; open ones go on as they are, or
+        are asked to come again. Raises Rejected or OSError; then everything stays as it was."""
+
 
 def with_health(handler: Handler) -> Handler:
     """``handler``, with ``grpc.health.v1.Health/Check`` answered SERVING."""
@@ -104,6 +117,13 @@ def with_health(handler: Handler) -> Handler:
     return handle
 
 
+async def no_grpc(
+    method: str, metadata: Mapping[str, str], body: bytes, deadline_s: float | None
+) -> bytes:
+    """The handler of a server without a gRPC service."""
+    raise GrpcError(GrpcStatus.UNIMPLEMENTED, f"{method} is not served by this port")
+
+
 async def no_rest(scope: Scope, receive: Receive, send: Send) -> None:
     """The ASGI application of a server without a RESTful API: 404 for everything."""
     await send(
@@ -114,3 +134,23 @@ async def no_rest(scope: Scope, receive: Receive, send: Send) -> None:
         }
     )
     await send({"type": "http.response.body", "body": b""})
+
+
+def listen(host: str, port: int, reuse_port: bool) -> socket.socket:
+    """A socket that listens on the first address of ``host`` that can be had. Raises OSError."""
+    failure = OSError(f"{host} has no address")
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    for family, kind, _, _, address in found:
+        listener = socket.socket(family, kind)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        try:
+            listener.bind(address)
+            listener.listen(BACKLOG)
+        except OSError as error:
+            listener.close()
+            failure = error
+        else:
+            return listener
+    raise failure

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Generator
 from typing import Any
 
@@ -17,16 +18,16 @@ from elanus.transport.base import (
     Handler,
     TransportOptions,
     TransportServer,
+    listen,
     with_health,
 )
+from elanus.transport.tls import TlsFiles, TlsMaterial
 
 log = structlog.get_logger(__name__)
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 KEEPALIVE_S = 60
 KEEPALIVE_TIMEOUT_S = 10
-BACKLOG = 1_024
-"""Connections to the RESTful API that may wait to be accepted."""
 
 
 class GrpcioServer(TransportServer):
@@ -41,6 +42,7 @@ class GrpcioServer(TransportServer):
         self._uvicorn: _Uvicorn | None = None
         self._uvicorn_task: asyncio.Task[None] | None = None
         self._rest_socket: socket.socket | None = None
+        self._material: TlsMaterial | None = None
 
     @property
     def address(self) -> tuple[str, int]:
@@ -58,15 +60,18 @@ class GrpcioServer(TransportServer):
         self._grpc = grpc.aio.server(
             handlers=(_GenericHandler(self._serve),), options=_channel_options(self._options)
         )
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            self._port = self._grpc.add_insecure_port(
-                f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            )
+            if self._options.tls is None:
+                self._port = self._grpc.add_insecure_port(address)
+            else:
+                credentials = self._credentials(self._options.tls)
+                self._port = self._grpc.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise OSError(f"cannot listen on {host}:{port}: {error}") from error
         rest_port = self._options.rest_port or (port + 1 if port else 0)
         try:
-            self._rest_socket = _listen(host, rest_port, self._options.reuse_port)
+            self._rest_socket = listen(host, rest_port, self._options.reuse_port)
         except OSError:
             await self._grpc.stop(None)
             raise
@@ -80,6 +85,7 @@ class GrpcioServer(TransportServer):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                **_uvicorn_tls(self._options.tls),
             )
         )
         self._uvicorn_task = asyncio.create_task(
@@ -95,6 +101,33 @@ class GrpcioServer(TransportServer):
         if self._rest_socket is not None:
             self._rest_socket.close()
         self._grpc = self._uvicorn = self._uvicorn_task = self._rest_socket = None
+
+    async def renew_certificate(self) -> None:
+        files, running = self._options.tls, self._uvicorn
+        if files is None or running is None:
+            return
+        material = files.read()
+        context = running.config.ssl
+        if context is not None:
+            context.load_cert_chain(files.certificate, files.key)
+            if files.authority is not None:
+                context.load_verify_locations(files.authority)
+        self._material = material
+
+    def _credentials(self, files: TlsFiles) -> grpc.ServerCredentials:
+        """They ask for the present certificate at each handshake."""
+        self._material = files.read()
+
+        def present() -> Any:
+            material = self._material
+            assert material is not None
+            return grpc.ssl_server_certificate_configuration(
+                [(material.key, material.certificate)], material.authority
+            )
+
+        return grpc.dynamic_ssl_server_credentials(
+            present(), present, require_client_authentication=files.authority is not None
+        )
 
     async def _serve(self, method: str, body: bytes, context: Any) -> bytes:
         metadata = {
@@ -146,16 +179,10 @@ def _channel_options(options: TransportOptions) -> list[tuple[str, int]]:
     ]
 
 
-def _listen(host: str, port: int, reuse_port: bool) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if reuse_port:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
+def _uvicorn_tls(files: TlsFiles | None) -> dict[str, Any]:
+    if files is None:
+        return {}
+    options: dict[str, Any] = {"ssl_certfile": files.certificate, "ssl_keyfile": files.key}
+    if files.authority is not None:
+        options |= {"ssl_ca_certs": str(files.authority), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    return options

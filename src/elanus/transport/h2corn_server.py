@@ -2,10 +2,15 @@
 
 HTTP/2 requests with gRPC's content type go to the gRPC layer, everything else (HTTP/1.1 and
 HTTP/2) to the RESTful application. Clients may ping an idle connection as often as they like.
+
+The listening socket is ours. A server of h2corn has one certificate for its life, so a renewed one
+gets a new server on the same socket: the old one accepts nothing more, tells its HTTP/2 clients to
+come again, and ends with its last request.
 """
 
 import asyncio
 import contextlib
+import socket
 
 import h2corn
 import h2corn._lib
@@ -20,6 +25,7 @@ from elanus.transport.base import (
     Send,
     TransportOptions,
     TransportServer,
+    listen,
     with_health,
 )
 from elanus.transport.grpc_asgi import GrpcAsgi, is_grpc
@@ -49,27 +55,81 @@ class H2cornServer(TransportServer):
             max_send_bytes=options.max_send_bytes,
         )
         self._in_flight: set[asyncio.Task[None]] = set()
+        self._listener: socket.socket | None = None
         self._server: h2corn.Server | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self._serving: dict[asyncio.Task[None], h2corn.Server] = {}
 
     @property
     def address(self) -> tuple[str, int]:
-        if self._server is None or not self._server.addresses:
+        if self._listener is None:
             return self._options.host, self._options.port
-        host, _, port = self._server.addresses[0].rpartition(":")
-        return host.strip("[]"), int(port)
+        host, port = self._listener.getsockname()[:2]
+        return host, port
 
     @property
     def rest_address(self) -> tuple[str, int]:
         return self.address
 
     async def start(self) -> None:
-        host = self._options.host
-        bind = f"[{host}]:{self._options.port}" if ":" in host else f"{host}:{self._options.port}"
-        config = h2corn.Config(
-            bind=(bind,),
+        options = self._options
+        self._listener = listen(options.host, options.port, options.reuse_port)
+        try:
+            self._server = await self._start_server(self._listener)
+        except BaseException:
+            self._listener.close()
+            self._listener = None
+            raise
+
+    async def stop(self, grace_s: float) -> None:
+        if self._listener is None:
+            return
+        serving = dict(self._serving)
+        for server in serving.values():
+            server.shutdown()
+        if serving:
+            _, late = await asyncio.wait(serving, timeout=grace_s)
+            if late:
+                log.warning("requests cancelled at shutdown", requests=len(self._in_flight))
+                self._grpc.is_stopping = True
+                for task in list(self._in_flight):
+                    task.cancel()
+            await asyncio.gather(*serving)
+        self._listener.close()
+        self._listener = self._server = None
+
+    async def renew_certificate(self) -> None:
+        if self._listener is None or self._server is None:
+            return
+        former = self._server
+        self._server = await self._start_server(self._listener)
+        former.shutdown()
+
+    async def _start_server(self, listener: socket.socket) -> h2corn.Server:
+        server = h2corn.Server(self._application, self._config(listener))
+        serving = asyncio.create_task(server.serve(), name="h2corn")
+        self._serving[serving] = server
+        serving.add_done_callback(self._serving.pop)
+        started = asyncio.create_task(server.wait_started())
+        await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
+        if not started.done():
+            started.cancel()
+            await serving  # raises what kept it from starting
+        try:
+            await started
+        except BaseException:
+            with contextlib.suppress(Exception):
+                await serving
+            raise
+        return server
+
+    def _config(self, listener: socket.socket) -> h2corn.Config:
+        _silence_banner()
+        files = self._options.tls
+        if files is not None:
+            files.read()  # says what is wrong in words of ours
+        return h2corn.Config(
+            bind=(f"fd://{listener.fileno()}",),
             grpc=True,
-            reuse_port=self._options.reuse_port,
             lifespan="off",
             access_log=False,
             server_header="off",
@@ -78,34 +138,11 @@ class H2cornServer(TransportServer):
             max_request_body_size=self._options.max_receive_bytes,
             timeout_keep_alive=IDLE_CONNECTION_S,
             timeout_graceful_shutdown=MAX_GRACE_S,
+            certfile=None if files is None else files.certificate,
+            keyfile=None if files is None else files.key,
+            ca_certs=None if files is None else files.authority,
+            cert_reqs="none" if files is None or files.authority is None else "required",
         )
-        _silence_banner()
-        self._server = h2corn.Server(self._application, config)
-        self._serving = asyncio.create_task(self._server.serve(), name="h2corn")
-        started = asyncio.create_task(self._server.wait_started())
-        await asyncio.wait({self._serving, started}, return_when=asyncio.FIRST_COMPLETED)
-        if not started.done():
-            started.cancel()
-            await self._serving  # raises what kept it from starting
-        try:
-            await started
-        except BaseException:
-            with contextlib.suppress(Exception):
-                await self._serving
-            raise
-
-    async def stop(self, grace_s: float) -> None:
-        if self._server is None or self._serving is None:
-            return
-        self._server.shutdown()
-        done, _ = await asyncio.wait({self._serving}, timeout=grace_s)
-        if not done:
-            log.warning("requests cancelled at shutdown", requests=len(self._in_flight))
-            self._grpc.is_stopping = True
-            for task in list(self._in_flight):
-                task.cancel()
-        await self._serving
-        self._server = self._serving = None
 
     async def _application(self, scope: Scope, receive: Receive, send: Send) -> None:
         task = asyncio.current_task()

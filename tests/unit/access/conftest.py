@@ -24,6 +24,7 @@ from elanus.errors import CollectionNotFound
 from elanus.model.catalog import (
     ALL_PARTITIONS,
     CollectionInfo,
+    DatabaseInfo,
     IndexInfo,
     LoadInfo,
     PartitionInfo,
@@ -77,6 +78,9 @@ class MemoryCluster:
 
     async def list_indexes(self, collection_id: int) -> list[IndexInfo]:
         return self.indexes.get(collection_id, [])
+
+    async def describe_database(self, name: str) -> DatabaseInfo:
+        return DatabaseInfo(database_id=1, name=name, created_ts=1)
 
     async def load_info(self, collection_id: int) -> LoadInfo | None:
         return self.loads.get(collection_id)

@@ -13,7 +13,7 @@ from elanus.access.ddl import HANDLERS
 from elanus.access.dispatch import Dispatcher
 from elanus.access.proxy import Proxy
 from elanus.config.settings import ProxySettings, Settings
-from elanus.errors import DiskFull
+from elanus.errors import CollectionNotFound, DatabaseNotFound, DiskFull
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.executor import ThreadExecutor
 from elanus.runtime.failpoints import Failpoints
@@ -43,6 +43,12 @@ class Nothing:
 
     def on_change(self, listener: Any) -> None:
         pass
+
+    async def describe_collection(self, database: str, name: str) -> Any:
+        raise CollectionNotFound(database, name)
+
+    async def describe_database(self, name: str) -> Any:
+        raise DatabaseNotFound(name)
 
 
 class Gate:

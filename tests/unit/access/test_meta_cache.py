@@ -8,7 +8,7 @@ import pytest
 
 from elanus.access.meta_cache import EVERYTHING, MetaCache
 from elanus.errors import CollectionNotFound
-from elanus.model.catalog import CollectionInfo, IndexInfo
+from elanus.model.catalog import CollectionInfo, DatabaseInfo, IndexInfo
 from elanus.model.schema import CollectionSchema
 from elanus.model.types import ConsistencyLevel
 from elanus.runtime.tasks import TaskSupervisor
@@ -51,6 +51,9 @@ class Coordinator:
 
     async def list_indexes(self, collection_id: int) -> list[IndexInfo]:
         return []
+
+    async def describe_database(self, name: str) -> DatabaseInfo:
+        return DatabaseInfo(database_id=1, name=name, created_ts=1)
 
 
 @pytest.fixture

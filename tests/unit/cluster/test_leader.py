@@ -15,6 +15,7 @@ from elanus.roles.cluster.leader import AnnouncingCoordinator, LeaderClient, Pro
 from elanus.roles.cluster.roles import ProxyRole
 from elanus.services.cluster.sessions import Membership, Session
 from elanus.services.interfaces import CoordinatorService, ProxyService
+from elanus.services.messages import QuotaNotice
 from elanus.services.rpc.server import RpcServices
 from elanus.storage.meta.base import Delete, Put
 
@@ -137,6 +138,9 @@ class RememberingProxy:
     ) -> None:
         await self.role.invalidate(leader_id, collection_ids, node_id)
 
+    async def limit(self, leader_id: int, notice: QuotaNotice) -> None:
+        await self.role.limit(leader_id, notice)
+
 
 async def proxy_of(world, meta, client, peers, address: str) -> RememberingProxy:
     session = Session(world, meta, TTL_S)
@@ -215,6 +219,9 @@ async def test_a_change_is_answered_when_every_living_proxy_was_told(
             self, leader_id: int, collection_ids: tuple[int, ...], node_id: int = 0
         ) -> None:
             told.extend(f"{self.name} {each}" for each in collection_ids if each > 0)
+
+        async def limit(self, leader_id: int, notice: QuotaNotice) -> None:
+            raise AssertionError("shares are told by another")
 
     sessions = []
     for name in ("p:1", "p:2"):

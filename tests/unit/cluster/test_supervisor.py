@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from elanus.errors import InvalidParameter, Unavailable
+from elanus.roles.cluster.peers import Peers
 from elanus.roles.cluster.supervisor import Supervisor, send_command
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.executor import ThreadExecutor
@@ -43,7 +44,7 @@ async def supervisor(tmp_path: Path) -> AsyncIterator[Supervisor]:
     meta = MemoryMetaStore(world)
     membership = Membership(world, meta)
     await membership.start()
-    supervisor = Supervisor(world, membership, tmp_path, UNREACHABLE, None)
+    supervisor = Supervisor(world, membership, tmp_path, UNREACHABLE, None, Peers())
     yield supervisor
     await supervisor.stop()
     await world.tasks.close()

@@ -52,6 +52,24 @@ etcd:
   {{- end }}
 common:
   storageType: remote
+  security:
+    tlsMode: {{ int .Values.tls.mode }}
+    internaltlsEnabled: {{ .Values.tls.internal.enabled }}
+{{- if int .Values.tls.mode }}
+{{- $_ := required "tls.mode needs tls.secretName" .Values.tls.secretName }}
+tls:
+  serverPemPath: /etc/elanus/tls/tls.crt
+  serverKeyPath: /etc/elanus/tls/tls.key
+  caPemPath: /etc/elanus/tls/ca.crt
+{{- end }}
+{{- if .Values.tls.internal.enabled }}
+{{- $_ := required "tls.internal needs secretName" .Values.tls.internal.secretName }}
+internaltls:
+  serverPemPath: /etc/elanus/internal-tls/tls.crt
+  serverKeyPath: /etc/elanus/internal-tls/tls.key
+  caPemPath: /etc/elanus/internal-tls/ca.crt
+  sni: {{ .Values.tls.internal.sni | quote }}
+{{- end }}
 {{- with .Values.objectStore }}
 minio:
   cloudProvider: {{ .cloudProvider }}

@@ -99,6 +99,12 @@ spec:
         {{- if and $root.Values.etcd.ssl.enabled $root.Values.etcd.ssl.secretName }}
         - {name: etcd-tls, mountPath: /etc/elanus/etcd-tls, readOnly: true}
         {{- end }}
+        {{- if and (eq .role "proxy") (int $root.Values.tls.mode) }}
+        - {name: tls, mountPath: /etc/elanus/tls, readOnly: true}
+        {{- end }}
+        {{- if $root.Values.tls.internal.enabled }}
+        - {name: internal-tls, mountPath: /etc/elanus/internal-tls, readOnly: true}
+        {{- end }}
   volumes:
     - name: config
       configMap: {name: {{ include "elanus.name" $root }}}
@@ -110,5 +116,13 @@ spec:
     {{- if and $root.Values.etcd.ssl.enabled $root.Values.etcd.ssl.secretName }}
     - name: etcd-tls
       secret: {secretName: {{ $root.Values.etcd.ssl.secretName }}, defaultMode: 0440}
+    {{- end }}
+    {{- if and (eq .role "proxy") (int $root.Values.tls.mode) }}
+    - name: tls
+      secret: {secretName: {{ $root.Values.tls.secretName }}, defaultMode: 0440}
+    {{- end }}
+    {{- if $root.Values.tls.internal.enabled }}
+    - name: internal-tls
+      secret: {secretName: {{ $root.Values.tls.internal.secretName }}, defaultMode: 0440}
     {{- end }}
 {{- end }}

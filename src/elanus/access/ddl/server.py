@@ -14,6 +14,7 @@ from elanus.wire.status import success
 
 DEPLOY_MODE = "STANDALONE"
 HEALTHY = 1  # StateCode
+_QUOTA_STATES = {"reading": 4, "writing": 5, "ddl": 6}  # QuotaState: DenyToRead, …
 
 
 async def connect(proxy: Proxy, request: Any, context: CallContext) -> Any:
@@ -36,14 +37,21 @@ async def get_version(proxy: Proxy, request: Any, context: CallContext) -> Any:
 
 
 async def check_health(proxy: Proxy, request: Any, context: CallContext) -> Any:
-    """Healthy means that the coordinator answers; else the reasons say why it does not."""
+    """Healthy means that the coordinator answers; else the reasons say why it does not. States of
+    quotas are those of the whole cluster."""
     try:
         await proxy.coordinator.list_databases()
     except ElanusError as error:
         return milvus.CheckHealthResponse(
             status=success(), isHealthy=False, reasons=[f"coordinator: {error.message}"]
         )
-    return milvus.CheckHealthResponse(status=success(), isHealthy=True)
+    denials = proxy.limits.denials()
+    return milvus.CheckHealthResponse(
+        status=success(),
+        isHealthy=True,
+        quota_states=[_QUOTA_STATES[kind] for kind, _ in denials],
+        reasons=[reason for _, reason in denials],
+    )
 
 
 async def get_component_states(proxy: Proxy, request: Any, context: CallContext) -> Any:

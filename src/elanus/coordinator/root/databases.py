@@ -8,6 +8,7 @@ from elanus.coordinator.root.names import require_database
 from elanus.coordinator.root.properties import changed_properties
 from elanus.errors import DatabaseLimit, Rejected
 from elanus.model.catalog import DEFAULT_DATABASE, DatabaseInfo
+from elanus.model.quotas import check_quota_properties
 
 DEFAULT_DATABASE_ID = 1
 
@@ -32,6 +33,7 @@ class Databases:
         await self._catalog.commit(decide)
 
     async def create_database(self, name: str, properties: dict[str, str]) -> None:
+        check_quota_properties(properties)
         database_id = await self._context.ids.allocate()
         created_ts = await self._context.timestamps.allocate()
         limit = self._context.settings.root_coord.max_database_num
@@ -77,6 +79,8 @@ class Databases:
     async def alter_database(
         self, name: str, properties: dict[str, str], delete_keys: list[str]
     ) -> None:
+        check_quota_properties(properties)
+
         def decide() -> Change:
             info = require_database(self._catalog, name)
             changed = changed_properties(info.properties, properties, delete_keys)

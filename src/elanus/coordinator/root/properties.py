@@ -3,6 +3,7 @@
 import msgspec
 
 from elanus.errors import InvalidParameter, Rejected
+from elanus.model.quotas import check_quota_properties
 from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.timestamptz import zone_of
 from elanus.model.types import DataType
@@ -39,6 +40,7 @@ def is_mapping_key(key: str) -> bool:
 
 def check_collection_properties(schema: CollectionSchema, properties: dict[str, str]) -> None:
     """Raises Rejected or InvalidParameter for a value that can't be."""
+    check_quota_properties(properties)
     ttl = properties.get(TTL)
     if ttl is not None:
         try:

@@ -59,7 +59,8 @@ async def lay_foundation(
             foundation.environment |= programs.secret_environment(store)
     proxy = settings.proxy
     nginx = nginx_program(directory, proxy.host, proxy.port, wanted.nginx_program)
-    if nginx is not None:
+    # It would speak clear text on both sides: proxies that show certificates share the port.
+    if nginx is not None and not settings.common.security.tls_mode:
         started.append(nginx)
         foundation.balancer = Balancer(directory, foundation.programs)
     try:

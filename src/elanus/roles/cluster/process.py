@@ -1,8 +1,9 @@
 """One role of a cluster in this process, from its start to its orderly end.
 
-Start: storage → who else is there → the role's service on its internal port → session. From then
-on others find it. An orderly end is the reverse, after what it owns was handed over: the session is
-marked as stopping, the coordinator moves logs and segments away, and only then is it closed.
+Start: storage → who else is there → the role's service on its internal port → whether the others
+let it in → session. From then on others find it. An orderly end is the reverse, after what it owns
+was handed over: the session is marked as stopping, the coordinator moves logs and segments away,
+and only then is it closed.
 
 If the session is lost (the process was paused, or cut off from the metadata store for longer than
 its lease) the role ends and begins a new life, with a new id and nothing owned. A proxy, which owns
@@ -11,8 +12,10 @@ before it, it was never away.
 """
 
 import os
+import ssl
 from abc import ABC, abstractmethod
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import structlog
 
@@ -20,6 +23,7 @@ from elanus.config.settings import Settings
 from elanus.errors import InternalError, Unavailable
 from elanus.observability.health import Health
 from elanus.observability.metrics import Metrics
+from elanus.roles.cluster.joining import wait_for_entry
 from elanus.roles.cluster.leader import LeaderClient
 from elanus.roles.cluster.peers import Peers
 from elanus.roles.cluster.router import ClusterRouter
@@ -27,6 +31,7 @@ from elanus.roles.process import real_world
 from elanus.roles.readings import add_readings, add_storage_readings
 from elanus.roles.serving import management_server
 from elanus.roles.storage import Storage, instance_of, open_storage
+from elanus.roles.tls import internal_tls
 from elanus.runtime.clock import SystemClock
 from elanus.runtime.world import World
 from elanus.services.cluster.neighbours import Neighbours, machine_name, started_ticks
@@ -43,6 +48,7 @@ from elanus.services.rpc.server import RpcServices
 from elanus.storage.disk import LocalDisk
 from elanus.transport.base import TransportOptions, TransportServer, no_rest
 from elanus.transport.h2corn_server import H2cornServer
+from elanus.transport.tls import CertificateWatch, TlsFiles, TlsMaterial
 
 log = structlog.get_logger(__name__)
 
@@ -88,14 +94,20 @@ class Node:
     """The parts of a process that every role uses."""
 
     def __init__(
-        self, world: World, settings: Settings, storage: Storage, metrics: Metrics, health: Health
+        self,
+        world: World,
+        settings: Settings,
+        storage: Storage,
+        metrics: Metrics,
+        health: Health,
+        context: ssl.SSLContext | None,
     ) -> None:
         self.world = world
         self.settings = settings
         self.storage = storage
         self.metrics = metrics
         self.health = health
-        self.peers = Peers()
+        self.peers = Peers(context, settings.internal_tls.sni)
         self.membership = Membership(world, storage.meta)
         self.session = Session(world, storage.meta, settings.common.session.ttl)
         self.router = ClusterRouter(world, storage.meta, self.membership, self.peers)
@@ -117,7 +129,8 @@ class ClusterProcess:
         self._opened = AsyncExitStack()
         self._health = Health(SystemClock().monotonic_s)
         self._node: Node | None = None
-        self._registration: tuple[str, str, str, ProcessIdentity] = ("", "", "", ProcessIdentity())
+        nobody = ("", "", "", ProcessIdentity(), False)
+        self._registration: tuple[str, str, str, ProcessIdentity, bool] = nobody
         self.serves = False
 
     @property
@@ -133,7 +146,9 @@ class ClusterProcess:
         self._opened.push_async_callback(storage.close)
         metrics = Metrics()
         add_storage_readings(metrics, storage.objects, storage.wal)
-        node = self._node = Node(world, self._settings, storage, metrics, self._health)
+        files = internal_tls(self._settings)
+        context = None if files is None else await world.executor.run("io", files.client_context)
+        node = self._node = Node(world, self._settings, storage, metrics, self._health, context)
         self._opened.push_async_callback(node.peers.close)
         self._opened.push_async_callback(world.tasks.close)
         await node.membership.start()
@@ -146,7 +161,9 @@ class ClusterProcess:
         address = await self._serve(node)
         management = await self._serve_management(node)
         identity = ProcessIdentity(instance, machine_name(), started_ticks(os.getpid()))
-        self._registration = (self._role.name, address, management, identity)
+        secure, ttl_s = context is not None, self._settings.common.session.ttl
+        await wait_for_entry(world, node.membership, node.peers, secure=secure, ttl_s=ttl_s)
+        self._registration = (self._role.name, address, management, identity, secure)
         await node.session.register(*self._registration)
         self._opened.push_async_callback(self._close_session)
         neighbours = Neighbours(world, storage.meta, node.membership)
@@ -186,10 +203,13 @@ class ClusterProcess:
         await self.node.session.close()
 
     async def describe(self) -> NodeStatus:
-        status = self._role.describe()
-        if self.node.session.info.stopping:
-            return NodeStatus("stopping", status.owns, status.term)
-        return status
+        status, memory = self._role.describe(), self.node.world.memory
+        return replace(
+            status,
+            state="stopping" if self.node.session.info.stopping else status.state,
+            memory_used_bytes=memory.used_bytes,
+            memory_limit_bytes=memory.limit_bytes,
+        )
 
     async def hand_over(self, timeout_s: float) -> None:
         """Give away what this node owns, for at most ``timeout_s``."""
@@ -218,20 +238,32 @@ class ClusterProcess:
             port=cluster.port,
             max_receive_bytes=MAX_MESSAGE_BYTES,
             max_send_bytes=MAX_MESSAGE_BYTES,
+            tls=internal_tls(self._settings),
         )
         server = H2cornServer(node.services.handle, no_rest, options, node.world.executor)
         await server.start()
         self._opened.push_async_callback(node.stop_server, server)
+        if options.tls is not None:
+            await self._watch_certificate(node, server, options.tls)
         host, port = server.address
         return f"{cluster.advertise_host or host}:{port}"
+
+    async def _watch_certificate(
+        self, node: Node, server: TransportServer, files: TlsFiles
+    ) -> None:
+        run = node.world.executor.run
+
+        async def renew(material: TlsMaterial) -> None:
+            await server.renew_certificate()
+            node.peers.renew(await run("io", files.client_context))
+
+        CertificateWatch(node.world, files, await run("io", files.read), renew).start()
 
     async def _serve_management(self, node: Node) -> str:
         metrics = self._settings.metrics
         if not metrics.enabled:
             return ""
-        server = management_server(
-            node.world, metrics, node.services.handle, self._health, node.metrics
-        )
+        server = management_server(node.world, metrics, self._health, node.metrics)
         await server.start()
         self._opened.push_async_callback(server.stop, 1.0)
         host, port = server.address

@@ -17,9 +17,11 @@ from elanus.errors import ElanusError, NotServed
 from elanus.observability.requests import RequestObserver
 from elanus.roles.cluster.leader import PROXY, AnnouncingCoordinator, ProxyNotifier
 from elanus.roles.cluster.process import Node, Role
+from elanus.roles.cluster.quotas import QuotaDistributor
 from elanus.roles.cluster.router import DATA, QUERY, STREAMING, ClusterRouter
 from elanus.roles.serving import public_server
 from elanus.roles.storage import empty_scratch, instance_of
+from elanus.roles.tls import watch_public_certificate
 from elanus.services.interfaces import (
     CoordinatorService,
     DataNodeService,
@@ -27,7 +29,7 @@ from elanus.services.interfaces import (
     QueryNodeService,
     StreamingService,
 )
-from elanus.services.messages import NodeStatus
+from elanus.services.messages import NodeStatus, QuotaNotice
 from elanus.storage.disk import LocalDisk
 from elanus.workers.data.index_process import ProcessBuilder
 from elanus.workers.data.node import DataNode
@@ -138,6 +140,15 @@ class CoordinatorRole(Role):
             session.lost.set()
             return
         notifier.start()
+        QuotaDistributor(
+            node.world,
+            coordinator,
+            node.membership,
+            node.peers,
+            leader_id=session.info.node_id,
+            is_leading=session.is_valid,
+            interval_s=node.settings.quota_and_limits.quota_center_collect_interval,
+        ).start()
         opened.push_async_callback(coordinator.close)
 
         def members_changed(role: str) -> None:
@@ -208,6 +219,7 @@ class ProxyRole(Role):
         self._address = ""
         self._proxy = Proxy(node.world, node.settings, node.leader, node.router)
         self._proxy.meta.may_remember = self._may_remember
+        self._proxy.limits.shares.visible_proxies = lambda: len(node.membership.nodes(PROXY))
         node.services.add(ProxyService, self)
 
     async def registered(self, node: Node, opened: AsyncExitStack) -> None:
@@ -216,9 +228,10 @@ class ProxyRole(Role):
         observer = RequestObserver(node.metrics, settings.proxy.slow_log_span_in_seconds)
         dispatcher = Dispatcher(self._proxy, HANDLERS, observer)
         rest = RestApp(self._proxy, dispatcher, settings.proxy.http)
-        server = public_server(node.world, settings.proxy, dispatcher, rest)
+        server = public_server(node.world, settings, dispatcher, rest)
         await server.start()
         opened.push_async_callback(node.stop_server, server)
+        await watch_public_certificate(node.world, settings, server)
         self._address = "{}:{}".format(*server.address)
         log.info("serving", address=self._address)
 
@@ -240,6 +253,11 @@ class ProxyRole(Role):
             self._known_to = leader_id
         for collection_id in collection_ids:
             self._node.leader.changed(collection_id)
+
+    async def limit(self, leader_id: int, notice: QuotaNotice) -> None:
+        leader = self._node.leader.leader
+        if leader is not None and leader.node_id == leader_id:
+            self._proxy.limits.shares.hear(notice)
 
     def _may_remember(self) -> bool:
         leader = self._node.leader.leader

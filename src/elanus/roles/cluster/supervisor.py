@@ -63,8 +63,9 @@ class _Child:
 
 class Supervisor:
     """``settings`` (KEY → value), ``config`` (a settings file) and ``environment`` are given to
-    every process. ``programs`` is what the processes stand on, ``balancer`` what stands before
-    the proxies; the caller starts the programs, and stops them when the processes have ended."""
+    every process; ``peers`` is how they are asked how they are. ``programs`` is what the processes
+    stand on, ``balancer`` what stands before the proxies; the caller starts the programs, and stops
+    them when the processes have ended."""
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class Supervisor:
         directory: Path,
         settings: Mapping[str, Any],
         config: Path | None,
+        peers: Peers,
         *,
         environment: Mapping[str, str] | None = None,
         programs: Programs | None = None,
@@ -87,7 +89,7 @@ class Supervisor:
         self._settings = dict(settings)
         self._config = config
         self._children: dict[str, _Child] = {}
-        self._peers = Peers()
+        self._peers = peers
         self._server: asyncio.Server | None = None
         self.stopping = asyncio.Event()
 

@@ -41,7 +41,7 @@ _ID_ATTEMPTS = 100
 class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     """A node. ``stopping``: it hands over what it owns and takes nothing new. ``instance``: the
     data directory that its process has locked. ``machine`` and ``started_ticks`` tell with ``pid``
-    which process it is, to others on the same machine."""
+    which process it is, to others on the same machine. ``secure``: it speaks TLS with others."""
 
     node_id: int
     role: str
@@ -58,6 +58,7 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     instance: str = ""
     machine: str = ""
     started_ticks: int = 0
+    secure: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,7 @@ class Session:
         address: str,
         management_address: str = "",
         identity: ProcessIdentity | None = None,
+        secure: bool = False,
     ) -> SessionInfo:
         """Get an id, put the session, begin to renew it. Raises Unavailable."""
         identity = identity or ProcessIdentity()
@@ -130,6 +132,7 @@ class Session:
             instance=identity.instance,
             machine=identity.machine,
             started_ticks=identity.started_ticks,
+            secure=secure,
         )
         self._info = info
         await self._put(info)

@@ -44,9 +44,22 @@ class Peer:
         self._failures = 0
         self._next_attempt_s = 0.0
         self._closed = False
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def call(self, path: str, body: bytes, timeout_s: float) -> bytes:
         """Raises Unavailable, NotServed, DeadlineExceeded or InternalError."""
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            return await self._call(path, body, timeout_s)
+        finally:
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    async def _call(self, path: str, body: bytes, timeout_s: float) -> bytes:
         connection = self._connection
         if connection is None or not connection.is_usable:
             connection = await self._connect()
@@ -117,6 +130,13 @@ class Peer:
                 return NotServed(what)
             case code:
                 return InternalError(f"{what} (gRPC status {code})")
+
+    async def close_when_idle(self) -> None:
+        """Close once no call is under way: others have taken over from this connection."""
+        try:
+            await self._idle.wait()
+        finally:
+            await self.close()
 
     async def close(self) -> None:
         """Calls that are under way end with Unavailable."""

@@ -8,6 +8,8 @@ kernel does at the speed of memory.
 times the hits wanted are found that way and then scored by the whole query.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -95,5 +97,6 @@ def open_sparse(path: str, index_type: str, metric: MetricType, row_count: int) 
         raise CorruptData(
             f"index file {path} has {opened.facts.get('rows')} rows, expected {row_count}"
         )
-    lists = InvertedLists(**{name: opened.arrays[name] for name in _ARRAYS})
+    arrays: dict[str, Any] = {name: opened.arrays[name] for name in _ARRAYS}
+    lists = InvertedLists(**arrays)
     return SparseIndex(lists, index_type, metric)

@@ -9,7 +9,7 @@ insert, so nothing of it is stored. The idf of a term is for the caller to put i
 weights.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from elanus.model.vectors import SparseRows
 
 DIRECT_INDICES = 1 << 22
 """Rows whose indices are below this are sorted by counting, others are numbered first."""
+KEPT_SHARES = 1 << 22
+"""Postings of one set of lists for which BM25's shares are kept, 4 bytes each."""
 _LEAST = float(np.nextafter(np.float32(0), np.float32(1)))
 
 
@@ -42,6 +44,40 @@ class Bm25:
         return result
 
 
+class Shares:
+    """What BM25 gives for the counts of the terms that were searched for, before idf, under one
+    scoring. Threads may make the same twice."""
+
+    def __init__(self, scoring: Bm25, lengths: Floats) -> None:
+        self.scoring = scoring
+        self._damping = scoring.damping(lengths)
+        self._by_term: dict[int, Floats] = {}
+        self._kept = 0
+
+    def of_term(self, term: int, rows: npt.NDArray[np.int32], counts: Floats) -> Floats:
+        found = self._by_term.get(term)
+        if found is None:
+            gain = np.float32(self.scoring.k1 + 1)
+            found = gain * counts / (counts + self._damping[rows])
+            if self._kept + len(rows) <= KEPT_SHARES:
+                self._kept += len(rows)
+                self._by_term[term] = found
+        return found
+
+
+class KeptShares:
+    """Of the scoring that was last asked for."""
+
+    def __init__(self) -> None:
+        self._last: Shares | None = None
+
+    def of(self, scoring: Bm25, lengths: Floats) -> Shares:
+        last = self._last
+        if last is None or last.scoring != scoring:
+            self._last = last = Shares(scoring, lengths)
+        return last
+
+
 @dataclass(frozen=True, slots=True)
 class InvertedLists:
     """terms: uint32 (terms,), ascending. starts: int32 (terms + 1,), where the postings of each
@@ -53,6 +89,7 @@ class InvertedLists:
     rows: npt.NDArray[np.int32]
     values: Floats
     lengths: Floats
+    shares: KeptShares = field(default_factory=KeptShares, compare=False, repr=False)
 
     @property
     def row_count(self) -> int:
@@ -93,20 +130,18 @@ class InvertedLists:
         at = np.searchsorted(self.terms, query.indices)
         found = at < len(self.terms)
         found[found] = self.terms[at[found]] == query.indices[found]
-        damping = None if scoring is None else scoring.damping(self.lengths)
-        for term, weight in zip(at[found], query.weights[found], strict=True):
-            if damping is not None and scoring is not None:
-                start, end = self.starts[term], self.starts[term + 1]
-                rows, counts = self.rows[start:end], self.values[start:end]
-                gain = np.float32(weight * (scoring.k1 + 1))
-                result[rows] += gain * counts / (counts + damping[rows])
-                continue
+        shares = None if scoring is None else self.shares.of(scoring, self.lengths)
+        for term, weight in zip(at[found].tolist(), query.weights[found], strict=True):
+            start, end = self.starts[term], self.starts[term + 1]
+            rows, values = self.rows[start:end], self.values[start:end]
+            if shares is not None:
+                values = shares.of_term(term, rows, values)
             sparsetools.csc_matvec(
                 self.row_count,
                 1,
-                self.starts[term : term + 2],
-                self.rows,
-                self.values,
+                np.array([0, end - start], np.int32),
+                rows,
+                values,
                 np.array([weight], np.float32),
                 result,
             )

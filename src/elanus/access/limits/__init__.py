@@ -1,0 +1,1 @@
+"""Rates and quotas: which requests the proxy refuses, so that the others get what they need."""
