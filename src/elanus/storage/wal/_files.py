@@ -53,7 +53,8 @@ def list_files(disk: Disk, directory: Path) -> list[WalFile]:
 class FileCursor:
     """Reads one file from its first record on.
 
-    ``offset`` and ``position`` are those of the record that comes next. ``stop``: the position
+    ``offset`` and ``position`` are those of the record that comes next, ``durable_before`` what the
+    frames so far say of which positions are on the disk for sure. ``stop``: the position
     before which every record must be whole; None if it is not known, as for the last file after a
     crash, whose tail may be torn.
     """
@@ -64,7 +65,7 @@ class FileCursor:
         self._stop = stop
         self._finished = False
         self.offset = HEADER_SIZE
-        self.position = file.start
+        self.position = self.durable_before = file.start
         header = decode_header(disk.read_range(file.path, 0, HEADER_SIZE))
         if header is None or header.start != file.start:
             raise CorruptData(f"{file.path}: offset 0 holds no header of a log file we can read")
@@ -91,6 +92,7 @@ class FileCursor:
             records += map(WalRecord, count(frame.position), frame.payloads)
             consumed = frame.end
             self.position += len(frame.payloads)
+            self.durable_before = max(self.durable_before, frame.durable_before)
         self.offset += consumed
         if not records:
             self._judge_damage()

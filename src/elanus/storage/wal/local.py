@@ -9,6 +9,9 @@ How the promises of :mod:`elanus.storage.wal.base` are kept when the power fails
   acknowledged. A file is created durably, header included, before anything is appended to it, and
   synced before the next one is created, so only the tail of the last file can be torn. Opening a
   writer cuts it.
+- Whole records at the end that no later frame calls durable may be in the system's memory only, and
+  after a sync that failed no other one brings them to the disk. Opening a writer copies them to a
+  file of their own before anybody acts on them.
 - After an error in an append the file is cut back to its last acknowledged length. If that fails,
   the writer refuses until it is opened again. After a failed sync the file is never written again:
   the system may have dropped its pages; the next append starts a new one.
@@ -19,7 +22,7 @@ How the promises of :mod:`elanus.storage.wal.base` are kept when the power fails
 """
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -27,8 +30,8 @@ from elanus.config.settings import WalSettings
 from elanus.errors import FencedWriter, InternalError
 from elanus.runtime.world import World
 from elanus.storage.disk import Disk, is_debris
-from elanus.storage.wal._files import FileCursor, WalFile, list_files
-from elanus.storage.wal._frames import FileHeader
+from elanus.storage.wal._files import FileCursor, WalFile, file_path, list_files
+from elanus.storage.wal._frames import FileHeader, encode_frames, size_of
 from elanus.storage.wal._growth import Growth
 from elanus.storage.wal._local_writer import LocalWalWriter
 from elanus.storage.wal._term import read_term, write_term
@@ -82,17 +85,31 @@ class LocalWal(Wal):
         if not files:
             return BEFORE_FIRST + 1
         cursor = FileCursor(disk, files[-1], self._cluster_id, stop=None)
-        while cursor.next_records():
-            pass
-        handle = disk.open_append(files[-1].path)
+        unsure: list[WalRecord] = []
+        while records := cursor.next_records():
+            unsure = [r for r in (*unsure, *records) if r.position >= cursor.durable_before]
+        if unsure:
+            self._copy(directory, term, unsure)
+        else:
+            self._cut(files[-1].path, cursor.offset)
+        return cursor.position
+
+    def _copy(self, directory: Path, term: int, records: Sequence[WalRecord]) -> None:
+        """To a file of their own, which takes the place of what stands behind them in the last."""
+        first = records[0].position
+        header = FileHeader(first, term, self._cluster_id)
+        payloads = [(record.payload,) for record in records]
+        frames = encode_frames(first, first, payloads, list(map(size_of, payloads)))
+        self._disk.write_file_durably(file_path(directory, first), [header.encode(), *frames])
+
+    def _cut(self, path: Path, size_bytes: int) -> None:
+        handle = self._disk.open_append(path)
         try:
-            if handle.size > cursor.offset:
-                handle.truncate(cursor.offset)
-            # A process that died left whole records that may be in the system's memory only.
-            handle.sync()
+            if handle.size > size_bytes:
+                handle.truncate(size_bytes)
+                handle.sync()
         finally:
             handle.close()
-        return cursor.position
 
     async def read(self, pchannel: str, after: int = BEFORE_FIRST) -> AsyncIterator[WalRecord]:
         run = self._world.executor.run
