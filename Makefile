@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 ARGS ?=
 SEED ?= 1
 SEEDS ?= 200
+MINUTES ?= 10
 
-.PHONY: help install run test lint format docs bench bench-wal simulate clients wheels clean
-.PHONY: bench-cluster
+.PHONY: help install run test lint format docs bench bench-wal bench-control bench-cluster simulate
+.PHONY: clients wheels clean fuzz bench-filter
 .PHONY: services services-install services-status services-stop
 .PHONY: test-services test-cluster test-faults
 
@@ -80,6 +81,13 @@ clients: .clients/2.6/.installed .clients/3.0/.installed ## Install the clients 
 		"pymilvus==$*.*" pytest numpy
 	@touch $@
 
+fuzz: $(VENV)/.installed-dev ## Feed the filter compiler with random texts (MINUTES=60)
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
+
+bench-filter: $(VENV)/.installed-dev ## Compare filters with pyarrow, Polars and DuckDB
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
+	POLARS_MAX_THREADS=1 $(BIN)/python -m benchmarks.filter $(ARGS)
+
 bench: $(VENV)/.installed-dev clients ## Compare with the real Milvus on this machine (takes a while)
 	$(BIN)/python -m benchmarks.compare $(ARGS)
 
@@ -88,6 +96,9 @@ bench-wal: $(VENV)/.installed-dev ## Compare the write-ahead logs with bare clie
 
 bench-cluster: services-install clients ## Compare a search in a cluster with one in one process
 	$(BIN)/python -m benchmarks.cluster $(ARGS)
+
+bench-control: $(VENV)/.installed-dev ## Measure the coordinator with a million segments of nothing
+	$(BIN)/python -m benchmarks.control_plane $(ARGS)
 
 wheels: $(VENV)/.installed ## Build a wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

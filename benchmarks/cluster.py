@@ -44,13 +44,10 @@ def measure(rounds: int, uris: list[str]) -> dict[str, list[list[float]]]:
     return latencies
 
 
-def cpu_s(pids: list[int]) -> float:
-    """CPU time that the processes have used."""
-    ticks = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+def cpu_s(pid: int) -> float:
+    """CPU time that the process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def report(latencies: dict[str, list[list[float]]]) -> None:
@@ -78,20 +75,22 @@ def run(directory: Path, rounds: int) -> None:
         uris = [alone.uri, cluster.uri]
         for uri in uris:
             load_sample(uri)
-        before = cpu_by_role(cluster)
+        before = cpu_by_role(cluster, alone)
         started_s = time.monotonic()
         latencies = measure(rounds, uris)
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", end=", ")
         print(f"{rounds} rounds in {time.monotonic() - started_s:.0f} s\n")
         report(latencies)
         searches = sum(len(by_server[1]) for by_server in latencies.values())
-        after = cpu_by_role(cluster)
-        print("\nCPU of the cluster's processes, ms a search, warm-up included:", end=" ")
+        after = cpu_by_role(cluster, alone)
+        print("\nCPU of the processes, ms a search, warm-up included:", end=" ")
         print({role: round((after[role] - before[role]) / searches * 1e3, 2) for role in after})
 
 
-def cpu_by_role(cluster: RunningCluster) -> dict[str, float]:
-    return {p["role"]: cpu_s([int(p["pid"])]) for p in cluster.status()}
+def cpu_by_role(cluster: RunningCluster, alone: RunningServer) -> dict[str, float]:
+    assert alone.process is not None
+    pids = {"standalone": alone.process.pid, **{p["role"]: int(p["pid"]) for p in cluster.status()}}
+    return {role: cpu_s(pid) for role, pid in pids.items()}
 
 
 def main() -> None:

@@ -116,7 +116,7 @@ class RunningCluster:
         return str(self._command({"do": "add", "role": role})["name"])
 
     def restart(self, name: str) -> None:
-        """Have it hand over what it owns and end; returns when it has ended and is started anew."""
+        """Have it hand over what it owns and end; returns when it serves again."""
         self._command({"do": "restart", "name": name})
 
     def drain(self, name: str) -> None:

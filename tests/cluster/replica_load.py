@@ -55,7 +55,7 @@ class Tally:
             try:
                 answer = ask()
             except MilvusException as error:
-                self.note(kind, repr(error))
+                self.note(kind, f"{error.code}: {error.message}")
             else:
                 if not is_right(answer):
                     self.note("wrong", str(answer))

@@ -18,7 +18,7 @@ from tests.cluster.harness import Processes, RunningCluster, cluster_on
 LOAD = Path(__file__).parent / "replica_load.py"
 PYTHON = Path(__file__).parents[2] / ".clients" / "2.6" / "bin" / "python"
 SEGMENTS = 8
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 MOVED_WITHIN_S = 30.0
 COUNTS = {"proxy": 1, "coordinator": 1, "streaming": 1, "query": 2, "data": 1}
 SETTINGS: dict[str, object] = {

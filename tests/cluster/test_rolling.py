@@ -31,7 +31,6 @@ def test_every_process_is_restarted_in_order_under_load(
         for role in ORDER:
             for name in [str(p["name"]) for p in cluster.of_role(role)]:
                 cluster.restart(name)
-                cluster.wait_until_ready()
                 gap_s = load.recovers(10)
                 print(f"{name} restarted: writes were away for at most {gap_s} s,", reads.last)
                 reads.go_on(20)

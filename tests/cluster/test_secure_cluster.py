@@ -22,8 +22,8 @@ from elanus.services.messages import NodeStatus
 from elanus.services.rpc.client import stub
 from elanus.transport.tls import TlsFiles
 from tests.backends import WOODPECKER, settings_of
-from tests.cluster.harness import SINGLES, RunningCluster
 from tests.cluster.clients import run_client
+from tests.cluster.harness import SINGLES, RunningCluster
 from tests.server import plain_environment
 from tests.services.certificates import Certificates, make_certificates
 

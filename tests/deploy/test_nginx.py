@@ -11,6 +11,7 @@ import grpc
 import httpx
 import pytest
 
+from tests.deploy.shipped import nginx_files
 from tests.server import RunningServer
 from tests.services.certificates import make_certificates
 from tests.services.nginx import Nginx
@@ -18,7 +19,6 @@ from tests.services.packages import PROJECT
 
 Own = Callable[..., Any]
 
-FOLDER = PROJECT / "deploy" / "nginx"
 PYMILVUS = PROJECT / ".clients" / "2.6" / "bin" / "python"
 CALLERS = 4
 CALLS_AWAITED = 20
@@ -42,18 +42,7 @@ print("done")
 
 
 def configuration(variant: str, servers: list[RunningServer], *extra: tuple[str, str]) -> Any:
-    """The files as they are shipped, but for the addresses and paths of this machine."""
-    text = (FOLDER / variant).read_text()
-    for old, new in (("listen 19530", "listen 127.0.0.1:{public}"), *extra):
-        assert old in text
-        text = text.replace(old, new)
-    files = {f"elanus.d/{path.name}": path.read_text() for path in (FOLDER / "elanus.d").iterdir()}
-    # Of the shipped servers only the addresses change.
-    shipped = files["elanus.d/servers.conf"]
-    for number, server in enumerate(servers, start=19_531):
-        assert f"127.0.0.1:{number} " in shipped
-        shipped = shipped.replace(f"127.0.0.1:{number} ", f"127.0.0.1:{server.port} ")
-    return {**files, "elanus.d/servers.conf": shipped, "conf.d/elanus.conf": text}
+    return nginx_files(variant, [server.port for server in servers], *extra)
 
 
 def run_client(uri: str, options: dict[str, Any], name: str) -> None:

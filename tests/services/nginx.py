@@ -1,5 +1,7 @@
 """nginx with a configuration of the test's own, in the foreground as one master and its workers."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,6 +60,12 @@ class Nginx(Service):
     def command(self) -> list[str]:
         main = self.directory / "configuration" / "nginx.conf"
         return [*self.package.command("usr/sbin/nginx"), "-e", "stderr", "-c", str(main)]
+
+    def kill(self) -> None:
+        # Without their master the workers would live on, and keep the port.
+        if self.running:
+            os.killpg(self.pid, signal.SIGKILL)
+        super().kill()
 
     def is_ready(self) -> bool:
         try:

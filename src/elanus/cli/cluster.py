@@ -20,15 +20,13 @@ from elanus.errors import ElanusError, Unavailable
 from elanus.observability.logs import configure_logs
 from elanus.roles.cluster.foundation import Wanted, lay_foundation
 from elanus.roles.cluster.peers import Peers
-from elanus.roles.cluster.supervisor import Supervisor, send_command
+from elanus.roles.cluster.supervisor import READY, READY_CHECK_S, Supervisor, send_command
 from elanus.roles.process import real_world
 from elanus.roles.storage import open_meta
 from elanus.roles.tls import internal_tls
 from elanus.services.cluster.sessions import Membership
 
 log = structlog.get_logger(__name__)
-
-READY_CHECK_S = 0.2
 
 
 def cluster_settings(*, etcd: str, objects: str, wal: str, port: int) -> dict[str, Any]:
@@ -154,7 +152,7 @@ async def _announce(supervisor: Supervisor, settings: Settings, counts: Mapping[
     """Say once that everything serves."""
     while True:
         states = [process["state"] for process in await supervisor.status()]
-        ready = [state in ("serving", "standby", "leading") for state in states]
+        ready = [state in READY for state in states]
         if len(ready) >= sum(counts.values()) and all(ready) and "leading" in states:
             break
         await asyncio.sleep(READY_CHECK_S * (0.5 + random.random()))

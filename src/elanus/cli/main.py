@@ -210,8 +210,6 @@ def cluster_up(
     supervisor's socket are in --data-dir; the other commands of `elanus cluster` find the cluster
     there.
     """
-    # gRPC's handlers of a fork can crash the new process before it becomes what it shall be.
-    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from elanus.cli.cluster import certificate_settings, cluster_settings, run_cluster
     from elanus.roles.cluster.foundation import Wanted
 
@@ -265,7 +263,7 @@ def cluster_add(role: str, data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR) -> 
 
 @cluster_app.command("restart")
 def cluster_restart(name: str, data_dir: ClusterDirOption = DEFAULT_CLUSTER_DIR) -> None:
-    """Have a process hand over what it owns and end, and start it again."""
+    """Have a process hand over what it owns and end, and start it again; returns when it serves."""
     _command(data_dir, {"do": "restart", "name": name})
 
 

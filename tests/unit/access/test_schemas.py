@@ -13,7 +13,6 @@ from elanus.errors import (
     InvalidFieldName,
     InvalidParameter,
     Rejected,
-    Unimplemented,
 )
 from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.types import DataType
@@ -188,11 +187,32 @@ WRONG: list[tuple[str, list[FieldSchema], dict[str, Any], type[ElanusError], str
         "element data type None is not valid",
     ),
     (
-        "sparse",
-        [ID, VECTOR, FieldSchema(name="s", data_type=DataType.SPARSE_FLOAT_VECTOR)],
+        "sparse with a dimension",
+        [ID, changed(VECTOR, data_type=DataType.SPARSE_FLOAT_VECTOR)],
         {},
-        Unimplemented,
-        "data type SparseFloatVector of field s is not supported yet",
+        Rejected,
+        "dim should not be specified for sparse vector field",
+    ),
+    (
+        "binary of no whole bytes",
+        [ID, changed(VECTOR, data_type=DataType.BINARY_VECTOR, type_params={"dim": "12"})],
+        {},
+        Rejected,
+        "binary vector dimension should be multiple of 8. ",
+    ),
+    (
+        "too many bits",
+        [ID, changed(VECTOR, data_type=DataType.BINARY_VECTOR, type_params={"dim": "262152"})],
+        {},
+        Rejected,
+        "binary vector dimension should be in range 2 ~ 262144",
+    ),
+    (
+        "one number",
+        [ID, changed(VECTOR, data_type=DataType.INT8_VECTOR, type_params={"dim": "1"})],
+        {},
+        Rejected,
+        "invalid dimension: 1. should be in range 2 ~ 32768",
     ),
     (
         "two partition keys",

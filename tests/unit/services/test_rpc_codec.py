@@ -1,5 +1,7 @@
 """Whatever roles say to each other arrives as it was said."""
 
+from typing import Any
+
 import msgspec
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ from elanus.engine.filter.plan import Plan
 from elanus.errors import ElanusError, FilterError
 from elanus.model.reads import Hits, VectorQuery
 from elanus.model.types import MetricType
+from elanus.model.vectors import concat_vectors, sparse_column
 from elanus.services.interfaces import (
     CoordinatorService,
     DataNodeService,
@@ -121,6 +124,24 @@ def test_fields_may_be_newer_or_older_than_the_receiver() -> None:
 
     assert decode(encode(New(name="a", fresh=("b",))), Old) == Old(name="a")
     assert decode(encode(Old(name="a", gone=9)), New) == New(name="a")
+
+
+@pytest.mark.parametrize(
+    "vectors",
+    [
+        np.arange(6, dtype=np.float32).reshape(2, 3),
+        np.arange(6, dtype=np.uint8).reshape(3, 2),
+        sparse_column([0, 2, 2], np.uint32([1, 9]), np.float32([0.5, 2])),
+    ],
+    ids=["dense", "binary", "sparse"],
+)
+def test_query_vectors_of_every_kind_travel(vectors: Any) -> None:
+    query = VectorQuery("v", MetricType.IP, vectors, 10)
+    arrived = decode(encode(query), VectorQuery)
+    assert type(arrived.vectors) is type(vectors)
+    assert arrived.vectors.tolist() == vectors.tolist()
+    together = concat_vectors([arrived.vectors, vectors])
+    assert len(together) == 2 * len(vectors)
 
 
 def test_what_cannot_travel_is_refused() -> None:

@@ -2,14 +2,17 @@ import numpy as np
 import pytest
 
 from elanus.errors import InvalidParameter
+from elanus.model.schema import FieldSchema
+from elanus.model.types import DataType
 from elanus.wire.placeholders import (
     PlaceholderType,
     decode_placeholders,
-    decode_vectors,
+    decode_queries,
     encode_texts,
     encode_vectors,
 )
 
+FIELD = FieldSchema(name="v", data_type=DataType.FLOAT_VECTOR, type_params={"dim": "4"})
 GROUP = "milvus.proto.common.PlaceholderGroup"
 
 
@@ -22,7 +25,7 @@ def _group(stock, kind, values):
 def test_query_vectors_are_rows(stock):
     rows = np.arange(12, dtype=np.float32).reshape(3, 4)
     data = _group(stock, 101, [row.tobytes() for row in rows])
-    vectors = decode_vectors(data, "v", 4)
+    vectors = decode_queries(data, FIELD)
     assert vectors.dtype == np.float32
     assert vectors.flags.c_contiguous
     np.testing.assert_array_equal(vectors, rows)
@@ -40,7 +43,7 @@ def test_texts_are_utf8(stock):
 
 
 def test_no_queries_are_zero_rows(stock):
-    assert decode_vectors(_group(stock, 101, []), "v", 4).shape == (0, 4)
+    assert decode_queries(_group(stock, 101, []), FIELD).shape == (0, 4)
 
 
 @pytest.mark.parametrize(
@@ -60,10 +63,10 @@ def test_no_queries_are_zero_rows(stock):
 )
 def test_queries_that_do_not_fit_the_field_are_refused(stock, kind, values, text):
     with pytest.raises(InvalidParameter, match=text):
-        decode_vectors(_group(stock, kind, values), "v", 4)
+        decode_queries(_group(stock, kind, values), FIELD)
 
 
 @pytest.mark.parametrize("data", [b"", b"\x0a\x40abc", b"\xff\xff"])
 def test_groups_that_cannot_be_read_are_refused(data):
     with pytest.raises(InvalidParameter, match="placeholder group"):
-        decode_vectors(data, "v", 4)
+        decode_queries(data, FIELD)

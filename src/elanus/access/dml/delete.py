@@ -33,7 +33,7 @@ async def delete(proxy: Proxy, request: Any, context: CallContext) -> Any:
         proxy, collection, request.expr, request.expr_template_values, purpose="delete"
     )
     if plan is None or plan.always_true:
-        raise InvalidParameter("delete plan can't be empty or always true : ")
+        raise InvalidParameter(f"delete plan can't be empty or always true : {request.expr}")
     keys = plan.primary_keys
     if keys is None:
         keys = await _matching_keys(proxy, collection, plan, partition_id, context)

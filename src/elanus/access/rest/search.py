@@ -14,7 +14,7 @@ from elanus.access.rest.results import search_rows
 from elanus.access.rest.templates import encode_templates
 from elanus.access.rest.unfit import Unfit
 from elanus.access.rest.vectors import vectors_of_json
-from elanus.errors import InvalidParameter, Unimplemented
+from elanus.errors import CollectionNotFound, InvalidParameter, Unimplemented
 from elanus.model.types import DataType
 from elanus.wire.placeholders import encode_queries, encode_texts
 from elanus.wire.protocol import milvus, schema
@@ -169,9 +169,12 @@ async def _add_queries(call: RestCall, request: Any, body: Body) -> None:
 
 
 async def _searched_type(call: RestCall, body: Body) -> DataType:
-    """The type of the field that is searched; FloatVector where there is no such field, which the
-    core has an error for."""
-    schema = (await call.collection()).schema
+    """The type of the field that is searched; FloatVector where there is no such field or
+    collection, which the core has an error for."""
+    try:
+        schema = (await call.collection()).schema
+    except CollectionNotFound:
+        return DataType.FLOAT_VECTOR
     name = body.text("annsField")
     field = schema.by_name.get(name) if name else next(iter(schema.vector_fields), None)
     is_known = field is not None and field.data_type in VECTOR_HOLDERS

@@ -1,5 +1,6 @@
 """Arrow arrays as NumPy views: values, validity and offsets without a copy where bits allow it."""
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -8,6 +9,20 @@ import pyarrow as pa
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 """bool (rows,)."""
+
+
+BLOCK_ROWS = 16_384
+
+
+def by_blocks(values: Any, decide: Callable[[Any], Bools]) -> Bools:
+    """``decide`` of an array, block by block, so that what it needs stays in the cache."""
+    if len(values) <= BLOCK_ROWS:
+        return decide(values)
+    result = np.empty(len(values), np.bool_)
+    for start in range(0, len(values), BLOCK_ROWS):
+        end = start + BLOCK_ROWS
+        result[start:end] = decide(values[start:end])
+    return result
 
 
 def values_of(column: pa.Array) -> Any:

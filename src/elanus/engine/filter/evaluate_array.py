@@ -9,11 +9,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from elanus.engine.filter import strings
 from elanus.engine.filter.arrays import Bools, offsets_of, validity
 from elanus.engine.filter.evaluate_scalar import (
     compare_numbers,
     member,
-    member_strings,
     scalar_truth,
 )
 from elanus.engine.filter.expression import Contains, In, Leaf, Length
@@ -64,7 +64,7 @@ def _contains(
 def _any_of(
     wanted: Any, items: pa.Array, starts: npt.NDArray[np.int64], lengths: Any, kind: DataType
 ) -> Bools:
-    matched = member_strings(items, wanted) if kind is DataType.VARCHAR else member(items, wanted)
+    matched = strings.member(items, wanted) if kind is DataType.VARCHAR else member(items, wanted)
     before = np.zeros(len(matched) + 1, np.int64)
     np.cumsum(matched, out=before[1:])
     result: Bools = before[starts + lengths] > before[starts]
@@ -87,7 +87,7 @@ def _equal_arrays(leaf: In, items: pa.Array, starts: npt.NDArray[np.int64], leng
 
 def _equal(elements: pa.Array, value: Any, item: DataType) -> Bools:
     if item is DataType.VARCHAR:
-        return member_strings(elements, pa.array([value], SCALAR_ARROW_TYPES[item]))
+        return strings.equals(elements, value)
     limits = np.iinfo(f"int{SCALAR_ARROW_TYPES[item].bit_width}") if item.is_integer else None
     if limits is not None and not limits.min <= value <= limits.max:
         return np.zeros(len(elements), np.bool_)

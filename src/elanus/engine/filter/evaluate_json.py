@@ -5,7 +5,7 @@ false and *known*: its negation is true. Only a null row is unknown. Numbers com
 whether they are stored as integers or not; bools, strings and numbers never equal each other.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -28,6 +28,7 @@ from elanus.engine.filter.expression import (
     Node,
     Or,
 )
+from elanus.engine.filter.json_scan import MIN_ROWS, scan_tree
 from elanus.errors import CorruptData, InternalError
 
 Test: TypeAlias = Callable[[Any], bool]
@@ -38,29 +39,35 @@ MISSING = object()
 def document_truth(tree: Node, column: pa.Array, name: str) -> Bools:
     """Which documents of a binary column pass ``tree``, whose leaves all read that column.
 
-    Raises CorruptData for text that isn't JSON.
+    Raises CorruptData for text that isn't JSON, if it must be parsed.
     """
     test = _tree_test(tree)
     result = np.zeros(len(column), np.bool_)
-    offsets = offsets_of(column).tolist()
+    unsure: Bools | None = None
+    if len(column) >= MIN_ROWS:
+        result, unsure = scan_tree(tree, column, _without_value)
+    offsets = offsets_of(column)
     data = column.buffers()[2] if len(column) else None
     text = memoryview(data if data is not None else b"")
     valid = validity(column)
-    if valid is None:
-        rows: Iterable[int] = range(len(column))
-    else:
-        if _on_null_row(tree):
-            result[~valid] = True
-        rows = np.flatnonzero(valid).tolist()
+    wanted = np.ones(len(column), np.bool_) if unsure is None else unsure
+    if valid is not None:
+        result[~valid] = _on_null_row(tree)
+        wanted = wanted & valid
+    rows = np.flatnonzero(wanted)
+    places = zip(rows.tolist(), offsets[rows].tolist(), offsets[rows + 1].tolist(), strict=True)
     loads = orjson.loads
-    row = 0
     try:
-        for row in rows:
-            if test(loads(text[offsets[row] : offsets[row + 1]])):
+        for row, start, end in places:
+            if test(loads(text[start:end])):
                 result[row] = True
     except orjson.JSONDecodeError as error:
         raise CorruptData(f"field {name} holds text that isn't JSON: {error}") from error
     return result
+
+
+def _without_value(leaf: Leaf) -> bool:
+    return _VALUE_TESTS[type(leaf)](leaf)(MISSING)
 
 
 def _on_null_row(tree: Node) -> bool:

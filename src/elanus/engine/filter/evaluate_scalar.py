@@ -1,12 +1,14 @@
 """Predicates on columns of single values: the truth of every row, arbitrary where it is null."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elanus.engine.filter.arrays import Bools, truth, validity, values_of
+from elanus.engine.filter import strings
+from elanus.engine.filter.arrays import Bools, by_blocks, truth, validity, values_of
 from elanus.engine.filter.expression import (
     Arithmetic,
     Between,
@@ -17,7 +19,7 @@ from elanus.engine.filter.expression import (
     Like,
     Shifted,
 )
-from elanus.engine.filter.operators import COMPARISONS
+from elanus.engine.filter.operators import COMPARISONS, ORDERINGS
 from elanus.engine.filter.pattern import LikePattern
 from elanus.errors import InternalError
 from elanus.model.timestamptz import shifted
@@ -27,6 +29,11 @@ FEW_VALUES = 6
 """An ``in`` list of so few numbers is compared value by value."""
 WIDEST_TABLE = 1 << 22
 """Entries: an ``in`` list of integers within this range is looked up in a table of booleans."""
+
+HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+HASH_ROOM = 64
+"""Entries of a table of hashes for each value of a list."""
+MOST_HASH_BITS = 22
 
 _NUMPY = {
     "==": np.equal,
@@ -52,20 +59,26 @@ def scalar_truth(leaf: Leaf, column: pa.Array) -> Bools:
     is_string = leaf.column.type is DataType.VARCHAR
     if isinstance(leaf, Compare):
         if is_string:
-            return truth(_ARROW[leaf.operator](column, pa.scalar(leaf.value, column.type)))
+            return _compare_strings(leaf.operator, column, leaf.value)
         return compare_numbers(leaf.operator, values_of(column), leaf.value)
     if isinstance(leaf, Between):
         return _between(leaf, column, is_string)
     if isinstance(leaf, In):
-        return member_strings(column, leaf.values) if is_string else member(column, leaf.values)
+        return strings.member(column, leaf.values) if is_string else member(column, leaf.values)
     if isinstance(leaf, Like):
         return _like(leaf.pattern, column)
     if isinstance(leaf, Shifted):
-        moved = shifted(values_of(column), leaf.interval, leaf.sign)
-        return compare_numbers(leaf.operator, moved, leaf.value)
+        return by_blocks(values_of(column), partial(_shifted, leaf))
     if isinstance(leaf, Arithmetic):
-        return _arithmetic(leaf, values_of(column))
+        return by_blocks(values_of(column), partial(_arithmetic, leaf))
     raise InternalError(f"no evaluation of {type(leaf).__name__} on {leaf.column.key}")
+
+
+def _compare_strings(operator: str, column: pa.Array, value: str) -> Bools:
+    if operator in ORDERINGS:
+        return strings.ordered(column, operator, value)
+    same = strings.equals(column, value)
+    return same if operator == "==" else ~same
 
 
 def compare_numbers(operator: str, values: Any, value: Any) -> Bools:
@@ -89,11 +102,16 @@ def both_valid(left: pa.Array, right: pa.Array) -> Bools | None:
     return valid & other
 
 
+def _shifted(leaf: Shifted, values: Any) -> Bools:
+    moved = shifted(values, leaf.interval, leaf.sign)
+    return compare_numbers(leaf.operator, moved, leaf.value)
+
+
 def _between(leaf: Between, column: pa.Array, is_string: bool) -> Bools:
     above, below = ">=" if leaf.low_closed else ">", "<=" if leaf.high_closed else "<"
     if is_string:
-        low, high = (pa.scalar(bound, column.type) for bound in (leaf.low, leaf.high))
-        return truth(_ARROW[above](column, low)) & truth(_ARROW[below](column, high))
+        above_low = strings.ordered(column, above, leaf.low)
+        return above_low & strings.ordered(column, below, leaf.high)
     values = values_of(column)
     result = compare_numbers(above, values, leaf.low)
     result &= compare_numbers(below, values, leaf.high)
@@ -111,41 +129,81 @@ def member(column: pa.Array, wanted: Any) -> Bools:
     if wanted.dtype.kind == "i":
         low, high = int(wanted[0]), int(wanted[-1])
         if high - low < WIDEST_TABLE:
-            return _table_lookup(values, wanted, low, high)
+            return _table_lookup(values, wanted, low)
+        return _hashed_lookup(values, wanted)
     return truth(pc.is_in(column, value_set=pa.array(wanted)))
 
 
-def _table_lookup(values: Any, wanted: Any, low: int, high: int) -> Bools:
-    # Index 0 stands for everything below the range and the last index for everything above it.
-    table = np.zeros(high - low + 3, np.bool_)
-    wide = wanted.astype(np.int64)
-    table[wide - (low - 1)] = True
-    bottom, top = max(low - 1, np.iinfo(np.int64).min), min(high + 1, np.iinfo(np.int64).max)
-    clipped = np.clip(values.astype(np.int64, copy=False), bottom, top)
-    # The subtraction may not leave int64 at the lower end.
-    clipped -= low
-    clipped += 1
-    found: Bools = table[clipped]
-    return found
+def _table_lookup(values: Any, wanted: Any, low: int) -> Bools:
+    """By the distance from the lowest value, as unsigned: what lies below it is far above."""
+    unsigned = np.dtype(f"u{values.dtype.name}")
+    origin = np.array(low).astype(unsigned)
+    places = wanted.view(unsigned) - origin
+    # The last entry stands for everything that is too far.
+    table = np.zeros(int(places.max()) + 2, np.bool_)
+    table[places] = True
+    farthest = unsigned.type(min(len(table) - 1, np.iinfo(unsigned).max))
+
+    def decide(block: Any) -> Bools:
+        distances = np.minimum(block.view(unsigned) - origin, farthest)
+        found: Bools = table[distances.astype(np.int64)]
+        return found
+
+    return by_blocks(values, decide)
 
 
-def member_strings(column: pa.Array, wanted: pa.Array) -> Bools:
-    if len(wanted) == 0:
-        return np.zeros(len(column), np.bool_)
-    if len(wanted) == 1:
-        return truth(pc.equal(column, wanted[0]))
-    return truth(pc.is_in(column, value_set=wanted))
+def _hashed_lookup(values: Any, wanted: Any) -> Bools:
+    """By a table of hashes first, exactly where that doesn't exclude a value."""
+    bits = min(max((len(wanted) * HASH_ROOM).bit_length(), 10), MOST_HASH_BITS)
+    shift = np.uint64(64 - bits)
+
+    def hashes(numbers: Any) -> Any:
+        words = numbers.astype(np.int64, copy=False).view(np.uint64) * HASH_FACTOR
+        words >>= shift
+        return words.view(np.int64)  # other indices are several times slower
+
+    table = np.zeros(1 << bits, np.bool_)
+    table[hashes(wanted)] = True
+    result = by_blocks(values, lambda block: table[hashes(block)])
+    rows = np.flatnonzero(result)
+    result[rows] = truth(pc.is_in(pa.array(values[rows]), value_set=pa.array(wanted)))
+    return result
 
 
 def _like(pattern: LikePattern, column: pa.Array) -> Bools:
     if pattern.kind == "any":
         return np.ones(len(column), np.bool_)
     if pattern.kind == "prefix":
-        return truth(pc.starts_with(column, pattern.text))
+        return strings.starts_with(column, pattern.text)
     if pattern.kind == "suffix":
-        return truth(pc.ends_with(column, pattern.text))
+        return strings.ends_with(column, pattern.text)
     if pattern.kind == "contains":
-        return truth(pc.match_substring(column, pattern.text))
+        return strings.contains(column, pattern.text)
+    rows, left = np.arange(len(column)), column
+    for kind, text in pattern.necessary:
+        if kind == "contains" and pattern.is_simple:
+            continue  # what is left is decided by this test alone, below
+        passing = _TESTS[kind](left, text)
+        if not passing.all():
+            rows, left = rows[passing], left.filter(pa.array(passing))
+    result = np.zeros(len(column), np.bool_)
+    if pattern.is_simple:
+        head, *middle, tail = pattern.literals
+        text = middle[0] if middle else ""
+        result[rows] = strings.contains(left, text, len(head.encode()), len(tail.encode()))
+    else:
+        result[rows] = _like_by_regex(pattern, left)
+    return result
+
+
+_TESTS = {
+    "prefix": strings.starts_with,
+    "suffix": strings.ends_with,
+    "contains": strings.contains,
+}
+
+
+def _like_by_regex(pattern: LikePattern, column: pa.Array) -> Bools:
     try:
         return truth(pc.match_substring_regex(column, pattern.regex))
     except pa.ArrowInvalid:

@@ -61,11 +61,54 @@ class LikePattern(msgspec.Struct, frozen=True, dict=True):
             for piece in self.pieces
         ]
 
+    @property
+    def is_simple(self) -> bool:
+        """A general pattern without ``_`` and with at most one text between its ends."""
+        return len(self.pieces) in (2, 3) and not any(None in piece for piece in self.pieces)
+
+    @property
+    def literals(self) -> list[str]:
+        """The texts between the ``%`` of a simple pattern."""
+        return [_literals(piece)[0] for piece in self.pieces]
+
+    @cached_property
+    def necessary(self) -> list[tuple[str, str]]:
+        """Simpler patterns that every match of a general one matches too: (kind, text)."""
+        found = []
+        first, *middle = self.pieces
+        prefix = _literals(first)[0]
+        if prefix:
+            found.append(("prefix", prefix))
+        if middle:
+            suffix = _literals(middle.pop())[-1]
+            if suffix:
+                found.append(("suffix", suffix))
+        else:
+            suffix = _literals(first)[-1]
+            if suffix and None in first:
+                found.append(("suffix", suffix))
+        inner = [text for piece in middle for text in _literals(piece)]
+        longest = max(inner, key=len, default="")
+        if longest:
+            found.append(("contains", longest))
+        return found
+
     @cached_property
     def regex(self) -> str:
         """The pattern in the syntax of RE2."""
         pieces = ("".join(map(_quoted, piece)) for piece in self.pieces)
         return r"(?s)\A" + ".*".join(pieces) + r"\z"
+
+
+def _literals(piece: tuple[str | None, ...]) -> list[str]:
+    """The texts between the ``_`` of a piece, empty ones too."""
+    texts = [""]
+    for character in piece:
+        if character is None:
+            texts.append("")
+        else:
+            texts[-1] += character
+    return texts
 
 
 def _quoted(character: str | None) -> str:

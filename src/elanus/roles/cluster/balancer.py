@@ -34,7 +34,7 @@ http {{
 }}
 """
 NOBODY = f"server {HOST}:9 down;\n"
-SERVER = "server {host}:{port} max_fails=1 fail_timeout=5s;\n"
+SERVER = "server {host}:{port} max_fails=1 fail_timeout=1s;\n"
 
 
 NAME = "balancer"
@@ -66,6 +66,7 @@ class Balancer:
         self._directory = directory
         self._programs = programs
         self._ports: dict[str, int] = {}
+        self._hidden: set[str] = set()
 
     def add(self, name: str) -> dict[str, Any]:
         """The settings of a new proxy."""
@@ -74,12 +75,25 @@ class Balancer:
         return {"proxy.host": HOST, "proxy.port": port, "proxy.reusePort": False}
 
     def remove(self, name: str) -> None:
-        """No new connection goes to the proxy."""
+        """No new call goes to the proxy, for ever."""
         if self._ports.pop(name, None) is not None:
+            self._hidden.discard(name)
+            self._tell()
+
+    def hide(self, name: str) -> None:
+        """No new call goes to the proxy until it is shown, unless there is no other."""
+        if name in self._ports:
+            self._hidden.add(name)
+            self._tell()
+
+    def show(self, name: str) -> None:
+        if name in self._hidden:
+            self._hidden.discard(name)
             self._tell()
 
     def _tell(self) -> None:
-        _write_servers(self._directory, list(self._ports.values()))
+        shown = [port for name, port in self._ports.items() if name not in self._hidden]
+        _write_servers(self._directory, shown or list(self._ports.values()))
         self._programs.reload(NAME)
 
 

@@ -43,6 +43,11 @@ LONGEST_PAUSE_S = 10.0
 HEALTHY_AFTER_S = 30.0
 STOP_TIMEOUT_S = 90.0
 DESCRIBE_TIMEOUT_S = 2.0
+READY = ("serving", "standby", "leading")
+READY_CHECK_S = 0.2
+UNSEEN_AFTER_S = 0.5
+"""Time that nginx gets to send its calls elsewhere."""
+
 CONTROL_SOCKET = "control.sock"
 MAX_LINE_BYTES = 1 << 20
 
@@ -212,11 +217,33 @@ class Supervisor:
         return process.pid
 
     async def restart(self, name: str) -> None:
-        """Have the process hand over what it owns and end; it is started again at once."""
+        """Have the process hand over what it owns and end, start it again, and return when it
+        serves. Raises Unavailable if it doesn't."""
         child = self._child(name)
         process = child.process
         if process is None:
             raise Unavailable(f"{name} is not running now")
+        if self._balancer is not None:
+            self._balancer.hide(name)
+            await self._world.clock.sleep(UNSEEN_AFTER_S)
+        try:
+            await self._end(name, process)
+            await self._until_ready(name, process.pid)
+        finally:
+            if self._balancer is not None:
+                self._balancer.show(name)
+
+    async def _until_ready(self, name: str, former_pid: int) -> None:
+        deadline_s = self._world.clock.monotonic_s() + STOP_TIMEOUT_S
+        while self._world.clock.monotonic_s() < deadline_s:
+            for entry in await self.status():
+                is_new = entry["name"] == name and entry["pid"] != former_pid
+                if is_new and entry["state"] in READY:
+                    return
+            await self._world.clock.sleep(READY_CHECK_S)
+        raise Unavailable(f"{name} does not serve again after {STOP_TIMEOUT_S:.0f} s")
+
+    async def _end(self, name: str, process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         try:
@@ -232,6 +259,7 @@ class Supervisor:
         child.unwanted.set()
         if self._balancer is not None:
             self._balancer.remove(name)
+            await self._world.clock.sleep(UNSEEN_AFTER_S)
         await self._terminate(child)
         del self._children[name]
 

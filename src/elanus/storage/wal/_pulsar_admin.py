@@ -23,9 +23,14 @@ from elanus.storage.wal._pulsar_frames import Entry
 SUBSCRIPTION = "elanus"
 MAX_REDIRECTS = 5
 MAX_REASON_CHARACTERS = 300
-_OK, _NOT_FOUND, _CONFLICT = 200, 404, 409
+_OK, _NOT_FOUND, _CONFLICT, _PRECONDITION_FAILED = 200, 404, 409, 412
 _REDIRECTS = (http.client.TEMPORARY_REDIRECT, http.client.PERMANENT_REDIRECT)
 _EARLIEST = {"ledgerId": -1, "entryId": -1}
+
+
+class TopicUnowned(Unavailable):
+    """No broker owns the topic at this moment: its bundle of topics is being given to one, as when
+    the first of many processes that start together have just asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,8 @@ class PulsarAdmin:
     def _call(
         self, method: str, path: str, body: Any = None, *, allowed: tuple[int, ...] = ()
     ) -> _Answer:
-        """Raises Unavailable for every status that is neither success nor ``allowed``."""
+        """Raises Unavailable for every status that is neither success nor ``allowed``, among them
+        TopicUnowned."""
         url = self._base + path
         data = None if body is None else orjson.dumps(body)
         for _ in range(1 + MAX_REDIRECTS):
@@ -109,7 +115,8 @@ class PulsarAdmin:
                     answer = _Answer(error.code, error.read())
                 if answer.status in allowed:
                     return answer
-                raise Unavailable(
+                kind = TopicUnowned if _is_unowned(answer) else Unavailable
+                raise kind(
                     f"Pulsar's administration refused {method} {url}: "
                     f"{answer.status} {answer.reason}"
                 ) from error
@@ -119,6 +126,11 @@ class PulsarAdmin:
             f"Pulsar's administration sent {method} {self._base + path} on to another broker "
             f"more than {MAX_REDIRECTS} times"
         )
+
+
+def _is_unowned(answer: _Answer) -> bool:
+    # The status alone is also that of names that can't be.
+    return answer.status == _PRECONDITION_FAILED and "ownership" in answer.reason
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

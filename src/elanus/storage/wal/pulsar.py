@@ -18,13 +18,14 @@ How the promises of :mod:`elanus.storage.wal.base` are kept:
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 from uuid import UUID
 
 from elanus.config.storage import PulsarSettings
 from elanus.errors import FencedWriter, InternalError
 from elanus.runtime.world import World
-from elanus.storage.wal._pulsar_admin import PulsarAdmin
+from elanus.storage.wal._pulsar_admin import PulsarAdmin, TopicUnowned
 from elanus.storage.wal._pulsar_client import PulsarClient
 from elanus.storage.wal._pulsar_frames import (
     ENVELOPE_BYTES,
@@ -39,6 +40,10 @@ from elanus.storage.wal.base import BEFORE_FIRST, Wal, WalRecord, WalWriter
 
 _CHANNEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 MARK_SUFFIX = "-cluster"
+_OWNER_ATTEMPTS = 50
+_OWNER_PAUSE_S = 0.1
+
+T = TypeVar("T")
 
 
 class PulsarWal(Wal):
@@ -63,9 +68,8 @@ class PulsarWal(Wal):
         if previous is not None and previous.term <= term:
             del self._writers[pchannel]
             await previous.close()
-        run = self._world.executor.run
-        await run("io", self._admin.ensure_topic, pchannel)
-        last = await run("io", self._admin.last_message, pchannel)
+        await self._ask(self._admin.ensure_topic, pchannel)
+        last = await self._ask(self._admin.last_message, pchannel)
         known_term = 0 if last is None else await self._newest_term(pchannel, last)
         self._require_newest(pchannel, term, known_term)
         producer = await self._client.create_producer(self._address(pchannel))
@@ -125,14 +129,14 @@ class PulsarWal(Wal):
         return found
 
     async def read(self, pchannel: str, after: int = BEFORE_FIRST) -> AsyncIterator[WalRecord]:
-        last = await self._world.executor.run("io", self._admin.last_message, pchannel)
+        last = await self._ask(self._admin.last_message, pchannel)
         if last is None or last.position() < after:
             return
         async for record in self._records(pchannel, after, last):
             yield record
 
     async def tail(self, pchannel: str, after: int = BEFORE_FIRST) -> AsyncIterator[WalRecord]:
-        await self._world.executor.run("io", self._admin.ensure_topic, pchannel)
+        await self._ask(self._admin.ensure_topic, pchannel)
         async for record in self._records(pchannel, after, None):
             yield record
 
@@ -163,25 +167,35 @@ class PulsarWal(Wal):
     ) -> AsyncIterator[tuple[Entry, bytes]]:
         return self._client.messages(self._address(pchannel), after, until)
 
+    async def _ask(self, ask: Callable[..., T], *arguments: str | Entry) -> T:
+        """A call of the administration, repeated for a while if nobody owns the topic yet."""
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._world.executor.run("io", ask, *arguments)
+            except TopicUnowned:
+                if attempt == _OWNER_ATTEMPTS:
+                    raise
+            await self._world.clock.sleep(_OWNER_PAUSE_S)
+
     async def truncate(self, pchannel: str, upto: int) -> None:
-        run = self._world.executor.run
-        last = await run("io", self._admin.last_message, pchannel)
+        last = await self._ask(self._admin.last_message, pchannel)
         if last is None or upto <= BEFORE_FIRST:
             return
         target = min(Entry.of(upto), last)
         if target > self._released.get(pchannel, Entry(0, 0)):
-            await run("io", self._admin.release_before, pchannel, target)
+            await self._ask(self._admin.release_before, pchannel, target)
             self._released[pchannel] = target
 
     async def list_channels(self) -> list[str]:
-        topics = await self._world.executor.run("io", self._admin.list_topics)
+        topics = await self._ask(self._admin.list_topics)
         mark = self._prefix + MARK_SUFFIX
         return sorted(name for name in topics if name.startswith(self._prefix) and name != mark)
 
     async def size_bytes(self) -> int:
-        run = self._world.executor.run
         channels = await self.list_channels()
-        sizes = [run("io", self._admin.size_bytes, channel) for channel in channels]
+        sizes = [self._ask(self._admin.size_bytes, channel) for channel in channels]
         return sum(await asyncio.gather(*sizes))
 
     async def close(self) -> None:

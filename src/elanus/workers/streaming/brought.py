@@ -6,20 +6,21 @@ import pyarrow as pa
 
 from elanus.model.reads import Hits
 from elanus.services.messages import SegmentHits
+from elanus.workers.gather import with_fields
 
 MAX_ROWS_BROUGHT = 1_024
 """Hits of a search up to which a query node sends the output fields along with them."""
 
 
 def rows_of(
-    hits: Hits, brought: Sequence[SegmentHits], names: tuple[str, ...]
+    hits: Hits, brought: Sequence[SegmentHits], fields: Sequence[pa.Field]
 ) -> pa.RecordBatch | None:
-    """The output fields of ``hits`` if a query node has sent them along with all of these."""
-    if not names or len(brought) != 1 or brought[0].rows is None:
+    """The output ``fields`` of ``hits`` if a query node has sent them along with all of these."""
+    if not fields or len(brought) != 1 or brought[0].rows is None:
         return None
     source, rows = brought[0], brought[0].rows
     if hits is source:
-        return rows
+        return with_fields(rows.columns, fields)
     places = {
         place: row
         for row, place in enumerate(
@@ -30,4 +31,4 @@ def rows_of(
     taken = [places.get(place, -1) for place in wanted]
     if -1 in taken:
         return None  # some are growing
-    return rows.take(pa.array(taken, pa.int64()))
+    return with_fields(rows.take(pa.array(taken, pa.int64())).columns, fields)

@@ -22,6 +22,7 @@ from elanus.engine.segment.base import Segment
 from elanus.errors import CollectionNotLoaded, Unavailable
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 from elanus.model.timestamp import compose, physical_ms
+from elanus.model.types import DataType
 from elanus.runtime.world import World
 from elanus.services.interfaces import QueryNodeService
 from elanus.services.messages import (
@@ -51,7 +52,9 @@ _RETRY_PAUSE_S = 0.01
 _SEARCHED_ON_LOOP_FLOATS = 4 << 20
 """Dimensions of all growing rows, times vectors asked for, up to which a search without a filter
 runs on the event loop: 0.2 ms by their codes, 2 ms at most. The way to a thread costs as much."""
-_SEARCHED_ON_LOOP_SPARSE_ROWS = 1 << 14
+_SEARCHED_ON_LOOP_NARROW = 1 << 19
+"""The same for elements that must be widened first."""
+_SEARCHED_ON_LOOP_SPARSE_ROWS = 1 << 12
 """The same for sparse vectors, rows times vectors."""
 
 T = TypeVar("T")
@@ -73,7 +76,8 @@ class Delegator:
             asked = await weighted_search(self._world, self._replicas, parts, request)
             hits, brought = await self._search_parts(shard, parts, asked)
             stages.done("search")
-            rows = rows_of(hits, brought, request.output_fields)
+            fields = [parts.schema.arrow.field(name) for name in request.output_fields]
+            rows = rows_of(hits, brought, fields)
             if rows is None:
                 rows = await self._output_rows(
                     shard, parts, request.output_fields, hits.keys, hits.sources, hits.offsets
@@ -161,7 +165,8 @@ class Delegator:
         jobs: list[Awaitable[list[Hits]]] = []
         if parts.growing:
             growing = (parts.growing, query, parts.snapshot, request.plan)
-            if _is_quick(parts.growing, request):
+            field = shard.collection.schema.by_name[query.field_name]
+            if _is_quick(parts.growing, request, field.data_type):
                 found.append(search_growing(*growing))
             else:
                 jobs.append(_one(self._world.executor.run("search", search_growing, *growing)))
@@ -308,15 +313,17 @@ def _check_fields(shard: Shard, request: SearchRequest | QueryRequest) -> None:
         raise Unavailable(f"the schema of {shard.vchannel} is being changed, try again")
 
 
-def _is_quick(segments: Sequence[Segment], request: SearchRequest) -> bool:
+def _is_quick(segments: Sequence[Segment], request: SearchRequest, data_type: DataType) -> bool:
     """Whether these growing segments may be searched on the event loop."""
     if request.plan is not None:
         return False
     rows = sum(segment.row_count for segment in segments)
     vectors = request.query.vectors
-    if isinstance(vectors, np.ndarray):
-        return rows * vectors.size <= _SEARCHED_ON_LOOP_FLOATS
-    return rows * len(vectors) <= _SEARCHED_ON_LOOP_SPARSE_ROWS
+    if data_type is DataType.SPARSE_FLOAT_VECTOR:
+        return rows * len(vectors) <= _SEARCHED_ON_LOOP_SPARSE_ROWS
+    is_direct = data_type in (DataType.FLOAT_VECTOR, DataType.BINARY_VECTOR)
+    limit = _SEARCHED_ON_LOOP_FLOATS if is_direct else _SEARCHED_ON_LOOP_NARROW
+    return bool(rows * vectors.size <= limit)
 
 
 def search_growing(

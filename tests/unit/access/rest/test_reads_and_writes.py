@@ -14,11 +14,12 @@ from elanus.access.dql.query import query
 from elanus.access.dql.search import search
 from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType
-from elanus.wire.placeholders import decode_placeholders, decode_vectors
+from elanus.wire.placeholders import decode_placeholders, decode_queries
 from elanus.wire.protocol import common, milvus
 from elanus.wire.schema import pairs_to_dict
 from elanus.wire.templates import decode_templates
 
+VECTOR = FieldSchema(name="v", data_type=DataType.FLOAT_VECTOR, type_params={"dim": "2"})
 HANDLERS = {
     "Insert": insert,
     "Upsert": upsert,
@@ -51,7 +52,7 @@ async def refused(client: Any, route: str, **body: Any) -> tuple[int, str]:
 async def test_a_search_has_defaults(recorder: Recorder) -> None:
     request = await asked(recorder, "search", data=[[0.5, 2], [1, 1e-3]])
     np.testing.assert_array_equal(
-        decode_vectors(request.placeholder_group, "v", 2), np.float32([[0.5, 2], [1, 1e-3]])
+        decode_queries(request.placeholder_group, VECTOR), np.float32([[0.5, 2], [1, 1e-3]])
     )
     assert (request.nq, request.dsl, request.dsl_type) == (2, "", 1)
     assert request.use_default_consistency
@@ -167,7 +168,7 @@ async def test_the_limit_of_a_query(
         ("search", {"data": [[1, 2]], "limit": "3"}, 1801, "'limit' should be an integer"),
         ("search", {"data": [[1, 2]], "searchParams": {"params": 3}}, 1100, "must be a dict"),
         ("search", {"data": [[1, 2]], "consistencyLevel": "x"}, 1100, "consistencyLevel can only"),
-        ("search", {"data": [{"1": 0.5}]}, 10, "sparse vectors are not implemented yet"),
+        ("search", {"data": [{"1": 0.5}]}, 1801, "'data[0]' should be FloatVector"),
         ("search", {"data": [[1, 2]], "orderByFields": ["a"]}, 10, "orderByFields is not supp"),
         ("hybrid_search", {}, 1802, "'search' is required"),
         ("hybrid_search", {"search": [{"annsField": "v"}]}, 1802, "'search[0].data' is required"),

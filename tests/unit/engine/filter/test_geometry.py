@@ -108,7 +108,11 @@ def test_nulls_and_invalid_shapes() -> None:
 @pytest.mark.parametrize(
     ("text", "reason", "position"),
     [
-        ('st_contains(id, "POINT(0 0)")', "STContains operation are only supported on geometry fields now, got: id", 12),
+        (
+            'st_contains(id, "POINT(0 0)")',
+            "STContains operation are only supported on geometry fields now, got: id",
+            12,
+        ),
         ('st_equals(id, "POINT(0 0)")', "STEuqals operation are only supported", 10),
         ('st_touches(id, "POINT(0 0)")', "STTouches operation are only supported", 11),
         ('st_overlaps(id, "POINT(0 0)")', "STOverlaps operation are only supported", 12),
@@ -119,16 +123,28 @@ def test_nulls_and_invalid_shapes() -> None:
         ('st_within(g, "POINT(0")', "ParseException", 13),
         ('st_within(g, "")', "ParseException", 13),
         ("st_within(g, 1)", "a geometry must be given as a WKT string", 13),
-        ('st_dwithin(g, "POINT(0 0)", -1)', "distance parameter must be non-negative, got: -1.000000", 28),
-        ('st_dwithin(g, "POINT(0 0)", "a")', "distance parameter must be a constant numeric value, got: \"a\"", 28),
-        ('st_dwithin(g, "POINT(0 0)", id)', "distance parameter must be a constant numeric value, got: id", 28),
+        (
+            'st_dwithin(g, "POINT(0 0)", -1)',
+            "distance parameter must be non-negative, got: -1.000000",
+            28,
+        ),
+        (
+            'st_dwithin(g, "POINT(0 0)", "a")',
+            'distance parameter must be a constant numeric value, got: "a"',
+            28,
+        ),
+        (
+            'st_dwithin(g, "POINT(0 0)", id)',
+            "distance parameter must be a constant numeric value, got: id",
+            28,
+        ),
         ('st_dwithin(g, "LINESTRING(0 0, 1 1)", 1)', "expected a POINT", 14),
         ("st_within(g)", "st_within takes 2 arguments, but got: 1", 0),
         ('g == "POINT(0 0)"', "geometry field (g) is only supported in spatial functions", 0),
         ('g in ["POINT(0 0)"]', "geometry field (g) is only supported in spatial functions", 0),
         ('g like "P%"', "like operation on non-string or no-json field is unsupported", 0),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_filter_says_what_and_where(text: str, reason: str, position: int) -> None:
     with pytest.raises(FilterError) as caught:
         compile_filter(text, SCHEMA)

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from elanus.model.schema import CollectionSchema, FieldSchema
-from elanus.model.types import BINARY_METRICS, DENSE_METRICS, SPARSE_METRICS, DataType, MetricType
+from elanus.model.types import BINARY_METRICS, DENSE_METRICS, DataType, MetricType
 from elanus.model.vectors import (
     SPARSE_TYPE,
     narrowed,
@@ -27,9 +27,9 @@ DENSE = (
 KINDS = [
     *((kind, metric) for kind in DENSE for metric in DENSE_METRICS),
     *((DataType.BINARY_VECTOR, metric) for metric in BINARY_METRICS),
-    *((DataType.SPARSE_FLOAT_VECTOR, metric) for metric in SPARSE_METRICS),
+    (DataType.SPARSE_FLOAT_VECTOR, MetricType.IP),
 ]
-"""Every kind of vectors with every metric that it has."""
+"""Every kind of vectors with every metric that it has for its own sake: BM25 needs a text."""
 
 
 def schema_with(kind: DataType, nullable: bool = False) -> CollectionSchema:

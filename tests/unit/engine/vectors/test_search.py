@@ -95,12 +95,12 @@ def check(
 
 
 @pytest.mark.parametrize(("kind", "metric"), KINDS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
-    rows=st.integers(5, 90),
+    rows=st.integers(5, 50),
     top_k=st.integers(1, 12),
-    nq=st.integers(1, 6),
+    nq=st.integers(1, 5),
     filtered=st.booleans(),
     nullable=st.booleans(),
     bounded=st.booleans(),
@@ -167,7 +167,7 @@ SEARCHED_IN_FULL = [
 
 
 @pytest.mark.parametrize(("kind", "metric", "index_type"), SEARCHED_IN_FULL)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 10**6), filtered=st.booleans(), bounded=st.booleans())
 def test_indexes_find_what_the_oracle_finds(
     kind: DataType,

@@ -18,6 +18,8 @@ TRAINING_ROWS = 16_384
 RESIDUAL_TRAINING_ROWS = 8_192
 """Training a residual quantiser takes a second for each thousand rows of 768 dimensions."""
 ITERATIONS = 10
+_INT8 = int(faiss.ScalarQuantizer.QT_8bit_direct_signed)
+_LARGEST_INT8 = 127.0
 SCALAR_TYPES = {
     "sq4": "QT_4bit",
     "sq4u": "QT_4bit_uniform",
@@ -54,17 +56,30 @@ def make_codes(index_type: str, source: Source) -> Any | None:
         return None
     limit = RESIDUAL_TRAINING_ROWS if index_type == "HNSW_PRQ" else TRAINING_ROWS
     codes.train(source.sample(limit))
+    scale = _scale(source) if index_type == "HNSW" and _is_scaled(source) else None
     for piece in source.pieces():
-        codes.add(piece)
+        codes.add(piece if scale is None else np.rint(piece * scale))
     return codes
+
+
+def _is_scaled(source: Source) -> bool:
+    """Whether rows of int8 are compared by their direction. Divided by their lengths they are no
+    int8 any more; multiplied with one number for all, they nearly are, and rank the same."""
+    return source.vectors.dtype == np.int8 and source.metric is MetricType.COSINE
+
+
+def _scale(source: Source) -> np.float32:
+    """What makes the largest number of all rows of unit length the largest int8."""
+    largest = max((float(np.abs(piece).max(initial=0)) for piece in source.pieces()), default=0.0)
+    return np.float32(_LARGEST_INT8 / largest if largest > 0 else 1.0)
 
 
 def _untrained(index_type: str, source: Source) -> Any | None:
     dim, metric = source.dim, faiss_metric(source.metric)
     match index_type:
         case "HNSW":
-            kind = own_scalar_type(source)
-            return None if kind is None else faiss.IndexScalarQuantizer(dim, kind, metric)
+            own = _INT8 if _is_scaled(source) else own_scalar_type(source)
+            return None if own is None else faiss.IndexScalarQuantizer(dim, own, metric)
         case "HNSW_SQ":
             kind = scalar_type(source.text("sq_type", "sq8"))
             return faiss.IndexScalarQuantizer(dim, kind, metric)
@@ -106,7 +121,8 @@ def scalar_type(name: str) -> int:
 def own_scalar_type(source: Source) -> int | None:
     """Of codes that are the column's own elements; None for float32.
 
-    Vectors of int8 are divided by their length for COSINE, and then are no int8 any more.
+    Vectors of int8 are divided by their length for COSINE, and then are no int8 any more (but see
+    ``_is_scaled``).
     """
     element = source.vectors.dtype
     if element == np.float32:
@@ -114,5 +130,5 @@ def own_scalar_type(source: Source) -> int | None:
     if element == np.uint16:
         return scalar_type("bf16")
     if element == np.int8 and source.metric is not MetricType.COSINE:
-        return int(faiss.ScalarQuantizer.QT_8bit_direct_signed)
+        return _INT8
     return scalar_type("fp16")

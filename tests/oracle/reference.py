@@ -5,11 +5,14 @@ neither Arrow nor the parser. None stands for unknown.
 """
 
 import re
+from datetime import UTC, datetime, timedelta
+from itertools import product
 from typing import Any
 
 import numpy as np
 
 MISSING = object()
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 OPERATORS = {
     "==": lambda a, b: a == b,
     "!=": lambda a, b: a != b,
@@ -60,6 +63,19 @@ def render(tree: tuple) -> str:
         return f"exists {name}"
     if kind == "length":
         return f"array_length({name}) {rest[1]} {rest[2]}"
+    if kind == "time":
+        _, step, operator, moment = rest
+        shift = "" if step is None else f' {step[0]} interval "P{step[1]}M{step[2]}DT{step[3]}H"'
+        return f'{name}{shift} {operator} iso "{EPOCH + timedelta(microseconds=moment)}"'
+    if kind == "match":
+        return f"text_match({name}, {literal(rest[1])}, minimum_should_match={rest[2]})"
+    if kind == "phrase":
+        return f"phrase_match({name}, {literal(rest[1])}, {rest[2]})"
+    if kind == "box":
+        _, relation, (x, y), (width, height) = rest
+        right, top = x + width, y + height
+        ring = f"{x} {y}, {right} {y}, {right} {top}, {x} {top}, {x} {y}"
+        return f"st_{relation}({name}, 'POLYGON(({ring}))')"
     suffix = {"contains": "", "contains_any": "_any", "contains_all": "_all"}[kind]
     return f"array_contains{suffix}({name}, {literal(rest[1])})"
 
@@ -89,6 +105,10 @@ def decide(tree: tuple, row: dict[str, Any], types: dict[str, str]) -> bool | No
     if kind == "columns":
         other = row[rest[2]]
         return None if other is None else bool(OPERATORS[rest[1]](value, other))
+    if kind in ("time", "match", "phrase", "box"):
+        return {"time": decide_time, "match": matches, "phrase": has_phrase, "box": in_box}[kind](
+            value, *rest[1:]
+        )
     if column_type.startswith("[]"):
         return decide_array(kind, value, path, rest, column_type[2:])
     if column_type == "json":
@@ -251,3 +271,40 @@ def decide_json(kind: str, value: Any, rest: list) -> bool:
         for constant in rest[1]
     ]
     return any(found) if kind == "contains_any" else all(found)
+
+
+def decide_time(value: int, step: tuple | None, operator: str, moment: int) -> bool:
+    if step is not None:
+        sign = -1 if step[0] == "-" else 1
+        civil = EPOCH + timedelta(seconds=value // 10**6)
+        months = civil.year * 12 + civil.month - 1 + sign * step[1]
+        first = civil.replace(year=months // 12, month=months % 12 + 1, day=1)
+        moved = first + timedelta(days=civil.day - 1 + sign * step[2], hours=sign * step[3])
+        value = int((moved - EPOCH).total_seconds()) * 10**6
+    return OPERATORS[operator](value, moment)
+
+
+def tokens(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
+
+
+def matches(value: str, query: str, minimum: int) -> bool:
+    wanted, there = tokens(query), tokens(value)
+    return bool(wanted) and sum(token in there for token in wanted) >= minimum
+
+
+def has_phrase(value: str, query: str, slop: int) -> bool:
+    wanted, there = tokens(query), tokens(value)
+    places = [
+        [at - rank for at, t in enumerate(there) if t == token] for rank, token in enumerate(wanted)
+    ]
+    return bool(wanted) and any(max(choice) - min(choice) <= slop for choice in product(*places))
+
+
+def in_box(value: tuple, relation: str, low: tuple, size: tuple) -> bool:
+    """Of a point and a closed box."""
+    (x, y), (left, bottom) = value, low
+    right, top = left + size[0], bottom + size[1]
+    inside = left < x < right and bottom < y < top
+    touched = left <= x <= right and bottom <= y <= top
+    return {"within": inside, "intersects": touched, "touches": touched and not inside}[relation]

@@ -1,0 +1,251 @@
+"""Fast tests of string columns on their buffers.
+
+The values of an Arrow string column lie one after another, so that one byte of each value is
+gathered in one step, and a text is looked for in all values at once. Everything is exact. Results
+are arbitrary where the column is null.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from elanus.engine.filter.arrays import Bools, offsets_of, truth
+
+BLOCK_ROWS = 65_536
+FEW_TEXTS = 3
+"""Of a list; so many are compared one by one."""
+SEARCH_PIECE_BYTES = 1 << 18
+"""A search goes through the values in pieces that stay in the cache."""
+SPARSE_BELOW = 1 / 32
+"""Share of the bytes below which a search goes on only where the text may still be."""
+NARROW_BELOW = 1 / 4
+"""Share of the rows below which only those that are left are compared further."""
+SHORT = 3
+"""Bytes of a text that its key tells of."""
+FEW_KEYS = 32
+"""So many keys are compared one by one."""
+HASH_BITS = 16
+_HASH_FACTOR = np.uint32(0x9E3779B1)
+
+Ints = npt.NDArray[np.int64]
+_ARROW = {"<": pc.less, "<=": pc.less_equal, ">": pc.greater, ">=": pc.greater_equal}
+
+
+class StringBuffers:
+    """The buffers of a string column. ``offsets`` int32 (rows + 1,) into ``data``, uint8."""
+
+    def __init__(self, column: pa.Array) -> None:
+        self.column = column
+        self.offsets = offsets_of(column)
+        buffer = column.buffers()[2] if len(column) else None
+        # Never quite empty, so that any place can be looked at.
+        self.data = np.frombuffer(buffer if buffer is not None and buffer.size else b"\0", np.uint8)
+
+    def test(self, decide: Callable[["StringBuffers"], Bools]) -> Bools:
+        """``decide`` of all rows, block by block, so that what it needs stays in the cache."""
+        if len(self.column) <= BLOCK_ROWS:
+            return decide(self)
+        result = np.empty(len(self.column), np.bool_)
+        block = copy.copy(self)
+        for start in range(0, len(result), BLOCK_ROWS):
+            end = min(start + BLOCK_ROWS, len(result))
+            block.column = self.column.slice(start, end - start)
+            block.offsets = self.offsets[start : end + 1]
+            result[start:end] = decide(block)
+        return result
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int32]:
+        return np.diff(self.offsets)
+
+    def bytes_at(self, places: Ints) -> npt.NDArray[np.uint8]:
+        """The byte at each place; the nearest one for a place outside."""
+        return self.data.take(places, mode="clip")
+
+
+def equals(column: pa.Array, text: str) -> Bools:
+    """Which values are ``text``."""
+    wanted = text.encode()
+
+    def decide(block: StringBuffers) -> Bools:
+        same: Bools = block.lengths == len(wanted)
+        return _begin_with(block, wanted, same, block.offsets[:-1])
+
+    return StringBuffers(column).test(decide)
+
+
+def starts_with(column: pa.Array, text: str) -> Bools:
+    """Which values begin with ``text``."""
+    wanted = text.encode()
+
+    def decide(block: StringBuffers) -> Bools:
+        return _begin_with(block, wanted, block.lengths >= len(wanted), block.offsets[:-1])
+
+    return StringBuffers(column).test(decide)
+
+
+def ends_with(column: pa.Array, text: str) -> Bools:
+    """Which values end with ``text``."""
+    wanted = text.encode()
+
+    def decide(block: StringBuffers) -> Bools:
+        starts = np.maximum(block.offsets[1:] - len(wanted), 0)
+        return _begin_with(block, wanted, block.lengths >= len(wanted), starts)
+
+    return StringBuffers(column).test(decide)
+
+
+def _begin_with(
+    buffers: StringBuffers, wanted: bytes, fitting: Bools, starts: npt.NDArray[np.int32]
+) -> Bools:
+    """Which of the rows ``fitting`` have ``wanted`` from ``starts`` on."""
+    if len(wanted) > len(buffers.data):
+        return np.zeros(len(fitting), np.bool_)
+    result = fitting
+    # The last byte first: texts begin alike more often than they end alike.
+    left = list(range(len(wanted)))
+    while left and np.count_nonzero(result) >= NARROW_BELOW * len(result):
+        at = left.pop()
+        result = result & (buffers.data[at:].take(starts, mode="clip") == wanted[at])
+    if not left:
+        return result
+    rows = np.flatnonzero(result)
+    for at in reversed(left):
+        rows = rows[buffers.data[at:].take(starts.take(rows), mode="clip") == wanted[at]]
+    result = np.zeros(len(result), np.bool_)
+    result[rows] = True
+    return result
+
+
+def ordered(column: pa.Array, operator: str, text: str) -> Bools:
+    """``value operator text`` by bytes, for ``<``, ``<=``, ``>``, ``>=``."""
+    return truth(_ARROW[operator](column, pa.scalar(text, column.type)))
+
+
+def member(column: pa.Array, wanted: pa.Array) -> Bools:
+    """Which values are among ``wanted``, a string array without nulls."""
+    if len(wanted) == 0:
+        return np.zeros(len(column), np.bool_)
+    if len(wanted) <= FEW_TEXTS:
+        found = [equals(column, text) for text in wanted.to_pylist()]
+        result: Bools = np.logical_or.reduce(found)
+        return result
+    if len(wanted) > 1 << (HASH_BITS - 4):
+        return truth(pc.is_in(column, value_set=wanted))
+    keys = _keys(StringBuffers(wanted))
+    table = np.zeros(1 << HASH_BITS, np.bool_)
+    table[_hashes(keys)] = True
+    told = int(pc.max(pc.binary_length(wanted)).as_py()) <= SHORT
+    ascending = np.sort(keys)
+
+    def decide(block: StringBuffers) -> Bools:
+        keys = _keys(block)
+        result = table[_hashes(keys)]
+        rows = np.flatnonzero(result)
+        if told:
+            result[rows] = _among(keys[rows], ascending)
+        elif len(rows):
+            result[rows] = truth(pc.is_in(block.column.take(pa.array(rows)), value_set=wanted))
+        return result
+
+    return StringBuffers(column).test(decide)
+
+
+def _among(keys: npt.NDArray[np.uint32], wanted: npt.NDArray[np.uint32]) -> Bools:
+    """Which keys are among ``wanted``, ascending."""
+    if len(wanted) > FEW_KEYS:
+        at = np.minimum(np.searchsorted(wanted, keys), len(wanted) - 1)
+        found: Bools = wanted[at] == keys
+        return found
+    found = keys == wanted[0]
+    for key in wanted[1:]:
+        found |= keys == key
+    return found
+
+
+def _keys(buffers: StringBuffers) -> npt.NDArray[np.uint32]:
+    """A number of each value, of its length, its first and its last two bytes. The number of a
+    value of at most SHORT bytes is no other value's."""
+    lengths = buffers.lengths
+    starts = buffers.offsets[:-1].astype(np.int64)
+    lasts = buffers.offsets[1:].astype(np.int64) - 1
+    keys = np.minimum(lengths, 255).astype(np.uint32)
+    for shift, places in ((8, starts), (16, lasts), (24, np.maximum(lasts - 1, starts))):
+        keys |= buffers.bytes_at(places).astype(np.uint32) << np.uint32(shift)
+    keys[lengths == 0] = 0
+    return keys
+
+
+def _hashes(keys: npt.NDArray[np.uint32]) -> Ints:
+    return ((keys * _HASH_FACTOR) >> np.uint32(32 - HASH_BITS)).astype(np.int64)
+
+
+def contains(column: pa.Array, text: str, head: int = 0, tail: int = 0) -> Bools:
+    """Which values have ``text`` anywhere behind their first ``head`` and before their last
+    ``tail`` bytes."""
+    wanted = text.encode()
+    if not wanted:
+        return StringBuffers(column).test(lambda block: block.lengths >= head + tail)
+
+    def decide(block: StringBuffers) -> Bools:
+        rows, positions = occurrences(block, wanted)
+        if head or tail:
+            inside = positions >= block.offsets[rows] + head
+            inside &= positions + len(wanted) <= block.offsets[rows + 1] - tail
+            rows = rows[inside]
+        result = np.zeros(len(block.column), np.bool_)
+        result[rows] = True
+        return result
+
+    return StringBuffers(column).test(decide)
+
+
+def occurrences(buffers: StringBuffers, wanted: bytes) -> tuple[Any, Any]:
+    """(rows, positions) of every occurrence of ``wanted`` within one value, int64 and ascending.
+    They may overlap."""
+    offsets = buffers.offsets
+    start, end = int(offsets[0]), int(offsets[-1])
+    positions = find_bytes(buffers.data[start:end], wanted) + start
+    rows = rows_of(offsets, positions)
+    within = positions + len(wanted) <= offsets[rows + 1]
+    if within.all():
+        return rows, positions
+    return rows[within], positions[within]
+
+
+def rows_of(offsets: npt.NDArray[np.int32], positions: Ints) -> Ints:
+    """The rows that bytes belong to; positions ascending, int64."""
+    # Very often there is one in each row, as a key of JSON.
+    one_each = len(positions) == len(offsets) - 1
+    if one_each and (positions >= offsets[:-1]).all() and (positions < offsets[1:]).all():
+        return np.arange(len(positions))
+    rows: Ints = np.searchsorted(offsets, positions, "right") - 1
+    return rows
+
+
+def find_bytes(data: npt.NDArray[np.uint8], wanted: bytes) -> npt.NDArray[np.int64]:
+    """Where ``wanted`` begins in ``data``, int64, ascending."""
+    size = len(wanted)
+    last = len(data) - size + 1
+    found = []
+    for start in range(0, max(last, 0), SEARCH_PIECE_BYTES):
+        piece = data[start : min(start + SEARCH_PIECE_BYTES, last) + size - 1]
+        count = len(piece) - size + 1
+        # The last bytes first: texts begin alike more often than they end alike.
+        left = list(range(size))
+        at = left.pop()
+        hits = piece[at : at + count] == wanted[at]
+        while left and np.count_nonzero(hits) > SPARSE_BELOW * count:
+            at = left.pop()
+            hits &= piece[at : at + count] == wanted[at]
+        positions = np.flatnonzero(hits)
+        for at in reversed(left):
+            positions = positions[piece[at:].take(positions) == wanted[at]]
+        if len(positions):
+            found.append(positions + start)
+    return np.concatenate(found) if found else np.empty(0, np.int64)
