@@ -6,8 +6,8 @@ ARGS ?=
 SEED ?= 1
 SEEDS ?= 200
 
-.PHONY: help install run test lint format docs bench bench-wal simulate clients wheels clean
-.PHONY: bench-cluster
+.PHONY: help install run test lint format docs bench bench-wal bench-control bench-cluster simulate
+.PHONY: clients wheels clean
 .PHONY: services services-install services-status services-stop
 .PHONY: test-services test-cluster test-faults
 
@@ -88,6 +88,9 @@ bench-wal: $(VENV)/.installed-dev ## Compare the write-ahead logs with bare clie
 
 bench-cluster: services-install clients ## Compare a search in a cluster with one in one process
 	$(BIN)/python -m benchmarks.cluster $(ARGS)
+
+bench-control: $(VENV)/.installed-dev ## Measure the coordinator with a million segments of nothing
+	$(BIN)/python -m benchmarks.control_plane $(ARGS)
 
 wheels: $(VENV)/.installed ## Build a wheel into dist/
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .

@@ -17,6 +17,11 @@
     │   ├── PartitionNotFound            200
     │   ├── PartitionNotLoaded           201
     │   ├── CapacityExceeded             250
+    │   ├── ResourceGroupNotFound        300
+    │   ├── ResourceGroupExists          301
+    │   ├── ResourceGroupLimit           302
+    │   ├── ResourceGroupIllegalConfig   303
+    │   ├── ResourceGroupNodeNotEnough   304
     │   ├── IndexNotFound                700
     │   ├── IndexDuplicate               702
     │   ├── DatabaseNotFound             800
@@ -177,6 +182,46 @@ class IndexDuplicate(InputError):
 
 class CapacityExceeded(InputError):
     code = 250
+
+
+class ResourceGroupNotFound(InputError):
+    code = 300
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"resource group not found[rg={name}]")
+
+
+class ResourceGroupExists(InputError):
+    code = 301
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"resource group already exist, but create with different config[rg={name}]"
+        )
+
+
+class ResourceGroupLimit(InputError):
+    code = 302
+
+    def __init__(self, name: str, limit: int) -> None:
+        super().__init__(f"resource group num reach limit[rg={name}][limit={limit}]")
+
+
+class ResourceGroupIllegalConfig(InputError):
+    code = 303
+
+    def __init__(self, name: str, reason: str, config: object) -> None:
+        super().__init__(f"{reason}: resource group illegal config[rg={name}][config={config}]")
+
+
+class ResourceGroupNodeNotEnough(InputError):
+    code = 304
+
+    def __init__(self, name: str, current: int, expected: int) -> None:
+        super().__init__(
+            f"resource group node not enough[rg={name}][currentNodeNum={current}]"
+            f"[expectedNodeNum={expected}]"
+        )
 
 
 class DatabaseNotFound(InputError):

@@ -117,6 +117,9 @@ class FaultyRouter:
     async def query_nodes(self, *, stopping: bool = False) -> list[int]:
         return await self._inner.query_nodes(stopping=stopping)
 
+    async def query_node_infos(self) -> Any:
+        return await self._inner.query_node_infos()
+
     async def data_node(self) -> Any:
         return FaultyService(await self._inner.data_node(), "data", self._faults, asyncio.sleep)
 

@@ -130,6 +130,9 @@ class LimitsSettings(Section, frozen=True, kw_only=True):
         int, Meta(ge=-1, description="Largest insert, bytes; -1 = only the message limit.")
     ] = -1
     max_collection_num: Annotated[Positive, Meta(description="Most collections.")] = 65_536
+    max_resource_group_num_of_query_node: Annotated[
+        Positive, Meta(description="Most resource groups, the default one included.")
+    ] = 1_024
 
 
 class QuotaAndLimitsSettings(Section, frozen=True, kw_only=True):
@@ -232,6 +235,47 @@ class QueryNodeSettings(Section, frozen=True, kw_only=True):
     max_timestamp_lag: Annotated[
         Positive, Meta(description="A guarantee timestamp further ahead is refused, s.")
     ] = 86_400
+    labels: Annotated[
+        str,
+        Meta(
+            pattern="^([^=,]+=[^=,]*(,[^=,]+=[^=,]*)*)?$",
+            description="What the node filters of resource groups find this node by: "
+            "zone=a,disk=nvme.",
+        ),
+    ] = ""
+
+    @property
+    def label_map(self) -> dict[str, str]:
+        pairs = (pair.partition("=") for pair in self.labels.split(",") if pair)
+        return {key: value for key, _, value in pairs}
+
+
+class QueryCoordSettings(Section, frozen=True, kw_only=True):
+    balancer: Annotated[
+        str,
+        Meta(
+            pattern="^(ScoreBasedBalancer|RowCountBasedBalancer)$",
+            description="What spreads segments over query nodes: ScoreBasedBalancer (bytes, as a "
+            "part of each node's memory) or RowCountBasedBalancer (rows).",
+        ),
+    ] = "ScoreBasedBalancer"
+    auto_balance: Annotated[
+        bool, Meta(description="Move loaded segments from fuller nodes to emptier ones.")
+    ] = True
+    balance_interval_seconds: Annotated[
+        Positive, Meta(description="Time between looks for nodes that differ, s.")
+    ] = 60
+    score_unbalance_toleration_factor: Annotated[
+        Fraction,
+        Meta(description="Difference of two nodes, as a part of the average, that is left alone."),
+    ] = 0.05
+    overloaded_memory_threshold_percentage: Annotated[
+        int,
+        Meta(gt=0, le=100, description="Part of its memory that a query node is loaded to, %."),
+    ] = 90
+    task_execution_cap: Annotated[
+        Positive, Meta(description="Segments that are loaded at the same time, all nodes together.")
+    ] = 256
 
 
 class StreamingSettings(Section, frozen=True, kw_only=True):
@@ -312,6 +356,7 @@ class Settings(Section, frozen=True, kw_only=True):
     root_coord: RootCoordSettings = RootCoordSettings()
     data_coord: DataCoordSettings = DataCoordSettings()
     data_node: DataNodeSettings = DataNodeSettings()
+    query_coord: QueryCoordSettings = QueryCoordSettings()
     query_node: QueryNodeSettings = QueryNodeSettings()
     streaming: StreamingSettings = StreamingSettings()
     metastore: MetastoreSettings = MetastoreSettings()

@@ -22,6 +22,7 @@ from elanus.coordinator.data.segments import Segments
 from elanus.coordinator.dropping import drop_orphans
 from elanus.coordinator.query.holdings import Holdings
 from elanus.coordinator.query.loads import Loads
+from elanus.coordinator.query.resource_groups import ResourceGroups
 from elanus.coordinator.quotas import QuotaCentre
 from elanus.coordinator.records import ID_KEY, TIMESTAMP_KEY, CollectionState
 from elanus.coordinator.retry import UNBOUNDED, retry
@@ -34,7 +35,7 @@ from elanus.coordinator.root.partitions import Partitions
 from elanus.coordinator.streaming.channels import Channels
 from elanus.coordinator.tso import Allocator
 from elanus.errors import ElanusError, Unavailable
-from elanus.model.catalog import CollectionInfo, SegmentInfo, pchannel_of
+from elanus.model.catalog import CollectionInfo, SegmentInfo
 from elanus.runtime.world import World
 from elanus.services.routing import Router
 from elanus.storage.meta.base import MetaStore
@@ -52,6 +53,7 @@ class _Parts:
         self.context = context
         self.channels = Channels(context)
         self.loads = Loads(context, self.channels)
+        self.resource_groups = ResourceGroups(context, self.loads)
         self.holdings = Holdings(context, self.loads)
         self.databases = Databases(context)
         self.collections = Collections(context, self.channels, self.loads.stop)
@@ -71,11 +73,15 @@ class _Parts:
         ]
 
     def _is_in_use(self, segment: SegmentInfo) -> bool:
-        return self.loads.holds(segment) or segment.segment_id in self._outputs()
+        return (
+            self.loads.holds(segment)
+            or segment.segment_id in self.compactor.busy()
+            or any(part[1] == segment.segment_id for part in self.index_tasks.running())
+        )
 
     def _outputs(self) -> frozenset[int]:
         indexing = (segment_id for _, segment_id, _ in self.index_tasks.running())
-        return self.compactor.busy().union(indexing)
+        return frozenset(self.compactor.busy()).union(indexing)
 
 
 class Coordinator:
@@ -140,6 +146,13 @@ class Coordinator:
         self.release = parts.loads.release
         self.load_info = parts.loads.load_info
         self.loaded = parts.loads.loaded
+        self.create_resource_group = parts.resource_groups.create_resource_group
+        self.update_resource_groups = parts.resource_groups.update_resource_groups
+        self.drop_resource_group = parts.resource_groups.drop_resource_group
+        self.list_resource_groups = parts.resource_groups.list_resource_groups
+        self.describe_resource_group = parts.resource_groups.describe_resource_group
+        self.transfer_nodes = parts.resource_groups.transfer_nodes
+        self.transfer_replicas = parts.resource_groups.transfer_replicas
         self.recovery = parts.segments.recovery
         self.commit_flush = parts.segments.commit_flush
         self.list_segments = parts.segments.list_segments
@@ -165,8 +178,12 @@ class Coordinator:
         """
         if not self._has_metadata:
             await self.load_metadata()
-        _, held = await asyncio.gather(self._open_logs(), self._parts.holdings.all_held())
-        self._parts.loads.restore(held)
+        _, held, _ = await asyncio.gather(
+            self._open_logs(),
+            self._parts.holdings.all_held(),
+            self._parts.loads.nodes.refresh(),
+        )
+        await self._parts.loads.restore(held)
         for info in self._catalog.collections(CollectionState.CREATING):
             self._world.tasks.spawn(
                 f"finish creating {info.name}", self._finish_creating(info.collection_id)
@@ -176,6 +193,7 @@ class Coordinator:
         for info in self._catalog.collections(CollectionState.CREATED):
             await drop_orphans(self._context, info.collection_id)
             self._context.events.segments_changed(info.collection_id)
+            await asyncio.sleep(0)  # there may be very many
         self._world.tasks.spawn("garbage collection", self._parts.garbage.run_for_ever())
         self._world.tasks.spawn("holdings", self._parts.holdings.compare_for_ever())
 
@@ -189,7 +207,7 @@ class Coordinator:
             log.info("unused timestamps not given back", reason=error.message)
 
     async def _open_logs(self) -> None:
-        vchannels = self._vchannels()
+        vchannels = list(filter(None, map(self._first_shard, self._catalog.tables.vchannels)))
         outcomes = await asyncio.gather(
             *map(self._parts.channels.ensure_open, vchannels), return_exceptions=True
         )
@@ -200,9 +218,9 @@ class Coordinator:
             elif isinstance(outcome, BaseException):
                 raise outcome
 
-    def _vchannels(self) -> list[str]:
-        states = (CollectionState.CREATING, CollectionState.CREATED)
-        return [v for info in self._catalog.collections(*states) for v in info.vchannels]
+    def _first_shard(self, pchannel: str) -> str | None:
+        """A shard that needs the pchannel to be open."""
+        return next((vchannel for vchannel, _ in self._catalog.vchannels_on(pchannel)), None)
 
     async def _open_later(self, vchannel: str) -> None:
         # All of it is repeated, the new term's commit too: that needs room for metadata.
@@ -230,7 +248,7 @@ class Coordinator:
         lost = self._parts.channels.lose_nodes(alive)
         if lost:
             log.warning("owners lost, logs move", pchannels=lost)
-            self._parts.loads.logs_moved()
+            self._parts.loads.logs_moved(lost)
             self._open_in_background(lost)
         if self._balancing is None or self._balancing.done():
             self._balancing = self._world.tasks.spawn("balance logs", self._balance())
@@ -238,10 +256,10 @@ class Coordinator:
             self._balance_again = True
 
     def _open_in_background(self, pchannels: Sequence[str]) -> None:
-        first = {pchannel_of(vchannel): vchannel for vchannel in self._vchannels()}
         for pchannel in pchannels:
-            if pchannel in first:
-                self._world.tasks.spawn(f"open {pchannel}", self._open_later(first[pchannel]))
+            vchannel = self._first_shard(pchannel)
+            if vchannel is not None:
+                self._world.tasks.spawn(f"open {pchannel}", self._open_later(vchannel))
 
     async def _balance(self) -> None:
         while True:
@@ -254,13 +272,18 @@ class Coordinator:
                     log.warning("log not moved", pchannel=pchannel, reason=error.message)
                     self._open_in_background([pchannel])
                     await self._world.clock.sleep(_BALANCE_PAUSE_S)
-                self._parts.loads.logs_moved()
+                self._parts.loads.logs_moved([pchannel])
             elif not self._balance_again:
                 return
 
     def query_nodes_changed(self) -> None:
         """Query nodes came, went, or are stopping."""
         self._parts.loads.query_nodes_changed()
+
+    def data_nodes_changed(self, count: int) -> None:
+        """So many data nodes take tasks now: each may have an index build and a compaction."""
+        self._parts.index_tasks.run_at_most(max(1, count))
+        self._parts.compactor.run_at_most(max(1, count))
 
     # --- plain look-ups -------------------------------------------------------------------------
 

@@ -11,8 +11,10 @@ Every key lies under ``coordinator/``; every value is msgspec JSON::
     coordinator/checkpoint/<vchannel>                     ChannelCheckpoint
     coordinator/load/<collection id>                      LoadRecord
     coordinator/pchannel/<pchannel>                       PchannelRecord
+    coordinator/resource-group/<name>                     ResourceGroupRecord
 """
 
+from collections import Counter
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -25,6 +27,7 @@ from elanus.model.catalog import (
     IndexInfo,
     SegmentInfo,
 )
+from elanus.model.resource_groups import DEFAULT_RESOURCE_GROUP, ResourceGroupConfig
 
 PREFIX = "coordinator/"
 TIMESTAMP_KEY = PREFIX + "timestamp"
@@ -51,11 +54,19 @@ class AliasRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LoadRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What a user wants to be loaded. Empty ``partition_ids`` means the whole collection."""
+    """What a user wants to be loaded. Empty ``partition_ids`` means the whole collection;
+    ``resource_groups`` has the group of each replica, none means all in the default group."""
 
     collection_id: int
     partition_ids: tuple[int, ...] = ()
     replica_number: int = 1
+    resource_groups: tuple[str, ...] = ()
+
+    def copies(self) -> dict[str, int]:
+        """Number of replicas by resource group."""
+        if not self.resource_groups:
+            return {DEFAULT_RESOURCE_GROUP: self.replica_number}
+        return dict(Counter(self.resource_groups))
 
 
 class PchannelRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +78,15 @@ class PchannelRecord(msgspec.Struct, frozen=True, kw_only=True):
     node_id: int = 0
 
 
+class ResourceGroupRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """``node_ids``: nodes that the group had last, so that a new leader leaves them there; not
+    kept for the default group, which has the others."""
+
+    name: str
+    config: ResourceGroupConfig
+    node_ids: tuple[int, ...] = ()
+
+
 Record: TypeAlias = (
     DatabaseInfo
     | CollectionRecord
@@ -76,6 +96,7 @@ Record: TypeAlias = (
     | ChannelCheckpoint
     | LoadRecord
     | PchannelRecord
+    | ResourceGroupRecord
 )
 
 _KINDS: dict[str, type[Record]] = {
@@ -87,6 +108,7 @@ _KINDS: dict[str, type[Record]] = {
     "checkpoint": ChannelCheckpoint,
     "load": LoadRecord,
     "pchannel": PchannelRecord,
+    "resource-group": ResourceGroupRecord,
 }
 
 
@@ -109,6 +131,8 @@ def key_of(record: Record) -> str:
             tail = f"load/{record.collection_id}"
         case PchannelRecord():
             tail = f"pchannel/{record.name}"
+        case ResourceGroupRecord():
+            tail = f"resource-group/{record.name}"
     return PREFIX + tail
 
 

@@ -1,4 +1,8 @@
-"""What the coordinator's metadata says: databases, collections, partitions, indexes, segments."""
+"""What the coordinator's metadata says: databases, collections, partitions, indexes, segments.
+
+Records that there may be a million of are unknown to the garbage collector (``gc=False``): they
+can't be part of a cycle, and looking through them would hold the coordinator up for seconds.
+"""
 
 from functools import cached_property
 
@@ -19,14 +23,14 @@ DEFAULT_PARTITION = "_default"
 ALL_PARTITIONS = -1
 
 
-class DatabaseInfo(msgspec.Struct, frozen=True, kw_only=True):
+class DatabaseInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     database_id: int
     name: str
     created_ts: int
     properties: dict[str, str] = {}
 
 
-class PartitionInfo(msgspec.Struct, frozen=True, kw_only=True):
+class PartitionInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     partition_id: int
     name: str
     created_ts: int
@@ -67,7 +71,7 @@ class CollectionInfo(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return int(self.properties.get("collection.ttl.seconds", "-1"))
 
 
-class IndexInfo(msgspec.Struct, frozen=True, kw_only=True):
+class IndexInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An index definition. ``index_type`` and ``params`` are resolved (no AUTOINDEX, defaults
     filled in); ``user_params`` is what the user gave and what is shown back."""
 
@@ -87,7 +91,7 @@ class IndexInfo(msgspec.Struct, frozen=True, kw_only=True):
         return self.metric_type is not None and self.index_type not in ("FLAT", "BIN_FLAT")
 
 
-class SegmentIndex(msgspec.Struct, frozen=True, kw_only=True):
+class SegmentIndex(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One segment's part of an index. ``key`` and ``checksum`` are those of the index file;
     both are empty for a segment that is too small to be indexed."""
 
@@ -99,7 +103,7 @@ class SegmentIndex(msgspec.Struct, frozen=True, kw_only=True):
     fail_reason: str = ""
 
 
-class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
+class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A segment in metadata. An L0 segment holds deletes only.
 
     ``manifest_key`` names the manifest object; ``version`` grows with every change of what has to
@@ -127,8 +131,9 @@ class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True):
 class LoadInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What a user asked to be loaded. Empty ``partition_ids`` means the whole collection.
 
-    placement: the query nodes of each sealed segment that is read now, by its id. restoring: not by
-    a user's new wish; a coordinator that has just begun makes sure of it.
+    placement: the query nodes of each sealed segment that is read now, by its id (not in lists).
+    restoring: not by a user's new wish; a coordinator that has just begun makes sure of it.
+    resource_groups: of each replica; none: all are in the default group.
     """
 
     collection_id: int
@@ -139,9 +144,10 @@ class LoadInfo(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     placement: dict[int, tuple[int, ...]] = {}
     restoring: bool = False
+    resource_groups: tuple[str, ...] = ()
 
 
-class ChannelCheckpoint(msgspec.Struct, frozen=True, kw_only=True):
+class ChannelCheckpoint(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Everything of ``vchannel`` at or before ``position`` of its pchannel's WAL is in objects.
 
     ``position`` is -1 and ``timestamp`` 0 before the first flush.

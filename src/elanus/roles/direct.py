@@ -1,7 +1,14 @@
 """The direct binding: roles of one process call each other's methods, nothing is serialised."""
 
+import os
+import socket
+from collections.abc import Sequence
+
 from elanus.errors import Unavailable
+from elanus.model.resource_groups import QueryNodeInfo
 from elanus.services.interfaces import DataNodeService, QueryNodeService, StreamingService
+
+IN_THIS_PROCESS = "localhost"
 
 
 class DirectRouter:
@@ -11,8 +18,17 @@ class DirectRouter:
     ``node_id`` stands for all of them; it is another one in every life of the process.
     """
 
-    def __init__(self, node_id: int) -> None:
+    def __init__(self, node_id: int, memory_bytes: int = 0) -> None:
         self.node_id = node_id
+        self._infos = [
+            QueryNodeInfo(
+                node_id=node_id,
+                address=IN_THIS_PROCESS,
+                host=socket.gethostname(),
+                memory_bytes=memory_bytes,
+                cores=os.cpu_count() or 1,
+            )
+        ]
         self._streaming: StreamingService | None = None
         self._query: QueryNodeService | None = None
         self._data: DataNodeService | None = None
@@ -42,6 +58,9 @@ class DirectRouter:
 
     async def query_nodes(self, *, stopping: bool = False) -> list[int]:
         return [self.node_id]
+
+    async def query_node_infos(self) -> Sequence[QueryNodeInfo]:
+        return self._infos
 
     async def data_node(self) -> DataNodeService:
         if self._data is None:

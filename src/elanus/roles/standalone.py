@@ -100,7 +100,7 @@ class Standalone:
         add_storage_readings(self._metrics, objects, storage.wal)
         if settings.metastore.type == "etcd":
             meta = await self._lead(world, meta)
-        router = DirectRouter(await next_node_id(meta))
+        router = DirectRouter(await next_node_id(meta), world.memory.limit_bytes)
         coordinator = Coordinator(world, settings, meta=meta, objects=objects, router=router)
         streaming = StreamingNode(
             world,

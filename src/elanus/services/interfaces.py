@@ -17,6 +17,7 @@ from elanus.model.catalog import (
     LoadInfo,
     SegmentInfo,
 )
+from elanus.model.resource_groups import ResourceGroupConfig, ResourceGroupInfo
 from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.types import ConsistencyLevel
 from elanus.services.messages import (
@@ -141,9 +142,14 @@ class LoadService(Protocol):
     """Coordinator: what is loaded."""
 
     async def load(
-        self, collection_id: int, partition_ids: tuple[int, ...], replica_number: int
+        self,
+        collection_id: int,
+        partition_ids: tuple[int, ...],
+        replica_number: int,
+        resource_groups: tuple[str, ...] = (),
     ) -> None:
-        """Returns at once; poll ``load_info``. Empty ``partition_ids`` = the collection."""
+        """Returns at once; poll ``load_info``. Empty ``partition_ids`` = the collection. One group
+        for all replicas, or one for each; none = where they are, else the default group."""
         ...
 
     async def release(self, collection_id: int, partition_ids: tuple[int, ...]) -> None: ...
@@ -152,6 +158,29 @@ class LoadService(Protocol):
         ...
 
     async def loaded(self) -> list[LoadInfo]: ...
+
+
+class ResourceGroupService(Protocol):
+    """Coordinator: which query nodes serve what. ``__default_resource_group`` is always there."""
+
+    async def create_resource_group(self, name: str, config: ResourceGroupConfig) -> None:
+        """The same again succeeds."""
+        ...
+
+    async def update_resource_groups(self, configs: dict[str, ResourceGroupConfig]) -> None:
+        """All of them or none."""
+        ...
+
+    async def drop_resource_group(self, name: str) -> None:
+        """A missing group is fine."""
+        ...
+
+    async def list_resource_groups(self) -> list[str]: ...
+    async def describe_resource_group(self, name: str) -> ResourceGroupInfo: ...
+    async def transfer_nodes(self, source: str, target: str, count: int) -> None: ...
+    async def transfer_replicas(
+        self, source: str, target: str, collection_id: int, count: int
+    ) -> None: ...
 
 
 class DataService(Protocol):
@@ -178,7 +207,9 @@ class DataService(Protocol):
         ...
 
 
-class CoordinatorService(RootService, IndexService, LoadService, DataService, Protocol):
+class CoordinatorService(
+    RootService, IndexService, LoadService, ResourceGroupService, DataService, Protocol
+):
     """All that the active coordinator offers."""
 
 

@@ -1,7 +1,9 @@
 """Who serves what. Each role asks its router; a binding answers with objects or RPC stubs."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from elanus.model.resource_groups import QueryNodeInfo
 from elanus.services.interfaces import DataNodeService, QueryNodeService, StreamingService
 
 
@@ -23,6 +25,10 @@ class Router(Protocol):
     async def query_nodes(self, *, stopping: bool = False) -> list[int]:
         """Ids of the query nodes that take segments, ascending; with ``stopping`` those too that
         only serve what they hold."""
+        ...
+
+    async def query_node_infos(self) -> Sequence[QueryNodeInfo]:
+        """Every query node that is alive, by id; the same object as long as nothing changed."""
         ...
 
     async def data_node(self) -> DataNodeService:

@@ -127,7 +127,11 @@ class FakeCoordinator:
         self.indexes[collection_id] = kept
 
     async def load(
-        self, collection_id: int, partition_ids: tuple[int, ...], replica_number: int
+        self,
+        collection_id: int,
+        partition_ids: tuple[int, ...],
+        replica_number: int,
+        resource_groups: tuple[str, ...] = (),
     ) -> None:
         self.loads[collection_id] = LoadInfo(
             collection_id=collection_id,
@@ -135,6 +139,7 @@ class FakeCoordinator:
             partition_ids=partition_ids,
             replica_number=replica_number,
             progress=40,
+            resource_groups=resource_groups,
         )
 
     def finish_loading(self, collection_id: int) -> None:

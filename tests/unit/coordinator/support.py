@@ -15,6 +15,7 @@ from elanus.config.settings import Settings
 from elanus.coordinator.coordinator import Coordinator
 from elanus.errors import Unavailable
 from elanus.model.catalog import ChannelCheckpoint, CollectionInfo, SegmentInfo
+from elanus.model.resource_groups import QueryNodeInfo
 from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.types import ConsistencyLevel, DataType, SegmentLevel, SegmentState
 from elanus.runtime.clock import SystemClock
@@ -171,6 +172,9 @@ class Rig:
 
     async def query_nodes(self, *, stopping: bool = False) -> list[int]:
         return [1]
+
+    async def query_node_infos(self) -> list[QueryNodeInfo]:
+        return [QueryNodeInfo(node_id=node_id) for node_id in await self.query_nodes()]
 
     async def data_node(self) -> Any:
         return self.data

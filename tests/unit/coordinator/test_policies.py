@@ -1,5 +1,7 @@
 """Compaction plans and view targets: what holds for every input."""
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -108,7 +110,7 @@ def test_a_trickle_of_flushes_rewrites_each_row_a_logarithmic_number_of_times() 
 @given(st.lists(st.integers(0, 15), max_size=40), st.integers(1, 16))
 def test_new_shards_go_to_the_emptiest_pchannels(used: list[int], shards: int) -> None:
     names = [f"here-rootcoord-dml_{n}" for n in used]
-    chosen = choose_pchannels(names, "here", 16, shards)
+    chosen = choose_pchannels(Counter(names), "here", 16, shards)
     assert len(set(chosen)) == shards
     rest = {f"here-rootcoord-dml_{n}" for n in range(16)} - set(chosen)
     assert max(map(names.count, chosen)) <= min(map(names.count, rest), default=99)

@@ -10,6 +10,7 @@ from elanus.access.ddl import (
     indexes,
     loading,
     partitions,
+    resource_groups,
     segments,
     server,
 )
@@ -23,6 +24,7 @@ HANDLERS = {
     **aliases.HANDLERS,
     **indexes.HANDLERS,
     **loading.HANDLERS,
+    **resource_groups.HANDLERS,
     **flushing.HANDLERS,
     **segments.HANDLERS,
     **analyzers.HANDLERS,

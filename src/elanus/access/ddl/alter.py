@@ -1,5 +1,6 @@
 """Changing collections: names, properties, fields. The coordinator knows what may change."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -8,6 +9,12 @@ from elanus.access.context import CallContext
 from elanus.access.ddl import names
 from elanus.access.ddl.fields import check_field
 from elanus.access.ddl.lookup import find_collection
+from elanus.access.ddl.properties import (
+    REPLICA_NUMBER,
+    RESOURCE_GROUPS,
+    positive_int,
+    text_list,
+)
 from elanus.access.proxy import Proxy
 from elanus.engine.text.fields import check_analyzers, check_text_fields, has_analyzer
 from elanus.errors import IllegalSchema, Rejected
@@ -28,10 +35,22 @@ async def rename_collection(proxy: Proxy, request: Any, context: CallContext) ->
 
 async def alter_collection(proxy: Proxy, request: Any, context: CallContext) -> Any:
     info = await find_collection(proxy, context, request.collection_name, request.collectionID)
+    properties = pairs_to_dict(request.properties)
     await proxy.coordinator.alter_collection(
-        info.database, info.name, pairs_to_dict(request.properties), list(request.delete_keys)
+        info.database, info.name, properties, list(request.delete_keys)
     )
+    if REPLICA_NUMBER in properties or RESOURCE_GROUPS in properties:
+        await _change_replicas(proxy, info.collection_id, properties)
     return success()
+
+
+async def _change_replicas(proxy: Proxy, collection_id: int, properties: Mapping[str, str]) -> None:
+    """A loaded collection follows its properties."""
+    load = await proxy.coordinator.load_info(collection_id)
+    if load is not None:
+        replicas = positive_int(properties, REPLICA_NUMBER) or load.replica_number
+        groups = text_list(properties, RESOURCE_GROUPS)
+        await proxy.coordinator.load(collection_id, load.partition_ids, replicas, groups)
 
 
 async def alter_collection_field(proxy: Proxy, request: Any, context: CallContext) -> Any:

@@ -10,7 +10,14 @@ from elanus.access.ddl.lookup import (
     load_progress,
     partition_infos,
 )
-from elanus.access.ddl.properties import DATABASE_REPLICA_NUMBER, REPLICA_NUMBER, positive_int
+from elanus.access.ddl.properties import (
+    DATABASE_REPLICA_NUMBER,
+    DATABASE_RESOURCE_GROUPS,
+    REPLICA_NUMBER,
+    RESOURCE_GROUPS,
+    positive_int,
+    text_list,
+)
 from elanus.access.proxy import Proxy
 from elanus.errors import (
     CollectionNotFound,
@@ -21,11 +28,10 @@ from elanus.errors import (
     Rejected,
 )
 from elanus.model.catalog import CollectionInfo, LoadInfo
+from elanus.model.resource_groups import DEFAULT_RESOURCE_GROUP
 from elanus.model.types import LoadState
 from elanus.wire.protocol import milvus
 from elanus.wire.status import success
-
-RESOURCE_GROUP = "__default_resource_group"
 
 
 async def load_collection(proxy: Proxy, request: Any, context: CallContext) -> Any:
@@ -35,8 +41,8 @@ async def load_collection(proxy: Proxy, request: Any, context: CallContext) -> A
     if request.refresh:
         await _check_loaded(proxy, info)
         return success()
-    replicas = await _replica_number(proxy, info, request.replica_number)
-    await proxy.coordinator.load(info.collection_id, (), replicas)
+    replicas, groups = await _replicas(proxy, info, request)
+    await proxy.coordinator.load(info.collection_id, (), replicas, groups)
     return success()
 
 
@@ -51,9 +57,9 @@ async def load_partitions(proxy: Proxy, request: Any, context: CallContext) -> A
     if request.refresh:
         await _check_loaded(proxy, info)
         return success()
-    replicas = await _replica_number(proxy, info, request.replica_number)
+    replicas, groups = await _replicas(proxy, info, request)
     ids = tuple(dict.fromkeys(partition.partition_id for partition in partitions))
-    await proxy.coordinator.load(info.collection_id, ids, replicas)
+    await proxy.coordinator.load(info.collection_id, ids, replicas, groups)
     return success()
 
 
@@ -121,6 +127,7 @@ def _replica(
     """The ``number``-th copies of all segments: copies are placed each for itself, so a node can
     be part of several replicas."""
     placement = load.placement if load is not None else {}
+    groups = load.resource_groups if load is not None else ()
     nodes = sorted({held[number] for held in placement.values() if number < len(held)})
     shards = [
         milvus.ShardReplica(
@@ -137,7 +144,7 @@ def _replica(
         partition_ids=load.partition_ids if load is not None else (),
         shard_replicas=shards,
         node_ids=nodes,
-        resource_group_name=RESOURCE_GROUP,
+        resource_group_name=groups[number] if groups else DEFAULT_RESOURCE_GROUP,
     )
 
 
@@ -188,20 +195,25 @@ async def _check_loadable(proxy: Proxy, info: CollectionInfo, request: Any) -> N
         )
 
 
-async def _replica_number(proxy: Proxy, info: CollectionInfo, asked: int) -> int:
+async def _replicas(
+    proxy: Proxy, info: CollectionInfo, request: Any
+) -> tuple[int, tuple[str, ...]]:
+    """(number, resource groups): what is asked for, else what the collection's properties say,
+    else its database's."""
+    asked: int = request.replica_number
     if asked < 0:
         raise InvalidParameter(
             f"the replica number of collection {info.name}",
             expected="a positive number",
             actual=str(asked),
         )
-    if asked:
-        return asked
-    own = positive_int(info.properties, REPLICA_NUMBER)
-    if own:
-        return own
-    database = await proxy.coordinator.describe_database(info.database)
-    return positive_int(database.properties, DATABASE_REPLICA_NUMBER) or 1
+    replicas = asked or positive_int(info.properties, REPLICA_NUMBER)
+    groups = tuple(request.resource_groups) or text_list(info.properties, RESOURCE_GROUPS)
+    if not replicas or not groups:
+        database = await proxy.coordinator.describe_database(info.database)
+        replicas = replicas or positive_int(database.properties, DATABASE_REPLICA_NUMBER) or 1
+        groups = groups or text_list(database.properties, DATABASE_RESOURCE_GROUPS)
+    return replicas, groups
 
 
 HANDLERS = {

@@ -12,6 +12,7 @@ from elanus.access.rest import (
     entities,
     indexes,
     partitions,
+    resource_groups,
     search,
 )
 from elanus.access.rest.call import RestCall
@@ -28,6 +29,7 @@ ROUTES: dict[str, Route] = {
     **partitions.ROUTES,
     **aliases.ROUTES,
     **indexes.ROUTES,
+    **resource_groups.ROUTES,
     **entities.ROUTES,
     **search.ROUTES,
     **analyzers.ROUTES,
@@ -48,7 +50,6 @@ _UNIMPLEMENTED = {
     "privilege_groups": (
         "create", "drop", "list", "add_privileges_to_group", "remove_privileges_from_group",
     ),
-    "resource_groups": ("create", "alter", "drop", "describe", "list", "transfer_replica"),
     "jobs/import": ("create", "list", "get_progress", "describe", "commit", "abort"),
     "jobs/snapshot": ("create", "list", "describe", "drop", "restore"),
     "jobs/external_collection": ("create", "list", "describe"),

@@ -9,7 +9,8 @@ manifest); an index that was built for an input meanwhile is fine, a dropped inp
 result. For why deletes are never lost see ``compaction_policy``.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Container, Sequence, Set
 from dataclasses import dataclass, field
 
 import msgspec
@@ -49,6 +50,19 @@ class _Work:
     job_id: int = 0
     state: str = "executing"
 
+    def segment_ids(self) -> tuple[int, ...]:
+        return (*self.plan.inputs, *self.plan.deltas, self.output_segment_id)
+
+
+class _Either(Container[int]):
+    """What is in one of two sets, without joining them."""
+
+    def __init__(self, one: Set[int], other: Set[int]) -> None:
+        self._one, self._other = one, other
+
+    def __contains__(self, segment_id: object) -> bool:
+        return segment_id in self._one or segment_id in self._other
+
 
 @dataclass
 class Compactor:
@@ -56,8 +70,10 @@ class Compactor:
 
     context: Context
     max_running: int = MAX_RUNNING
-    _queue: list[_Work] = field(default_factory=list)
+    _queue: deque[_Work] = field(default_factory=deque)
     _running: list[_Work] = field(default_factory=list)
+    _busy: set[int] = field(default_factory=set)
+    _replaced: set[int] = field(default_factory=set)
     _avoided: set[int] = field(default_factory=set)
     _planning: set[int] = field(default_factory=set)
     _jobs: dict[int, list[_Work]] = field(default_factory=dict)
@@ -90,21 +106,29 @@ class Compactor:
             for work in self._jobs.get(job_id, [])
         ]
 
+    def run_at_most(self, count: int) -> None:
+        """Compactions at the same time from now on; those that run go on."""
+        self.max_running = count
+        self._start_next()
+
     def is_compacting(self, segment_id: int) -> bool:
         """Whether the segment is about to be replaced by another one."""
-        return any(
-            segment_id in work.plan.inputs
-            for work in (*self._queue, *self._running)
-            if work.plan.kind is not PlanKind.DELTAS
-        )
+        return segment_id in self._replaced
 
-    def busy(self) -> frozenset[int]:
+    def busy(self) -> Set[int]:
         """Every segment that a plan reads or writes."""
-        return frozenset(
-            segment_id
-            for work in (*self._queue, *self._running)
-            for segment_id in (*work.plan.inputs, *work.plan.deltas, work.output_segment_id)
-        )
+        return self._busy
+
+    def _begin(self, work: _Work) -> None:
+        self._queue.append(work)
+        self._busy.update(work.segment_ids())
+        if work.plan.kind is not PlanKind.DELTAS:
+            self._replaced.update(work.plan.inputs)
+
+    def _end(self, work: _Work) -> None:
+        self._running.remove(work)
+        self._busy.difference_update(work.segment_ids())
+        self._replaced.difference_update(work.plan.inputs)
 
     def _limits(self, *, forced: bool) -> PolicyLimits:
         settings = self.context.settings.data_coord
@@ -124,7 +148,7 @@ class Compactor:
             catalog.flushed(info.collection_id),
             catalog.deltas(info.collection_id),
             {vchannel: catalog.checkpoint(vchannel) for vchannel in info.vchannels},
-            self.busy() | self._avoided,
+            _Either(self._busy, self._avoided),
             self._limits(forced=forced),
             expire_before_ts=self._expire_before_ts(info),
             forced=forced,
@@ -156,7 +180,8 @@ class Compactor:
             _Work(plan, 0 if plan.kind is PlanKind.DELTAS else first_id + n, job_id)
             for n, plan in enumerate(self._plan(info, forced=forced)[:count])
         ]
-        self._queue += works
+        for work in works:
+            self._begin(work)
         if job_id and works:
             self._jobs.setdefault(job_id, []).extend(works)
             while len(self._jobs) > MAX_JOBS:
@@ -166,7 +191,7 @@ class Compactor:
 
     def _start_next(self) -> None:
         while self._queue and len(self._running) < self.max_running:
-            work = self._queue.pop(0)
+            work = self._queue.popleft()
             self._running.append(work)
             self.context.world.tasks.spawn(
                 f"{work.plan.kind} compaction of {work.plan.inputs}", self._run(work)
@@ -187,7 +212,7 @@ class Compactor:
             self._avoided.update((*plan.inputs, *plan.deltas))
             log.warning("compaction failed", kind=plan.kind, inputs=plan.inputs, reason=str(error))
         finally:
-            self._running.remove(work)
+            self._end(work)
             self._start_next()
         info = self.context.catalog.collection(plan.collection_id)
         if work.job_id and plan.kind is PlanKind.DELTAS and info is not None:

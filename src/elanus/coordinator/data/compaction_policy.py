@@ -17,7 +17,7 @@ shard while they run, so that no merge can carry rows past them. A merge leaves 
 keeps the rows' insert timestamps, so that applying old deletes to its output again is harmless.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
@@ -70,7 +70,7 @@ def plan_compactions(
     segments: Sequence[SegmentInfo],
     deltas: Sequence[SegmentInfo],
     checkpoints: dict[str, ChannelCheckpoint],
-    busy: frozenset[int],
+    busy: Container[int],
     limits: PolicyLimits,
     *,
     expire_before_ts: int = 0,
@@ -93,7 +93,7 @@ def plan_deltas(
     segments: Sequence[SegmentInfo],
     deltas: Sequence[SegmentInfo],
     checkpoints: dict[str, ChannelCheckpoint],
-    busy: frozenset[int],
+    busy: Container[int],
     limits: PolicyLimits,
 ) -> list[CompactionPlan]:
     """Shards with enough L0s behind their checkpoint, while nothing else runs on them."""

@@ -12,6 +12,7 @@ Of a live segment, exactly the files that its manifest and index records name ar
 manifest can't be read, everything of its segment is kept.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -19,7 +20,6 @@ import structlog
 
 from elanus.coordinator.catalog import Change, in_batches
 from elanus.coordinator.context import Context
-from elanus.coordinator.data.segments import owner_of
 from elanus.errors import ElanusError
 from elanus.model.catalog import SegmentInfo
 from elanus.model.types import SegmentState
@@ -30,6 +30,8 @@ from elanus.storage.objects.base import ObjectInfo
 log = structlog.get_logger(__name__)
 
 DELETE_BATCH = 256
+COLLECTIONS_PER_TURN = 16
+"""Collections that are looked at before the event loop has its turn."""
 MAX_CACHED_MANIFESTS = 4_096
 
 
@@ -83,7 +85,7 @@ class GarbageCollector:
     async def _collect_dropped(self, before_ms: int) -> int:
         deleted = 0
         finished: list[SegmentInfo] = []
-        for segment in self._dropped():
+        for segment in await self._dropped():
             if segment.dropped_at_ms > before_ms or self._is_in_use(segment):
                 continue
             place = (segment.collection_id, segment.partition_id, segment.segment_id)
@@ -98,16 +100,17 @@ class GarbageCollector:
             await self._remove(batch)
         return deleted
 
-    def _dropped(self) -> list[SegmentInfo]:
-        return [
-            segment
-            for collection_id in sorted(self._catalog.tables.segments)
-            for segment in self._catalog.segments(collection_id)
-            if segment.state is SegmentState.DROPPED
-        ]
+    async def _dropped(self) -> list[SegmentInfo]:
+        found: list[SegmentInfo] = []
+        for number, collection_id in enumerate(sorted(self._catalog.tables.segments)):
+            segments = self._catalog.segments(collection_id)
+            found += [s for s in segments if s.state is SegmentState.DROPPED]
+            if number % COLLECTIONS_PER_TURN == 0:
+                await asyncio.sleep(0)
+        return found
 
     def _is_forgettable(self, segment: SegmentInfo) -> bool:
-        if owner_of(self._catalog, segment.vchannel) is None:
+        if self._catalog.owner(segment.vchannel) is None:
             return True
         return self._catalog.checkpoint(segment.vchannel).timestamp >= segment.max_ts
 
@@ -146,6 +149,7 @@ class GarbageCollector:
                 else:
                     keys.update(named)
             whole.update((collection_id, output) for output in outputs)
+            await asyncio.sleep(0)
         return _References(frozenset(keys), frozenset(whole))
 
     async def _files_of(self, segment: SegmentInfo) -> tuple[str, ...] | None:

@@ -52,6 +52,16 @@ def missing_parts(
     min_rows: int,
 ) -> list[MissingPart]:
     """Parts of indexes that flushed segments lack, larger segments first."""
+    lacking = [
+        (segment, index)
+        for segment in segments
+        for index in indexes
+        if not any(
+            part.index_id == index.index_id and part.state is IndexState.FINISHED
+            for part in segment.indexes
+        )
+    ]
+    lacking.sort(key=lambda pair: (-pair[0].row_count, pair[0].segment_id))
     return [
         MissingPart(
             segment,
@@ -60,12 +70,7 @@ def missing_parts(
             or not index.has_file
             or not is_vector_index(collection, index),
         )
-        for segment in sorted(segments, key=lambda s: (-s.row_count, s.segment_id))
-        for index in indexes
-        if not any(
-            part.index_id == index.index_id and part.state is IndexState.FINISHED
-            for part in segment.indexes
-        )
+        for segment, index in lacking
     ]
 
 
@@ -98,17 +103,26 @@ class IndexTasks:
         self._attempts: dict[Part, int] = {}
         self._not_before: dict[Part, float] = {}
         self._marking: set[int] = set()
+        self._pending: dict[int, None] = {}
 
     def consider(self, collection_id: int) -> None:
         """Something changed: start what can be started, cancel what is no longer needed."""
         for part, task in list(self._running.items()):
             if part[0] == collection_id and not _is_needed(self._catalog, part):
                 task.cancel()
-        if self._trivial(collection_id) and collection_id not in self._marking:
+        missing = self._missing(collection_id)
+        if any(not each.trivial for each in missing):
+            self._pending[collection_id] = None
+        if any(each.trivial for each in missing) and collection_id not in self._marking:
             self._marking.add(collection_id)
             self._context.world.tasks.spawn(
                 f"mark indexes of {collection_id}", self._mark_trivial(collection_id)
             )
+        self._start_next()
+
+    def run_at_most(self, count: int) -> None:
+        """Builds at the same time from now on; those that run go on."""
+        self._max_running = count
         self._start_next()
 
     def running(self) -> list[Part]:
@@ -156,7 +170,10 @@ class IndexTasks:
         return Change(put=list(changed.values()))
 
     def _start_next(self) -> None:
-        for collection_id in sorted(self._catalog.tables.indexes):
+        """Collections take turns in the order in which they had something to do. One that has
+        nothing that can be started comes back with the event that changes this."""
+        while self._pending and len(self._running) < self._max_running:
+            collection_id = next(iter(self._pending))
             for missing in self._missing(collection_id):
                 if len(self._running) >= self._max_running:
                     return
@@ -164,6 +181,7 @@ class IndexTasks:
                     self._running[missing.part] = self._context.world.tasks.spawn(
                         f"index {missing.part}", self._run(missing)
                     )
+            del self._pending[collection_id]
 
     def _may_start(self, missing: MissingPart) -> bool:
         now = self._context.world.clock.monotonic_s()
@@ -205,6 +223,7 @@ class IndexTasks:
         async def wake() -> None:
             await self._context.world.clock.sleep(delay)
             self._not_before.pop(part, None)
+            self._pending[part[0]] = None
             self._start_next()
 
         self._context.world.tasks.spawn(f"retry index {part}", wake())

@@ -7,9 +7,8 @@ its segments since; a dropped collection or partition gets nothing back.
 
 import msgspec
 
-from elanus.coordinator.catalog import MAX_CHANGES, Catalog, Change
+from elanus.coordinator.catalog import MAX_CHANGES, Change
 from elanus.coordinator.context import Context
-from elanus.coordinator.records import CollectionState
 from elanus.coordinator.root.names import require_known, resolve_id
 from elanus.coordinator.streaming.channels import Channels
 from elanus.errors import CollectionNotFound, FencedWriter, InternalError
@@ -22,15 +21,6 @@ from elanus.model.catalog import (
 )
 from elanus.model.types import SegmentState
 from elanus.services.messages import FlushCommit, FlushTicket, VchannelRecovery
-
-
-def owner_of(catalog: Catalog, vchannel: str) -> CollectionInfo | None:
-    """The collection of a shard, unless it is being dropped."""
-    states = (CollectionState.CREATING, CollectionState.CREATED)
-    for info in catalog.collections(*states):
-        if vchannel in info.vchannels:
-            return info
-    return None
 
 
 def flush_change(
@@ -83,7 +73,7 @@ class Segments:
 
         def decide() -> Change:
             nonlocal collection_id
-            collection = owner_of(self._catalog, vchannel)
+            collection = self._catalog.owner(vchannel)
             if collection is None:
                 raise CollectionNotFound("", vchannel)
             collection_id = collection.collection_id
@@ -105,7 +95,6 @@ class Segments:
 
     async def recovery(self, pchannel: str) -> list[VchannelRecovery]:
         """Every shard on a pchannel that must live on, in the order of collection ids."""
-        states = (CollectionState.CREATING, CollectionState.CREATED)
         return [
             VchannelRecovery(
                 collection=info,
@@ -117,9 +106,7 @@ class Segments:
                     if segment.vchannel == vchannel
                 ),
             )
-            for info in self._catalog.collections(*states)
-            for vchannel in info.vchannels
-            if pchannel_of(vchannel) == pchannel
+            for vchannel, info in self._catalog.vchannels_on(pchannel)
         ]
 
     async def list_segments(self, collection_id: int) -> list[SegmentInfo]:

@@ -7,21 +7,31 @@ while it isn't ready. After a restart the records say what to load again.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import structlog
 
 from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import Context
-from elanus.coordinator.query.planned import PlannedRows
-from elanus.coordinator.query.shard import Copy, LoadedShard, reason_of
-from elanus.coordinator.query.wishes import check_indexes, with_load, without_partitions
+from elanus.coordinator.query.admission import check_nodes, check_room
+from elanus.coordinator.query.attention import CHECKS_PER_TURN, WAKES_PER_TURN, Attention
+from elanus.coordinator.query.copies import Copy
+from elanus.coordinator.query.shard import LoadedShard
+from elanus.coordinator.query.shared import Shared
+from elanus.coordinator.query.wishes import (
+    check_indexes,
+    replica_groups,
+    with_load,
+    with_replicas_moved,
+    without_partitions,
+)
+from elanus.coordinator.query.worker import LoadedCollection
 from elanus.coordinator.records import CollectionState, LoadRecord
 from elanus.coordinator.retry import delay_s
 from elanus.coordinator.root.names import resolve_id
 from elanus.coordinator.streaming.channels import Channels
-from elanus.errors import ElanusError, ResourceInsufficient
+from elanus.errors import ElanusError, InvalidParameter
 from elanus.model.catalog import CollectionInfo, LoadInfo, SegmentInfo
 from elanus.model.types import LoadState
 
@@ -29,37 +39,8 @@ log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
-MAX_PARALLEL_LOADS = 4
-"""Segments that are being loaded at the same time, all collections together."""
-
-
-class _Loaded:
-    """A worker's state."""
-
-    def __init__(self, collection_id: int, shards: Sequence[LoadedShard]) -> None:
-        self.collection_id = collection_id
-        self.shards = shards
-        self.state = LoadState.LOADING
-        self.reason = "waiting to be loaded"
-        self.restoring = False
-        self.wanted = asyncio.Event()
-        self.hurry = asyncio.Event()
-        """Why the last round failed may be over: try again at once."""
-
-        self.task: asyncio.Task[None] | None = None
-
-    def wake(self) -> None:
-        for shard in self.shards:
-            shard.behind = True
-        self.wanted.set()
-
-    @property
-    def progress(self) -> int:
-        if self.state is LoadState.LOADED:
-            return 100
-        total = sum(shard.total for shard in self.shards)
-        ready = sum(shard.ready for shard in self.shards)
-        return 99 * ready // total if total else 0
+Held = dict[int, list[tuple[int, SegmentInfo]]]
+"""(node id, segment) of what query nodes have, by collection id."""
 
 
 class Loads:
@@ -69,24 +50,30 @@ class Loads:
         self._context = context
         self._catalog = context.catalog
         self._channels = channels
-        self._loaded: dict[int, _Loaded] = {}
+        self._shared = Shared(context, channels)
+        self._loaded: dict[int, LoadedCollection] = {}
         self._stopping: dict[int, asyncio.Task[None]] = {}
-        self._planned = PlannedRows()
-        self._slots = asyncio.Semaphore(MAX_PARALLEL_LOADS)
+        self._attention = Attention(
+            self._shared, self._loaded, self._wake_in_a_hurry, self._may_do_better
+        )
+        self.nodes = self._shared.nodes
+        self.nodes.listeners.append(self._nodes_changed)
 
     # --- what users ask for ---------------------------------------------------------------------
 
     async def load(
-        self, collection_id: int, partition_ids: tuple[int, ...], replica_number: int
+        self,
+        collection_id: int,
+        partition_ids: tuple[int, ...],
+        replica_number: int,
+        resource_groups: tuple[str, ...] = (),
     ) -> None:
         """Raises CollectionNotFound, PartitionNotFound, IndexNotFound, Rejected,
-        ResourceInsufficient. The same again succeeds."""
-        nodes = await self._context.router.query_nodes()
-        if replica_number > max(1, len(nodes)):
-            raise ResourceInsufficient(
-                f"{replica_number} replicas need as many query nodes, there are {len(nodes)}: "
-                "service resource insufficient"
-            )
+        ResourceInsufficient, ResourceGroupNotFound, ResourceGroupNodeNotEnough,
+        MemoryLimitExceeded. The same again succeeds."""
+        await self.nodes.refresh()
+        replica_number = max(1, replica_number)
+        asked = replica_groups(replica_number, resource_groups) if resource_groups else None
         info = resolve_id(self._catalog, collection_id)
 
         def decide() -> Change:
@@ -94,17 +81,51 @@ class Loads:
             info = resolve_id(self._catalog, collection_id)
             check_indexes(info, self._catalog.indexes(collection_id))
             known = self._catalog.tables.loads.get(collection_id)
-            return Change(put=[with_load(known, info, partition_ids, max(1, replica_number))])
+            record = with_load(known, info, partition_ids, replica_number, asked)
+            check_nodes(self.nodes, record)
+            if record != known:
+                self._check_room(info, record)
+            return Change(put=[record])
 
+        await self._change(collection_id, decide)
+
+    async def transfer_replicas(
+        self, source: str, target: str, collection_id: int, count: int
+    ) -> None:
+        """Raises CollectionNotFound, InvalidParameter, ResourceGroupNodeNotEnough."""
+
+        def decide() -> Change:
+            info = resolve_id(self._catalog, collection_id)
+            known = self._catalog.tables.loads.get(collection_id)
+            if known is None:
+                raise InvalidParameter(
+                    f"collectionID {collection_id}",
+                    expected="Collection loaded",
+                    actual="Collection not loaded",
+                )
+            record = with_replicas_moved(known, source, target, count)
+            check_nodes(self.nodes, record)
+            self._check_room(info, record)
+            return Change(put=[record])
+
+        await self._change(collection_id, decide)
+
+    async def _change(self, collection_id: int, decide: Callable[[], Change]) -> None:
         before = self._catalog.tables.loads.get(collection_id)
         await self._catalog.commit(decide)
         # A release that came in between may have ended the worker and left the record as it was.
-        if (
+        info = self._catalog.collection(collection_id)
+        if info is not None and (
             self._catalog.tables.loads.get(collection_id) != before
             or collection_id not in self._loaded
         ):
             self._start(info)
             self._context.events.metadata_changed(collection_id)
+
+    def _check_room(self, info: CollectionInfo, record: LoadRecord) -> None:
+        loaded = self._loaded.get(info.collection_id)
+        vchannels = [shard.vchannel for shard in loaded.shards] if loaded is not None else []
+        check_room(self._context, self.nodes, info, record, vchannels)
 
     async def release(self, collection_id: int, partition_ids: tuple[int, ...]) -> None:
         """Empty ``partition_ids`` means everything. What isn't loaded is fine."""
@@ -133,9 +154,14 @@ class Loads:
 
     async def loaded(self) -> list[LoadInfo]:
         """By collection id."""
-        return [self._info(record) for _, record in sorted(self._catalog.tables.loads.items())]
+        infos = []
+        for number, (_, record) in enumerate(sorted(self._catalog.tables.loads.items())):
+            infos.append(self._info(record, with_placement=False))
+            if number % CHECKS_PER_TURN == 0:
+                await asyncio.sleep(0)
+        return infos
 
-    def _info(self, record: LoadRecord) -> LoadInfo:
+    def _info(self, record: LoadRecord, *, with_placement: bool = True) -> LoadInfo:
         loaded = self._loaded.get(record.collection_id)
         return LoadInfo(
             collection_id=record.collection_id,
@@ -147,27 +173,36 @@ class Loads:
             restoring=loaded.restoring if loaded else True,
             placement={
                 segment_id: nodes
-                for shard in (loaded.shards if loaded else ())
+                for shard in (loaded.shards if loaded and with_placement else ())
                 for segment_id, nodes in shard.placement().items()
             },
+            resource_groups=record.resource_groups,
         )
 
     # --- events ---------------------------------------------------------------------------------
 
-    def restore(self, held: Iterable[tuple[int, SegmentInfo]]) -> None:
-        """At start: load again what was loaded; ``held``: copies that are there, by node. What was
+    async def restore(self, held: Held) -> None:
+        """At start: load again what was loaded; ``held``: copies that are there. What was
         not loaded, or was being released, is released from owners that served it before."""
-        by_collection: dict[int, list[tuple[int, SegmentInfo]]] = {}
-        for node_id, segment in held:
-            by_collection.setdefault(segment.collection_id, []).append((node_id, segment))
-        for info in self._catalog.collections(CollectionState.CREATED):
-            copies = by_collection.get(info.collection_id, [])
-            if info.collection_id in self._catalog.tables.loads:
-                self._start(info, copies, restoring=True)
-            elif any(map(self._channels.is_adopted, info.vchannels)):
-                loaded = self._make(info, copies)
+        wanted = []
+        for number, info in enumerate(self._catalog.collections(CollectionState.CREATED)):
+            is_wanted = info.collection_id in self._catalog.tables.loads
+            if is_wanted or any(map(self._channels.is_adopted, info.vchannels)):
+                loaded = self._make(info, held.get(info.collection_id, ()))
+                loaded.restoring = True
                 self._loaded[info.collection_id] = loaded
-                self.stop(info.collection_id)
+                if is_wanted:
+                    wanted.append(info)
+                else:
+                    self.stop(info.collection_id)
+            if number % WAKES_PER_TURN == 0:
+                await asyncio.sleep(0)
+        # Only now: what is there counts before anybody decides what should move.
+        for number, info in enumerate(wanted):
+            if info.collection_id in self._loaded:
+                self._start(info)
+            if number % WAKES_PER_TURN == 0:
+                await self._attention.let_plan()
 
     def wake(self, collection_id: int) -> None:
         """Something changed that may concern a loaded collection."""
@@ -177,15 +212,42 @@ class Loads:
 
     def query_nodes_changed(self) -> None:
         """Query nodes came, went or are stopping: load what is lost, move what weighs too much."""
-        for loaded in self._loaded.values():
-            loaded.wake()
-            loaded.hurry.set()
+        self._context.world.tasks.spawn("look at query nodes", self.nodes.refresh())
 
-    def logs_moved(self) -> None:
-        """Shards may have new delegators: push every view again."""
-        for loaded in self._loaded.values():
-            for shard in loaded.shards:
-                shard.invalidate()
+    def _nodes_changed(self, left: set[int]) -> None:
+        for node_id in left:
+            shards = self._shared.holders.on(node_id).values()
+            self._attention.wake({shard.collection_id for shard in shards})
+        self._attention.look()
+
+    def logs_moved(self, pchannels: Iterable[str]) -> None:
+        """Shards may have new delegators: push their views again."""
+        for pchannel in pchannels:
+            for vchannel, info in self._catalog.vchannels_on(pchannel):
+                loaded = self._loaded.get(info.collection_id)
+                for shard in loaded.shards if loaded is not None else ():
+                    if shard.vchannel == vchannel:
+                        shard.invalidate()
+                        self._attention.wake([info.collection_id])
+
+    def look_for_unevenness(self) -> None:
+        """Wake what could make nodes more alike, unless nothing has changed since it couldn't."""
+        if any(map(self._shared.is_uneven, self.nodes.configs())):
+            self._attention.look(only_if_changed=True)
+
+    def _may_do_better(self, collection_id: int) -> bool:
+        """Whether other nodes could give the collection missing copies or a better place."""
+        loaded = self._loaded.get(collection_id)
+        record = self._catalog.tables.loads.get(collection_id)
+        if loaded is None or record is None:
+            return False
+        is_lacking = loaded.is_failing or any(shard.is_short for shard in loaded.shards)
+        return is_lacking or any(map(self._shared.is_uneven, record.copies()))
+
+    def _wake_in_a_hurry(self, collection_id: int) -> None:
+        """What made the last round fail may be over."""
+        loaded = self._loaded.get(collection_id)
+        if loaded is not None:
             loaded.wake()
             loaded.hurry.set()
 
@@ -210,12 +272,18 @@ class Loads:
             if shard.vchannel == segment.vchannel
         )
 
-    def believed(self, node_id: int) -> list[tuple[int, LoadedShard, dict[int, Copy]]]:
-        """By collection and shard, the copies that should be on the node."""
+    def believed(self, node_id: int) -> list[tuple[int, LoadedShard, Copy]]:
+        """Segments that should be on the node, their shards, and the copies there."""
         return [
-            (collection_id, shard, shard.believed(node_id))
-            for collection_id, loaded in self._loaded.items()
-            for shard in loaded.shards
+            (segment_id, shard, copy)
+            for segment_id, shard in self._shared.holders.on(node_id).items()
+            if (copy := shard.believed(node_id, segment_id)) is not None
+        ]
+
+    def unsettled(self) -> list[LoadedShard]:
+        """Shards that are being brought to what they should be."""
+        return [
+            shard for loaded in self._loaded.values() for shard in loaded.shards if shard.behind
         ]
 
     def is_stranger(self, node_id: int, segment: SegmentInfo) -> bool:
@@ -231,28 +299,24 @@ class Loads:
 
     # --- workers --------------------------------------------------------------------------------
 
-    def _make(self, info: CollectionInfo, copies: Iterable[tuple[int, SegmentInfo]]) -> _Loaded:
-        context, channels, planned = self._context, self._channels, self._planned
-        shards = [LoadedShard(context, channels, planned, each) for each in info.vchannels]
-        loaded = _Loaded(info.collection_id, shards)
+    def _make(
+        self, info: CollectionInfo, copies: Iterable[tuple[int, SegmentInfo]]
+    ) -> LoadedCollection:
+        shards = [LoadedShard(self._shared, info.collection_id, each) for each in info.vchannels]
+        loaded = LoadedCollection(info.collection_id, shards)
         for node_id, segment in copies:
             for shard in loaded.shards:
                 if shard.vchannel == segment.vchannel:
-                    shard.adopt(node_id, segment.segment_id)
+                    shard.adopt(node_id, segment)
+        for shard in loaded.shards:
+            shard.tell_copies(info)
         return loaded
 
-    def _start(
-        self,
-        info: CollectionInfo,
-        copies: Iterable[tuple[int, SegmentInfo]] = (),
-        *,
-        restoring: bool = False,
-    ) -> None:
+    def _start(self, info: CollectionInfo) -> None:
         loaded = self._loaded.get(info.collection_id)
         if loaded is None:
-            loaded = self._make(info, copies)
-            loaded.restoring = restoring
-            self._loaded[info.collection_id] = loaded
+            loaded = self._loaded[info.collection_id] = self._make(info, ())
+        if loaded.task is None:
             loaded.task = self._context.world.tasks.spawn(
                 f"load collection {info.collection_id}", self._work(loaded)
             )
@@ -260,7 +324,7 @@ class Loads:
         loaded.reason = "waiting to be loaded"
         loaded.wake()
 
-    async def _work(self, loaded: _Loaded) -> None:
+    async def _work(self, loaded: LoadedCollection) -> None:
         stopping = self._stopping.get(loaded.collection_id)
         if stopping is not None:
             await asyncio.wait([stopping])
@@ -272,9 +336,11 @@ class Loads:
             try:
                 await self._round(loaded)
                 failures = 0
+                loaded.is_failing = False
             except ElanusError as error:
                 failures += 1
-                loaded.reason = reason_of(error)
+                loaded.is_failing = True
+                loaded.reason = error.message
                 loaded.wanted.set()
                 log.info(
                     "collection not loaded yet",
@@ -282,29 +348,17 @@ class Loads:
                     failures=failures,
                     reason=loaded.reason,
                 )
-                await self._pause(loaded, delay_s(self._context.world, failures + 1))
+                longest_s = delay_s(self._context.world, failures + 1)
+                await loaded.pause(self._context.world.clock, longest_s)
 
-    async def _pause(self, loaded: _Loaded, longest_s: float) -> None:
-        """Until there is a hurry, or the time is over."""
-        over = asyncio.ensure_future(self._context.world.clock.sleep(longest_s))
-        hurry = asyncio.ensure_future(loaded.hurry.wait())
-        try:
-            await asyncio.wait({over, hurry}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            over.cancel()
-            hurry.cancel()
-
-    async def _round(self, loaded: _Loaded) -> None:
+    async def _round(self, loaded: LoadedCollection) -> None:
         record = self._catalog.tables.loads.get(loaded.collection_id)
         info = self._catalog.collection(loaded.collection_id)
         if record is None or info is None:
             return
         if loaded.state is LoadState.LOADING:
             loaded.reason = "segments are being loaded"
-        unfinished = await _all(
-            shard.reconcile(info, record.partition_ids, record.replica_number, self._slots)
-            for shard in loaded.shards
-        )
+        unfinished = await _all(shard.reconcile(info, record) for shard in loaded.shards)
         if any(unfinished):
             loaded.wanted.set()
         now = self._catalog.tables.loads.get(loaded.collection_id)
@@ -314,7 +368,7 @@ class Loads:
             self._context.events.metadata_changed(loaded.collection_id)
         loaded.reason = ""
 
-    async def _stop(self, loaded: _Loaded) -> None:
+    async def _stop(self, loaded: LoadedCollection) -> None:
         if loaded.task is not None:
             loaded.task.cancel()
             await asyncio.wait([loaded.task])
@@ -327,7 +381,7 @@ class Loads:
                     return
                 except ElanusError as error:
                     failures += 1
-                    log.info("release waits", reason=reason_of(error), failures=failures)
+                    log.info("release waits", reason=error.message, failures=failures)
                     await self._context.world.clock.sleep(delay_s(self._context.world, failures))
         finally:
             del self._stopping[loaded.collection_id]

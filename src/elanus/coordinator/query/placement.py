@@ -1,18 +1,20 @@
-"""Which query nodes hold which segments: pure functions, the same answer to the same question.
+"""Which query nodes hold which segments: the same answer to the same question.
 
-A segment has as many copies as wanted, each on another node, or as many as there are nodes. What is
-there stays (``place``); then the fullest nodes give to the emptiest (``balance``). Each move makes
-the fuller of its two nodes emptier than it was and leaves the other one below that, so a series of
+A segment has as many copies in each resource group as wanted, each on another node, or as many as
+the group has nodes. What is there stays (``place``); then the fullest nodes give to the emptiest
+(``balance``). Each move leaves both of its nodes below what the fuller one was, so a series of
 moves ends, and none is taken back.
+
+The functions change nothing but the sums of ``Fullness``, to which they tell what they decide.
 """
 
-from collections.abc import Iterator, Mapping, Sequence, Set
-from itertools import combinations
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 
-from elanus.model.catalog import SegmentInfo
+from elanus.coordinator.query.fullness import NOTHING, Fullness, Weight
 
 Placement = dict[int, tuple[int, ...]]
-"""Segment id → ids of the query nodes that hold a copy, the first one the longest."""
+"""Segment id → ids of the query nodes that hold a copy, by group, the first one the longest."""
 
 TOLERANCE = 0.05
 """Difference of two nodes, as a part of what a node has on average, that isn't worth a move."""
@@ -21,103 +23,127 @@ MAX_MOVES = 4
 """Segments of one shard that move at the same time."""
 
 
-def place(
-    segments: Sequence[SegmentInfo],
-    nodes: Sequence[int],
-    current: Mapping[int, Sequence[int]],
-    rows_elsewhere: Mapping[int, int],
-    replicas: int,
-    pinned: Set[int] = frozenset(),
-) -> Placement:
-    """Copies stay where they are; what is missing goes, largest segments first, to the nodes with
-    the fewest rows, then the lowest id.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a shard is to have. weights: of its segments, by id. copies: number of replicas by
+    resource group. pinned: segments that can't be copied anew."""
 
-    current: nodes that hold a segment now, those to be kept first. rows_elsewhere: rows of other
-    shards by node. pinned: segments that can't be copied anew.
+    vchannel: str
+    weights: Mapping[int, Weight]
+    copies: Mapping[str, int]
+    pinned: Set[int] = frozenset()
+
+
+def place(wanted: Wanted, current: Mapping[int, Sequence[int]], fullness: Fullness) -> Placement:
+    """Copies stay where they are; what is missing goes, largest segments first, to the nodes with
+    the smallest share, then the fewest rows, then the lowest id.
+
+    current: nodes that hold a segment now, those to be kept first.
     """
-    placement = {
-        segment.segment_id: tuple(
-            node for node in current.get(segment.segment_id, ()) if node in nodes
-        )[:replicas]
-        for segment in segments
-    }
-    rows = rows_by_node(segments, nodes, placement, rows_elsewhere)
-    for segment in sorted(segments, key=lambda s: (-s.row_count, s.segment_id)):
-        if segment.segment_id in pinned:
-            continue
-        held = placement[segment.segment_id]
-        free = sorted((n for n in nodes if n not in held), key=lambda n: (rows[n], n))
-        chosen = free[: replicas - len(held)]
-        placement[segment.segment_id] = (*held, *chosen)
-        for node in chosen:
-            rows[node] += segment.row_count
+    placement: Placement = {}
+    loads: dict[int, Weight] = {}
+    total = sum(wanted.copies.values())
+    missing = []
+    for segment_id, weight in wanted.weights.items():
+        held = _kept(current.get(segment_id, ()), wanted.copies, fullness)
+        placement[segment_id] = held
+        for node_id in held:
+            loads[node_id] = loads.get(node_id, NOTHING).plus(weight)
+        if len(held) < total and segment_id not in wanted.pinned:
+            missing.append(segment_id)
+    fullness.tell(wanted.vchannel, loads)
+    for segment_id in sorted(missing, key=lambda i: (-wanted.weights[i].load, i)):
+        placement[segment_id] = _completed(wanted, segment_id, placement[segment_id], fullness)
     return placement
 
 
 def balance(
-    segments: Sequence[SegmentInfo],
-    nodes: Sequence[int],
-    placement: Mapping[int, tuple[int, ...]],
-    rows_elsewhere: Mapping[int, int],
-    pinned: Set[int] = frozenset(),
+    wanted: Wanted, placement: Placement, fullness: Fullness, tolerance: float = TOLERANCE
 ) -> Placement:
     """The placement after at most MAX_MOVES moves that help; the same one if none does."""
+    uneven = [group for group in wanted.copies if fullness.is_uneven(group, tolerance)]
+    if not uneven:
+        return placement
     balanced = dict(placement)
-    rows = rows_by_node(segments, nodes, balanced, rows_elsewhere)
+    on_node: dict[int, list[int]] = {}
+    for segment_id, nodes in placement.items():
+        if segment_id not in wanted.pinned:
+            for node_id in nodes:
+                on_node.setdefault(node_id, []).append(segment_id)
     for _ in range(MAX_MOVES):
-        move = _best_move(segments, rows, balanced, pinned)
+        moves = (_best_move(wanted, g, balanced, on_node, fullness, tolerance) for g in uneven)
+        move = next((each for each in moves if each is not None), None)
         if move is None:
             break
-        segment, source, target = move
-        held = balanced[segment.segment_id]
-        balanced[segment.segment_id] = (*(n for n in held if n != source), target)
-        rows[source] -= segment.row_count
-        rows[target] += segment.row_count
+        segment_id, source, target = move
+        on_node[source].remove(segment_id)
+        on_node.setdefault(target, []).append(segment_id)
+        balanced[segment_id] = (*(n for n in balanced[segment_id] if n != source), target)
+        fullness.remove(wanted.vchannel, source, wanted.weights[segment_id])
+        fullness.add(wanted.vchannel, target, wanted.weights[segment_id])
     return balanced
 
 
-def rows_by_node(
-    segments: Sequence[SegmentInfo],
-    nodes: Sequence[int],
-    placement: Mapping[int, Sequence[int]],
-    rows_elsewhere: Mapping[int, int],
-) -> dict[int, int]:
-    """Rows that each of ``nodes`` holds, copies included."""
-    rows = {node: rows_elsewhere.get(node, 0) for node in nodes}
-    for segment in segments:
-        for node in placement.get(segment.segment_id, ()):
-            if node in rows:
-                rows[node] += segment.row_count
-    return rows
+def same_nodes(one: Placement, other: Placement) -> bool:
+    """Whether two placements of the same segments differ in order at most."""
+    return all(held == other[i] or set(held) == set(other[i]) for i, held in one.items())
+
+
+def _kept(nodes: Sequence[int], copies: Mapping[str, int], fullness: Fullness) -> tuple[int, ...]:
+    """Those of the nodes that may keep their copy, by group."""
+    by_group: dict[str, list[int]] = {group: [] for group in copies}
+    for node_id in nodes:
+        group = fullness.group_of(node_id)
+        if group in by_group and len(by_group[group]) < copies[group]:
+            by_group[group].append(node_id)
+    return tuple(node_id for kept in by_group.values() for node_id in kept)
+
+
+def _completed(
+    wanted: Wanted, segment_id: int, held: tuple[int, ...], fullness: Fullness
+) -> tuple[int, ...]:
+    nodes: list[int] = []
+    for group, count in wanted.copies.items():
+        mine = [node_id for node_id in held if fullness.group_of(node_id) == group]
+        while len(mine) < count:
+            chosen = next((n for n in fullness.emptiest(group) if n not in mine), None)
+            if chosen is None:
+                break
+            mine.append(chosen)
+            fullness.add(wanted.vchannel, chosen, wanted.weights[segment_id])
+        nodes += mine
+    return tuple(nodes)
 
 
 def _best_move(
-    segments: Sequence[SegmentInfo],
-    rows: Mapping[int, int],
-    placement: Mapping[int, tuple[int, ...]],
-    pinned: Set[int],
-) -> tuple[SegmentInfo, int, int] | None:
-    """(segment, from, to): of the two nodes that differ most and can be brought together, the
-    segment that does it best."""
-    for gap, source, target in _gaps(rows):
-        if gap * len(rows) <= TOLERANCE * sum(rows.values()):
-            return None
-        helping = [
-            segment
-            for segment in segments
-            if segment.segment_id not in pinned
-            and 0 < segment.row_count < gap
-            and source in placement[segment.segment_id]
-            and target not in placement[segment.segment_id]
-        ]
-        if helping:
-            best = min(helping, key=lambda s: (abs(2 * s.row_count - gap), s.segment_id))
-            return best, source, target
+    wanted: Wanted,
+    group: str,
+    placement: Placement,
+    on_node: Mapping[int, Sequence[int]],
+    fullness: Fullness,
+    tolerance: float,
+) -> tuple[int, int, int] | None:
+    """(segment, from, to): from the fullest node that has something to give, to the emptiest that
+    can take it, the segment that brings them together best. ``on_node``: what may move, by node."""
+    slack = tolerance * fullness.mean(group)
+    least = fullness.share(next(fullness.emptiest(group)))
+    sources = [
+        (-fullness.share(node_id), node_id)
+        for node_id in on_node
+        if fullness.group_of(node_id) == group and fullness.share(node_id) - least > slack
+    ]
+    for negative, source in sorted(sources):
+        share = -negative
+        best: tuple[float, int, int] | None = None
+        for segment_id in on_node[source]:
+            held = placement[segment_id]
+            target = next((n for n in fullness.emptiest(group) if n not in held), None)
+            if target is None or share - fullness.share(target) <= slack:
+                continue
+            load = wanted.weights[segment_id].load
+            after = max(fullness.share_after(source, -load), fullness.share_after(target, load))
+            if after < share and (best is None or (after, segment_id) < best[:2]):
+                best = after, segment_id, target
+        if best is not None:
+            return best[1], source, best[2]
     return None
-
-
-def _gaps(rows: Mapping[int, int]) -> Iterator[tuple[int, int, int]]:
-    """(difference, fuller node, emptier node) of all pairs, the largest first."""
-    ordered = sorted(rows, key=lambda node: (-rows[node], node))
-    pairs = [(rows[a] - rows[b], a, b) for a, b in combinations(ordered, 2)]
-    yield from sorted(pairs, key=lambda pair: -pair[0])

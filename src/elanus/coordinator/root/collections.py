@@ -156,10 +156,7 @@ class Collections:
         limit = self._context.settings.quota_and_limits.limits.max_collection_num
         if len(self._catalog.tables.names) >= limit:
             raise CollectionLimit(database, limit)
-        used = sum(
-            len(info.vchannels) * len(info.partitions)
-            for info in self._catalog.collections(CollectionState.CREATING, CollectionState.CREATED)
-        )
+        used = self._catalog.tables.capacity
         if used + added > MAX_GENERAL_CAPACITY:
             raise CapacityExceeded(
                 f"failed to create collection because of the general capacity exceeded: general "

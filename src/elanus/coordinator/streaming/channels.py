@@ -8,12 +8,12 @@ find the owner by the same record.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import Context
-from elanus.coordinator.records import CollectionState, PchannelRecord
+from elanus.coordinator.records import PchannelRecord
 from elanus.coordinator.retry import ATTEMPTS_OF_A_REQUEST, retry
 from elanus.errors import FencedWriter, Unavailable
 from elanus.model.catalog import CollectionInfo, pchannel_of
@@ -26,17 +26,16 @@ _FENCED_ATTEMPTS = 3
 
 
 def choose_pchannels(
-    in_use: Iterable[str], cluster: str, number: int, shards: int
+    in_use: Mapping[str, int], cluster: str, number: int, shards: int
 ) -> tuple[str, ...]:
     """The ``shards`` pchannels of ``number`` with the fewest vchannels; lower numbers first.
 
-    Their names begin with ``cluster``. ``in_use`` has the pchannel of every existing vchannel. A
+    Their names begin with ``cluster``. ``in_use`` has the number of vchannels by pchannel. A
     collection has at most one shard on a pchannel, so ``shards`` must not be larger than
     ``number``.
     """
-    load = Counter(in_use)
     names = [f"{cluster}-rootcoord-dml_{n}" for n in range(number)]
-    order = sorted(range(number), key=lambda n: (load[names[n]], n))
+    order = sorted(range(number), key=lambda n: (in_use.get(names[n], 0), n))
     return tuple(names[n] for n in order[:shards])
 
 
@@ -54,14 +53,11 @@ class Channels:
         self._met: set[str] = set()
         self._locks: dict[str, asyncio.Lock] = {}
         self._adopted: set[str] = set()
+        self._chosen: dict[str, int] = {}
 
     def choose(self, shards: int) -> tuple[str, ...]:
         """Pchannels for a new collection's shards."""
-        in_use = [
-            pchannel_of(vchannel)
-            for info in self._context.catalog.collections(*CollectionState)
-            for vchannel in info.vchannels
-        ]
+        in_use = {name: len(of) for name, of in self._context.catalog.tables.vchannels.items()}
         settings = self._context.settings
         cluster = settings.msg_channel.chan_name_prefix.cluster
         return choose_pchannels(in_use, cluster, settings.root_coord.dml_channel_num, shards)
@@ -144,14 +140,18 @@ class Channels:
         if known is not None:
             await self._close_at(known)
         owned = Counter(record.node_id for record in self._assigned.values())
-        node_id = min(alive, key=lambda node: (owned[node], node))
+        owned.update(self._chosen.values())
+        node_id = self._chosen[pchannel] = min(alive, key=lambda node: (owned[node], node))
 
         def decide() -> Change:
             now = self._context.catalog.tables.pchannels.get(pchannel)
             term = (now.term if now else 0) + 1
             return Change(put=[PchannelRecord(name=pchannel, term=term, node_id=node_id)])
 
-        await self._context.catalog.commit(decide)
+        try:
+            await self._context.catalog.commit(decide)
+        finally:
+            del self._chosen[pchannel]
         record = self._context.catalog.tables.pchannels[pchannel]
         self._assigned[pchannel] = record
         return record

@@ -69,6 +69,10 @@ class Role(ABC):
     outlives_session = False
     """Whether it registers again when its session was lost, instead of ending."""
 
+    def labels(self, settings: Settings) -> dict[str, str]:
+        """What the node's session says of it."""
+        return {}
+
     @abstractmethod
     async def start(self, node: "Node", opened: AsyncExitStack) -> None:
         """Build the service, add it to ``node.services``; ``opened`` closes what was opened."""
@@ -120,6 +124,10 @@ class Node:
         await server.stop(LOST_GRACE_S if self.is_cut_short else STOP_GRACE_S)
 
 
+_Registration = tuple[str, str, str, ProcessIdentity, bool, dict[str, str]]
+"""Arguments of ``Session.register``."""
+
+
 class ClusterProcess:
     """One life: ``await start()``, wait for ``ended`` or a signal, ``await stop()``."""
 
@@ -129,8 +137,7 @@ class ClusterProcess:
         self._opened = AsyncExitStack()
         self._health = Health(SystemClock().monotonic_s)
         self._node: Node | None = None
-        nobody = ("", "", "", ProcessIdentity(), False)
-        self._registration: tuple[str, str, str, ProcessIdentity, bool] = nobody
+        self._registration: _Registration = ("", "", "", ProcessIdentity(), False, {})
         self.serves = False
 
     @property
@@ -163,7 +170,9 @@ class ClusterProcess:
         identity = ProcessIdentity(instance, machine_name(), started_ticks(os.getpid()))
         secure, ttl_s = context is not None, self._settings.common.session.ttl
         await wait_for_entry(world, node.membership, node.peers, secure=secure, ttl_s=ttl_s)
-        self._registration = (self._role.name, address, management, identity, secure)
+        labels = self._role.labels(node.settings)
+        role = self._role.name
+        self._registration = (role, address, management, identity, secure, labels)
         await node.session.register(*self._registration)
         self._opened.push_async_callback(self._close_session)
         neighbours = Neighbours(world, storage.meta, node.membership)

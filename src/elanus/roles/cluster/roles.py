@@ -1,6 +1,7 @@
 """The five roles as processes of a cluster: what each builds, serves and owns."""
 
 import os
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -10,15 +11,18 @@ from elanus.access.dispatch import Dispatcher
 from elanus.access.handlers import HANDLERS
 from elanus.access.proxy import Proxy
 from elanus.access.rest.app import RestApp
+from elanus.config.settings import Settings
 from elanus.coordinator.context import EVERYTHING
 from elanus.coordinator.coordinator import Coordinator
 from elanus.coordinator.election import FencedMetaStore, win_leadership
 from elanus.errors import ElanusError, NotServed
+from elanus.model.resource_groups import QueryNodeInfo
 from elanus.observability.requests import RequestObserver
 from elanus.roles.cluster.leader import PROXY, AnnouncingCoordinator, ProxyNotifier
 from elanus.roles.cluster.process import Node, Role
 from elanus.roles.cluster.quotas import QuotaDistributor
 from elanus.roles.cluster.router import DATA, QUERY, STREAMING, ClusterRouter
+from elanus.roles.process import without_collections
 from elanus.roles.serving import public_server
 from elanus.roles.storage import empty_scratch, instance_of
 from elanus.roles.tls import watch_public_certificate
@@ -62,6 +66,9 @@ class StreamingRole(Role):
 
 class QueryRole(Role):
     name = QUERY
+
+    def labels(self, settings: Settings) -> dict[str, str]:
+        return settings.query_node.label_map
 
     async def start(self, node: Node, opened: AsyncExitStack) -> None:
         self._query = QueryNode(
@@ -130,10 +137,11 @@ class CoordinatorRole(Role):
         notifier = ProxyNotifier(node.world, session.info.node_id, node.membership, node.peers)
         announcing = AnnouncingCoordinator(coordinator, notifier)
         try:
-            await coordinator.load_metadata()
-            # Workers that are called during the rest of the start call back.
-            self._active = announcing
-            await coordinator.start()
+            with without_collections():
+                await coordinator.load_metadata()
+                # Workers that are called during the rest of the start call back.
+                self._active = announcing
+                await coordinator.start()
         except ElanusError as error:
             log.error("can't lead", reason=error.message)
             self._active = None
@@ -154,6 +162,9 @@ class CoordinatorRole(Role):
         def members_changed(role: str) -> None:
             if role == QUERY:
                 coordinator.query_nodes_changed()
+            elif role == DATA:
+                alive = node.membership.nodes(DATA)
+                coordinator.data_nodes_changed(sum(not info.stopping for info in alive))
             elif role == STREAMING:
                 nodes = node.membership.nodes(STREAMING)
                 coordinator.streaming_nodes_changed(
@@ -163,6 +174,7 @@ class CoordinatorRole(Role):
 
         node.membership.listeners.append(members_changed)
         members_changed(STREAMING)
+        members_changed(DATA)
 
 
 class _Gate:
@@ -204,6 +216,9 @@ class _GuardedRouter:
 
     async def query_nodes(self, *, stopping: bool = False) -> list[int]:
         return await self._node.router.query_nodes(stopping=stopping)
+
+    async def query_node_infos(self) -> Sequence[QueryNodeInfo]:
+        return await self._node.router.query_node_infos()
 
     async def data_node(self) -> DataNodeService:
         return await self._router.data_node()

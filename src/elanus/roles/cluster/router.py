@@ -6,6 +6,7 @@ node refuses or can't be reached, both are Unavailable, and callers try again.
 """
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 import structlog
@@ -13,6 +14,7 @@ import structlog
 from elanus.coordinator.records import PREFIX, PchannelRecord
 from elanus.errors import Unavailable
 from elanus.model.catalog import pchannel_of
+from elanus.model.resource_groups import QueryNodeInfo
 from elanus.roles.cluster.peers import Peers
 from elanus.runtime.world import World
 from elanus.services.cluster.following import PrefixFollower
@@ -43,6 +45,8 @@ class ClusterRouter:
         self._owners: dict[str, PchannelRecord] = {}
         self._follower = PrefixFollower(world, meta, _PCHANNELS, self._owner_changed)
         self._tasks_given = 0
+        self._query_sessions: list[SessionInfo] | None = None
+        self._query_infos: list[QueryNodeInfo] = []
 
     async def start(self) -> None:
         """Raises Unavailable."""
@@ -70,6 +74,13 @@ class ClusterRouter:
         if stopping:
             return [info.node_id for info in self._membership.nodes(QUERY)]
         return self._taking(QUERY)
+
+    async def query_node_infos(self) -> Sequence[QueryNodeInfo]:
+        sessions = self._membership.nodes(QUERY)
+        if sessions is not self._query_sessions:
+            self._query_sessions = sessions
+            self._query_infos = [_query_node(info) for info in sessions]
+        return self._query_infos
 
     async def data_node(self) -> DataNodeService:
         nodes = self._taking(DATA)
@@ -101,3 +112,15 @@ class ClusterRouter:
     async def _forget(self) -> None:
         await asyncio.sleep(0)
         await self._peers.keep_only({info.address for info in self._membership.everyone()})
+
+
+def _query_node(info: SessionInfo) -> QueryNodeInfo:
+    return QueryNodeInfo(
+        node_id=info.node_id,
+        address=info.address,
+        host=info.host,
+        memory_bytes=info.memory_bytes,
+        cores=info.cores,
+        labels=info.labels,
+        is_stopping=info.stopping,
+    )

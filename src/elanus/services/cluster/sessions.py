@@ -14,7 +14,7 @@ same machine (``neighbours``).
 import asyncio
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -54,6 +54,7 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     memory_bytes: int = 0
     management_address: str = ""
     stopping: bool = False
+    labels: dict[str, str] = {}
     lease: int = 0
     instance: str = ""
     machine: str = ""
@@ -111,6 +112,7 @@ class Session:
         management_address: str = "",
         identity: ProcessIdentity | None = None,
         secure: bool = False,
+        labels: Mapping[str, str] | None = None,
     ) -> SessionInfo:
         """Get an id, put the session, begin to renew it. Raises Unavailable."""
         identity = identity or ProcessIdentity()
@@ -133,6 +135,7 @@ class Session:
             machine=identity.machine,
             started_ticks=identity.started_ticks,
             secure=secure,
+            labels=dict(labels or {}),
         )
         self._info = info
         await self._put(info)
@@ -209,15 +212,19 @@ class Membership:
     def __init__(self, world: World, meta: MetaStore) -> None:
         self._follower = PrefixFollower(world, meta, PREFIX, self._changed)
         self._sessions: dict[str, SessionInfo] = {}
+        self._by_role: dict[str, list[SessionInfo]] = {}
         self.listeners: list[Callable[[str], None]] = []
 
     async def start(self) -> None:
         await self._follower.start()
 
     def nodes(self, role: str) -> list[SessionInfo]:
-        """By id; those that are stopping included."""
-        found = [info for info in self._sessions.values() if info.role == role]
-        return sorted(found, key=lambda info: info.node_id)
+        """By id; those that are stopping included. The same list until a node of the role comes,
+        goes or changes."""
+        if role not in self._by_role:
+            found = [info for info in self._sessions.values() if info.role == role]
+            self._by_role[role] = sorted(found, key=lambda info: info.node_id)
+        return self._by_role[role]
 
     def node(self, role: str, node_id: int) -> SessionInfo | None:
         return self._sessions.get(f"{role}/{node_id}")
@@ -234,5 +241,6 @@ class Membership:
             except msgspec.DecodeError as error:
                 raise CorruptData(f"metadata key {PREFIX}{key} can't be read: {error}") from error
         role = key.partition("/")[0]
+        self._by_role.pop(role, None)
         for listener in list(self.listeners):
             listener(role)

@@ -39,7 +39,8 @@ class MemoryMetaStore(MetaStore):
         if after is not None:
             start = max(start, bisect_right(self._keys, after))
         found: list[KeyValue] = []
-        for key in self._keys[start:]:
+        for place in range(start, len(self._keys)):
+            key = self._keys[place]
             if not key.startswith(prefix) or (limit and len(found) == limit):
                 break
             found.append(self._pairs[key])

@@ -22,13 +22,12 @@ import structlog
 
 from elanus.engine.index.base import VectorIndex
 from elanus.engine.index.files import open_index
-from elanus.engine.index.kinds import interim_bytes_per_row
 from elanus.engine.segment.cache import BitmapCache
+from elanus.engine.segment.footprint import resident_bytes_per_row
 from elanus.engine.segment.sealed import SealedSegment
 from elanus.engine.text.fields import has_match
 from elanus.errors import CorruptData
 from elanus.model.catalog import ALL_PARTITIONS, IndexInfo, SegmentIndex, SegmentInfo
-from elanus.model.schema import CollectionSchema
 from elanus.model.types import IndexState
 from elanus.runtime.world import World
 from elanus.services.messages import LoadSegment
@@ -40,8 +39,6 @@ from elanus.storage.objects.base import ObjectStore
 from elanus.workers.query.delta_cache import DeltaCache
 
 log = structlog.get_logger(__name__)
-
-_DELETE_TIMESTAMP_BYTES = 8
 
 
 class MappedColumns:
@@ -103,7 +100,7 @@ class Loader:
         """A fresh copy. Raises CorruptData, Unavailable or MemoryLimitExceeded."""
         info = request.segment
         manifest = await read_manifest(self._objects, info.manifest_key)
-        reserved_bytes = manifest.row_count * _bytes_per_row(request.collection.schema)
+        reserved_bytes = manifest.row_count * resident_bytes_per_row(request.collection.schema)
         if not self._objects.maps_files:
             reserved_bytes += manifest.size_bytes
         self._world.memory.reserve("sealed", reserved_bytes)
@@ -226,13 +223,6 @@ class Loader:
         """Reads that hold the segment may go on; its files are unmapped after the last one."""
         self._world.memory.release("sealed", loaded.reserved_bytes)
         loaded.segment.release()
-
-
-def _bytes_per_row(schema: CollectionSchema) -> int:
-    """Memory that a mapped row may take beside its file: a delete timestamp and codes in interim
-    indexes."""
-    codes = map(interim_bytes_per_row, schema.vector_fields)
-    return _DELETE_TIMESTAMP_BYTES + sum(codes)
 
 
 def apply_delta_rows(segment: SealedSegment, deltas: Sequence[DeltaRows]) -> None:

@@ -17,6 +17,7 @@ from elanus.engine.filter.compile import compile_filter
 from elanus.errors import Unavailable
 from elanus.model.catalog import ALL_PARTITIONS, CollectionInfo, IndexInfo
 from elanus.model.reads import VectorQuery
+from elanus.model.resource_groups import QueryNodeInfo
 from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.types import ConsistencyLevel, DataType, LoadState, MetricType
 from elanus.runtime.clock import SystemClock
@@ -98,6 +99,10 @@ class LocalRouter:
 
     async def query_nodes(self, *, stopping: bool = False) -> list[int]:
         return [n for n in (1, *self.more) if stopping or n not in self.stopping]
+
+    async def query_node_infos(self) -> list[QueryNodeInfo]:
+        nodes = (1, *self.more)
+        return [QueryNodeInfo(node_id=n, is_stopping=n in self.stopping) for n in nodes]
 
     async def data_node(self) -> Any:
         raise Unavailable("there is no data node here")
