@@ -113,6 +113,7 @@ async def step_a_streaming_node_is_lost(
     assert work(cluster) == {
         "open_pchannel": SCALE.pchannels // SCALE.streaming_nodes,
         "update_view": len(lost.views),
+        "load_segment": sum(len(view.sealed) for view in lost.views.values()),
     }
     assert set(plans) == set(lost.views)
 
@@ -124,6 +125,7 @@ async def step_another_leader(cluster: VirtualCluster) -> None:
     assert work(cluster) == {
         "open_pchannel": SCALE.pchannels,
         "update_view": SCALE.collections,
+        "load_segment": SCALE.segments,
     }
     await cluster.retire(following)
 

@@ -11,8 +11,10 @@ its old node lets it go.
 Deletes: a copy is loaded with the deletes of the files at that moment (``delta_ts``); from the
 view on, the delegator keeps it up to date. So a copy that no view has yet may only be used with
 the ``delta_ts`` of its loading, and gets what files have since then once the delegator has
-forgotten that far. If no file has deletes since then that could be for it, there is nothing to get:
-so a new delegator, or a new coordinator, goes on with the copies that are there.
+forgotten that far.
+
+A copy that a former coordinator had loaded stays where it is and is loaded again there, which only
+adds what it lacks: a delegator that reads it goes on doing so.
 
 Planning is one synchronous step, and shards take turns in it: however many of them have something
 to do, the event loop is never held up for longer than by one of them.
@@ -93,10 +95,10 @@ class LoadedShard:
         self._nodes.fullness.tell(self.vchannel, loads)
 
     def adopt(self, node_id: int, segment: SegmentInfo) -> None:
-        """A former coordinator had this version loaded there: use it or release it."""
+        """A former coordinator had the segment loaded there: use it or release it."""
         key = (segment.segment_id, node_id)
         if key not in self._copies:
-            self._copies.set(key, Copy(segment.version, 0))
+            self._copies.set(key, Copy(UNKNOWN, UNKNOWN))
 
     def believed(self, node_id: int, segment_id: int) -> Copy | None:
         """The copy that the node has told to have."""
@@ -216,7 +218,6 @@ class LoadedShard:
         # The deletes of this very moment, which ``target.delta_ts`` is about.
         deltas = self._catalog.deltas(collection.collection_id, self.vchannel)
         indexes = self._catalog.indexes(collection.collection_id)
-        self._refresh_copies(target, deltas)
         wanted = [
             (segment, node_id)
             for segment in target.segments
@@ -227,19 +228,6 @@ class LoadedShard:
         self.ready = self.total - len(wanted)
         load = partial(self._load_one, collection, indexes, deltas, target.delta_ts)
         return [(node_id, partial(load, segment, node_id)) for segment, node_id in wanted]
-
-    def _refresh_copies(self, target: ShardTarget, deltas: Sequence[SegmentInfo]) -> None:
-        """Copies that no view has, and that files have nothing new for, are as good as new."""
-        by_segment = {segment.segment_id: segment for segment in target.segments}
-        for key in list(self._copies):
-            copy, segment = self._copies.get(key), by_segment.get(key[0])
-            if copy is None or segment is None or copy.version < segment.version:
-                continue
-            if copy.delta_ts >= target.delta_ts or self._is_viewed(key):
-                continue
-            late = (delta for delta in deltas if delta.max_ts > copy.delta_ts)
-            if not any(may_touch(delta, segment) for delta in late):
-                self._copies.set(key, Copy(copy.version, target.delta_ts))
 
     def _is_ready(self, segment: SegmentInfo, node_id: int, target: ShardTarget) -> bool:
         key = (segment.segment_id, node_id)
