@@ -15,6 +15,7 @@ NUMBER = FieldSchema(name="number", data_type=DataType.INT32)
 REAL = FieldSchema(name="real", data_type=DataType.DOUBLE)
 TEXT = FieldSchema(name="text", data_type=DataType.VARCHAR, type_params={"max_length": "9"})
 META = FieldSchema(name="meta", data_type=DataType.JSON)
+SHAPE = FieldSchema(name="shape", data_type=DataType.GEOMETRY)
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,8 @@ def test_defaults_are_filled_in_and_unknown_parameters_ignored(
         (TEXT, {"index_type": "TRIE"}, "Trie"),
         (REAL, {"index_type": "STL_SORT"}, "STL_SORT"),
         (ID, {"index_type": "INVERTED"}, "INVERTED"),
+        (SHAPE, {}, "RTREE"),
+        (TEXT, {"index_type": "STL_SORT"}, "STL_SORT"),
     ],
 )
 def test_scalar_indexes_are_taken_as_definitions(
@@ -70,7 +73,24 @@ def test_scalar_indexes_are_taken_as_definitions(
 def test_a_json_index_has_a_path_and_a_type() -> None:
     given = {"index_type": "INVERTED", "json_path": "meta['a']", "json_cast_type": "double"}
     found = resolve_index(META, given)
-    assert found.params == {"json_path": "meta['a']", "json_cast_type": "DOUBLE"}
+    assert found.params == {"json_path": "/a", "json_cast_type": "DOUBLE"}
+    whole = resolve_index(META, {"json_cast_type": "VARCHAR"})
+    assert whole.params == {"json_path": "", "json_cast_type": "VARCHAR"}
+
+
+@pytest.mark.parametrize(
+    ("path", "pointer"),
+    [("$meta['a/b']['0']", "/a~1b/0"), ("k", "/k"), ('"k"', "/k"), ('k["x"][1]', "/k/x/1")],
+)
+def test_the_path_of_a_dynamic_key_is_a_pointer(path: str, pointer: str) -> None:
+    field = FieldSchema(name="$meta", data_type=DataType.JSON, is_dynamic=True)
+    found = resolve_index(field, {"json_path": path, "json_cast_type": "VARCHAR"})
+    assert found.params["json_path"] == pointer
+
+
+def test_an_ngram_index_has_its_sizes() -> None:
+    given = {"index_type": "NGRAM", "min_gram": "2", "max_gram": "3"}
+    assert resolve_index(TEXT, given).params == {"min_gram": "2", "max_gram": "3"}
 
 
 HNSW = {"index_type": "HNSW", "metric_type": "L2"}
@@ -162,7 +182,66 @@ WRONG: list[tuple[FieldSchema, dict[str, str], type[ElanusError], str]] = [
         InvalidParameter,
         "STL_SORT are only supported on numeric, varchar",
     ),
-    (TEXT, {"index_type": "NGRAM"}, Unimplemented, "NGRAM is not supported yet"),
+    (
+        TEXT,
+        {"index_type": "NGRAM", "min_gram": "2"},
+        InvalidParameter,
+        "Ngram index must specify both min_gram and max_gram",
+    ),
+    (
+        TEXT,
+        {"index_type": "NGRAM", "min_gram": "2.5", "max_gram": "3"},
+        InvalidParameter,
+        "min_gram for Ngram index must be an integer, got: 2.5",
+    ),
+    (
+        TEXT,
+        {"index_type": "NGRAM", "min_gram": "3", "max_gram": "2"},
+        InvalidParameter,
+        "invalid min_gram or max_gram value for Ngram index, min_gram: 3, max_gram: 2",
+    ),
+    (
+        NUMBER,
+        {"index_type": "NGRAM"},
+        InvalidParameter,
+        "ngram index can only be created on VARCHAR or JSON field",
+    ),
+    (
+        META,
+        {"index_type": "NGRAM", "min_gram": "2", "max_gram": "3"},
+        InvalidParameter,
+        "JSON field with ngram index must specify json_cast_type",
+    ),
+    (
+        META,
+        {"index_type": "NGRAM", "min_gram": "2", "max_gram": "3", "json_cast_type": "bool"},
+        InvalidParameter,
+        "JSON field with ngram index only supports VARCHAR cast type, got: bool",
+    ),
+    (
+        NUMBER,
+        {"index_type": "RTREE"},
+        InvalidParameter,
+        "RTREE index can only be built on geometry field, got Int32",
+    ),
+    (
+        SHAPE,
+        {"index_type": "INVERTED"},
+        InvalidParameter,
+        "INVERTED are not supported on Geometry field",
+    ),
+    (
+        META,
+        {"json_path": "other['a']", "json_cast_type": "bool"},
+        InvalidParameter,
+        "cannot parse identifier: other['a']",
+    ),
+    (
+        META,
+        {"json_path": "meta['a", "json_cast_type": "bool"},
+        InvalidParameter,
+        "cannot parse identifier: meta['a",
+    ),
     (META, {"index_type": "INVERTED"}, MissingParameter, "json index must specify cast type"),
     (
         META,

@@ -1,12 +1,13 @@
 """Which index a request asks for: AUTOINDEX resolved, defaults filled in, ranges checked.
 
-The texts are Milvus's. Scalar indexes change how fast a filter is, never what it finds.
+The texts are Milvus's. What a kind of fields can have stands in
+:mod:`elanus.access.ddl.vector_kinds` and :mod:`elanus.access.ddl.scalar_kinds`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from elanus.access.ddl import vector_kinds
+from elanus.access.ddl import scalar_kinds, vector_kinds
 from elanus.access.ddl.dense_indexes import (
     DENSE_INDEX_TYPES,
     UNSERVED_TYPES,
@@ -16,10 +17,8 @@ from elanus.access.ddl.dense_indexes import (
 )
 from elanus.errors import (
     InvalidParameter,
-    MissingParameter,
     ParameterTooLarge,
     Rejected,
-    Unimplemented,
 )
 from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType, MetricType
@@ -33,28 +32,6 @@ MAX_PARAMS_BYTES = 102_400
 _META_KEYS = frozenset({"index_type", "metric_type", "mmap.enabled", "warmup", "dim"})
 _DENSE_TYPES = frozenset(DENSE_INDEX_TYPES) | UNSERVED_TYPES
 _OTHER_TYPES = vector_kinds.BINARY_TYPES | vector_kinds.SPARSE_TYPES | {"MINHASH_LSH"}
-_SCALAR_NAMES = {
-    "INVERTED": "INVERTED",
-    "BITMAP": "BITMAP",
-    "STL_SORT": "STL_SORT",
-    "Asceneding": "STL_SORT",  # Milvus's name of old
-    "Trie": "Trie",
-    "TRIE": "Trie",
-    "marisa-trie": "Trie",
-    "NGRAM": "NGRAM",
-    "RTREE": "RTREE",
-}
-_AUTO_SCALARS = {
-    DataType.BOOL: "BITMAP",
-    DataType.FLOAT: "INVERTED",
-    DataType.DOUBLE: "INVERTED",
-    DataType.JSON: "INVERTED",
-}
-"""AUTOINDEX of the other scalars is HYBRID."""
-
-_CAST_TYPES = frozenset(
-    ("BOOL", "DOUBLE", "VARCHAR", "ARRAY_BOOL", "ARRAY_DOUBLE", "ARRAY_VARCHAR", "JSON")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,78 +145,20 @@ def _resolve_scalar(
 ) -> ResolvedIndex:
     if index_type in _DENSE_TYPES | _OTHER_TYPES:
         raise _invalid(f"index {index_type} only supports vector data type")
-    auto = _AUTO_SCALARS.get(field.data_type, "HYBRID")
-    name = auto if is_auto else _SCALAR_NAMES.get(index_type)
+    auto = scalar_kinds.AUTO_TYPES.get(field.data_type, "HYBRID")
+    name = auto if is_auto else scalar_kinds.TYPES.get(index_type)
     if name is None:
         raise _unknown_type(index_type)
-    fault = None if is_auto else _applicability(name, field)
-    if fault:
-        raise _invalid(f"{fault}, field = {field.name}")
-    if name in ("NGRAM", "RTREE"):
-        raise Unimplemented(f"index type {name} is not supported yet, field = {field.name}")
-    params = _json_params(field, given) if field.data_type is DataType.JSON else {}
+    if not is_auto:
+        scalar_kinds.check_applicability(name, field)
+    params = scalar_kinds.build_params(name, field, given)
     return ResolvedIndex(name, None, params, is_auto=is_auto)
-
-
-def _applicability(index_type: str, field: FieldSchema) -> str | None:
-    """Why this scalar index can't be on this field; None if it can."""
-    data_type = field.data_type
-    is_array = data_type is DataType.ARRAY
-    held = field.element_type if is_array else data_type
-    match index_type:
-        case "BITMAP":
-            if field.is_primary:
-                return "create bitmap index on primary key not supported"
-            if not (held in (DataType.BOOL, DataType.VARCHAR) or held.is_integer):
-                tail = (
-                    "bool, int, string for array field"
-                    if is_array
-                    else "bool, int, string and array field"
-                )
-                return f"bitmap index are only supported on {tail}"
-        case "STL_SORT":
-            if not (data_type.is_numeric or data_type is DataType.VARCHAR):
-                return (
-                    "STL_SORT are only supported on numeric, varchar or timestamptz field, "
-                    f"got {data_type.milvus_name}"
-                )
-        case "Trie":
-            if data_type is not DataType.VARCHAR:
-                return "TRIE are only supported on varchar field"
-        case "NGRAM":
-            if data_type not in (DataType.VARCHAR, DataType.JSON):
-                return "ngram index can only be created on VARCHAR or JSON field"
-        case "RTREE":
-            return f"RTREE index can only be built on geometry field, got {data_type.milvus_name}"
-    return None
-
-
-def _json_params(field: FieldSchema, given: Mapping[str, str]) -> dict[str, str]:
-    """A JSON index needs a path and the type that its values are read as."""
-    cast = given.get("json_cast_type")
-    if cast is None:
-        raise MissingParameter(
-            f"json index must specify cast type, field = {field.name}", "json_cast_type"
-        )
-    if cast.upper() not in _CAST_TYPES:
-        raise InvalidParameter(f"json_cast_type {cast} is not supported")
-    function = given.get("json_cast_function")
-    if function is not None and function != "STRING_TO_DOUBLE":
-        raise InvalidParameter(f"json_cast_function {function} is not supported")
-    if function is not None and cast.upper() != "DOUBLE":
-        raise InvalidParameter(
-            f"json_cast_function {function} is not supported for json_cast_type {cast}"
-        )
-    params = {"json_path": given.get("json_path") or field.name, "json_cast_type": cast.upper()}
-    if function is not None:
-        params["json_cast_function"] = function
-    return params
 
 
 def check_alteration(index_type: str, properties: Mapping[str, str]) -> None:
     """What AlterIndex may set depends on the index's type. Raises InvalidParameter or Rejected."""
     check_mmap(properties)
-    if "mmap.enabled" in properties and index_type == "STL_SORT":
+    if "mmap.enabled" in properties and index_type in ("STL_SORT", "RTREE"):
         raise InvalidParameter(f"index type {index_type} does not support mmap")
     offsets = properties.get("indexoffsetcache.enabled")
     if offsets is not None and (index_type != "BITMAP" or offsets.lower() not in ("true", "false")):

@@ -101,6 +101,8 @@ def _shown_params(given: dict[str, str], resolved: ResolvedIndex) -> dict[str, s
     shown = {"index_type": AUTOINDEX if resolved.is_auto else resolved.index_type}
     if resolved.metric is not None:
         shown["metric_type"] = resolved.metric.value
+    if "json_path" in resolved.params:
+        shown["json_path"] = resolved.params["json_path"]
     shown.update((key, value) for key, value in given.items() if key not in shown)
     return shown
 
@@ -120,8 +122,7 @@ class IndexProgress:
 
 
 def index_progress(index: IndexInfo, segments: Iterable[SegmentInfo]) -> IndexProgress:
-    """How far ``index`` is on these segments. With nothing left to do it is FINISHED; so is a
-    scalar index always."""
+    """How far ``index`` is on these segments. With nothing left to do it is FINISHED."""
     total = indexed = 0
     failure = ""
     for segment in segments:
@@ -129,7 +130,7 @@ def index_progress(index: IndexInfo, segments: Iterable[SegmentInfo]) -> IndexPr
             continue
         total += segment.row_count
         part = next((part for part in segment.indexes if part.index_id == index.index_id), None)
-        if index.metric_type is None or (part and part.state is IndexState.FINISHED):
+        if part and part.state is IndexState.FINISHED:
             indexed += segment.row_count
         elif part and part.state is IndexState.FAILED:
             failure = failure or part.fail_reason or f"segment {segment.segment_id} failed"

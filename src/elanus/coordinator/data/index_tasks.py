@@ -1,10 +1,10 @@
-"""Building indexes: one task for each flushed segment and vector index that lacks its part.
+"""Building indexes: one task for each flushed segment and index that lacks its part.
 
 What is to be done follows from the metadata alone, so a restart needs no record of tasks. A
-segment with too few rows (and a FLAT or scalar index, which has no file) counts as finished at
-once. A task that fails is tried again with back-off, then it is FAILED, with the reason, until a
-restart. A build whose segment or index is dropped meanwhile is cancelled. A part whose file a query
-node found damaged is forgotten, and so built again.
+segment with too few rows (and an index without a file, as FLAT) counts as finished at once. A task
+that fails is tried again with back-off, then it is FAILED, with the reason, until a restart. A
+build whose segment or index is dropped meanwhile is cancelled. A part whose file a query node found
+damaged is forgotten, and so built again.
 """
 
 import asyncio
@@ -16,7 +16,6 @@ import structlog
 
 from elanus.coordinator.catalog import Catalog, Change, in_batches
 from elanus.coordinator.context import Context
-from elanus.coordinator.data.definitions import is_vector_index
 from elanus.coordinator.retry import UNBOUNDED, delay_s, retry
 from elanus.errors import ElanusError, Unavailable
 from elanus.model.catalog import CollectionInfo, IndexInfo, SegmentIndex, SegmentInfo
@@ -71,7 +70,7 @@ def missing_parts(
             index,
             trivial=segment.row_count < max(1, min_rows)
             or not index.has_file
-            or not is_vector_index(collection, index),
+            or index.field_name not in collection.schema.by_name,
         )
         for segment, index in lacking
     ]

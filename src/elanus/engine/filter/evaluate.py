@@ -7,8 +7,9 @@ rows are left, the columns are gathered first; JSON is parsed for rows that are 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -33,6 +34,7 @@ from elanus.engine.filter.expression import (
     Spatial,
     TextMatch,
 )
+from elanus.engine.filter.indexes import Answer, ScalarIndexes, cheapest_answer
 from elanus.engine.filter.plan import Plan
 from elanus.engine.filter.rewrite import reads_document
 from elanus.engine.filter.text import TextIndexes
@@ -52,17 +54,19 @@ def evaluate(
     row_count: int,
     candidates: Bools | None = None,
     texts: TextIndexes | None = None,
+    indexes: ScalarIndexes | None = None,
 ) -> Bools:
     """Which rows pass, bool (row_count,).
 
     columns: gives the whole column of a field as one ``pa.Array`` of ``row_count`` rows, of the
     schema's Arrow type; asked for the names in ``plan.fields`` only, and only when needed.
     candidates: bool (row_count,), the rows of interest; others come out False. texts: what finds
-    words in a column; without it text_match is Unimplemented. The result is the caller's own. A
-    plan's sample is not taken (see ``sample_rows``). Raises CorruptData if a JSON column holds
-    something else.
+    words in a column; without it text_match is Unimplemented. indexes: over these columns, all
+    ``row_count`` rows of them; they change the time, never the rows. The result is the caller's
+    own. A plan's sample is not taken (see ``sample_rows``). Raises CorruptData if a JSON column
+    holds something else.
     """
-    source = _Source(columns, row_count, texts)
+    source = _Source(columns, row_count, texts, indexes or {})
     result = _passing(plan.root, source, candidates)
     return np.copy(result) if result is candidates else result
 
@@ -80,11 +84,25 @@ def sample_rows(passing: Bools, share: float, seed: Sequence[int]) -> Bools:
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """Where a plan's columns come from."""
+    """Where a plan's columns come from, and what indexes say of its leaves (by their id)."""
 
     columns: Columns
     row_count: int
     texts: TextIndexes | None
+    indexes: ScalarIndexes = field(default_factory=dict)
+    answers: dict[int, Answer | None] = field(default_factory=dict)
+
+    def answer(self, node: Node) -> Answer | None:
+        if not self.indexes or not isinstance(node, Leaf):
+            return None
+        if id(node) not in self.answers:
+            self.answers[id(node)] = cheapest_answer(self.indexes, node)
+        return self.answers[id(node)]
+
+    def price_ns(self, node: Node) -> float:
+        """About what ``node`` costs over all rows."""
+        answer, scanned = self.answer(node), float(node.cost * self.row_count)
+        return scanned if answer is None else min(scanned, answer.cost_ns)
 
     def gathered(self, rows: npt.NDArray[np.int64]) -> "_Source":
         """Only ``rows``."""
@@ -96,7 +114,10 @@ def _passing(node: Node, source: _Source, mask: Bools | None) -> Bools:
     """The rows within ``mask`` (None: all) for which ``node`` is true. One frame for each level."""
     if isinstance(node, And):
         remaining = mask
-        for child in node.children:
+        children = node.children
+        if source.indexes:
+            children = tuple(sorted(children, key=source.price_ns))
+        for child in children:
             remaining = _passing(child, source, remaining)
             if not remaining.any():
                 break
@@ -115,10 +136,37 @@ def _passing(node: Node, source: _Source, mask: Bools | None) -> Bools:
         if not node.value:
             return np.zeros(source.row_count, np.bool_)
         return np.ones(source.row_count, np.bool_) if mask is None else mask
+    if isinstance(node, Document) and node.name in source.indexes:
+        return _document_rows(node, source, mask)
     return _leaf_rows(node, source, mask)
 
 
+def _document_rows(node: Document, source: _Source, mask: Bools | None) -> Bools:
+    """Predicates of a document that indexes answer go first, each by itself; documents are parsed
+    for the others."""
+    tree = node.child
+    if not isinstance(tree, And | Or):
+        return _leaf_rows(tree, source, mask)
+    answered: list[Node] = []
+    others: list[Node] = []
+    for child in tree.children:
+        answer = source.answer(child)
+        helps = answer is not None and answer.cost_ns < child.cost * source.row_count
+        (answered if helps else others).append(child)
+    if not answered:
+        return _leaf_rows(node, source, mask)
+    if others:
+        rest = msgspec.structs.replace(tree, children=tuple(others))
+        answered.append(Document(node.name, rest if len(others) > 1 else others[0]))
+    return _passing(msgspec.structs.replace(tree, children=tuple(answered)), source, mask)
+
+
 def _leaf_rows(node: Node, source: _Source, mask: Bools | None) -> Bools:
+    answer = source.answer(node)
+    if answer is not None:
+        left = source.row_count if mask is None else int(np.count_nonzero(mask))
+        if answer.cost_ns < node.cost * left:
+            return _answered_rows(node, answer, source, mask)
     if mask is None:
         return _leaf_truth(node, source)
     if _worth_gathering(node, mask, source.row_count):
@@ -128,6 +176,23 @@ def _leaf_rows(node: Node, source: _Source, mask: Bools | None) -> Bools:
             result[rows] = _leaf_truth(node, source.gathered(rows))
         return result
     return np.logical_and(_leaf_truth(node, source), mask)
+
+
+def _answered_rows(node: Node, answer: Answer, source: _Source, mask: Bools | None) -> Bools:
+    rows = answer.ask()
+    if answer.exact:
+        return rows if mask is None else rows & mask
+    assert isinstance(node, Leaf)
+    if mask is not None and not node.negated:
+        rows &= mask
+    candidates = np.flatnonzero(rows)
+    truth = np.zeros(source.row_count, np.bool_)
+    if len(candidates):
+        plain = msgspec.structs.replace(node, negated=False)
+        truth[candidates] = _leaf_truth(plain, source.gathered(candidates))
+    if node.negated:
+        truth = _finished(truth, validity(source.columns(node.column.name)), node)
+    return truth if mask is None else truth & mask
 
 
 def _worth_gathering(node: Node, mask: Bools, row_count: int) -> bool:

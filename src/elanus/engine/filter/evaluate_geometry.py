@@ -37,7 +37,7 @@ def spatial_truth(leaf: Spatial, column: pa.Array) -> Bools:
     import shapely
 
     if leaf.relation == "isvalid":
-        return np.asarray(shapely.is_valid(_shapes(column)), np.bool_)
+        return np.asarray(shapely.is_valid(shapes_in(column)), np.bool_)
     shape = shapely.from_wkb(leaf.shape)
     shapely.prepare(shape)
     points = _points(column)
@@ -45,7 +45,7 @@ def spatial_truth(leaf: Spatial, column: pa.Array) -> Bools:
         test = shapely.contains_xy if leaf.relation == "within" else shapely.intersects_xy
         return np.asarray(test(shape, points[:, 0], points[:, 1]), np.bool_)
     relation = getattr(shapely, INVERSES[leaf.relation])
-    shapes = _shapes(column)
+    shapes = shapes_in(column)
     return np.asarray(relation(shape, shapes), np.bool_)
 
 
@@ -58,8 +58,8 @@ def near_truth(leaf: Near, column: pa.Array) -> Bools:
         return near
     import shapely
 
-    shapes = _shapes(column)
-    is_point = shapely.get_type_id(shapes) == 0
+    shapes = shapes_in(column)
+    is_point = (shapely.get_type_id(shapes) == 0) & ~shapely.is_empty(shapes)
     cosine = np.cos(np.radians(leaf.latitude))
     scale = METRES_PER_DEGREE * np.sqrt((1 + cosine * cosine) / 2)
     with np.errstate(invalid="ignore"):
@@ -95,5 +95,6 @@ def _points(column: pa.Array) -> Any | None:
     return np.ascontiguousarray(raw[:, 5:]).view("<f8")
 
 
-def _shapes(column: pa.Array) -> Any:
+def shapes_in(column: pa.Array) -> Any:
+    """The geometries of a column of WKB, object (rows,); None for what is null or can't be read."""
     return shapes_of(column.to_numpy(zero_copy_only=False))

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from elanus.engine.filter.evaluate import evaluate
+from elanus.engine.filter.indexes import ScalarIndex
 from elanus.engine.filter.plan import Plan
 from elanus.engine.index.base import Interim, VectorColumn, VectorIndex
 from elanus.engine.index.dense.neighbours import Ints, Neighbours
@@ -95,6 +96,8 @@ class SealedSegment(Segment):
         self._vectors: dict[str, VectorColumn] = {}
         self._hashes: KeyIndex | None = None
         self._texts = SegmentTexts()
+        # By index id: (field, index). Replaced as a whole, never changed.
+        self._scalars: dict[int, tuple[str, ScalarIndex]] = {}
         self._deletes: npt.NDArray[np.uint64] | None = None
         self._first_delete_ts = MAX_TIMESTAMP
         self._last_delete_ts = 0
@@ -129,6 +132,19 @@ class SealedSegment(Segment):
         self._interim.pop(field_name, None)
         if field_name in self._vectors:
             self._vectors[field_name].forget()
+
+    def attach_scalar(self, index_id: int, field_name: str, loaded: ScalarIndex) -> None:
+        """Let filters use this index from now on. Raises CorruptData if it is not one over this
+        segment's rows."""
+        if loaded.row_count != self._row_count:
+            raise CorruptData(
+                f"index of {field_name} has {loaded.row_count} rows, "
+                f"segment {self.segment_id} has {self._row_count}"
+            )
+        self._scalars = {**self._scalars, index_id: (field_name, loaded)}
+
+    def detach_scalar(self, index_id: int) -> None:
+        self._scalars = {k: held for k, held in self._scalars.items() if k != index_id}
 
     def build_texts(self) -> None:
         """Make the token indexes of the fields that can be matched. For a compute thread."""
@@ -298,7 +314,10 @@ class SealedSegment(Segment):
         def texts(name: str, column: pa.Array) -> ColumnTexts:
             return self._texts.of(self.schema.by_name[name], column, self._row_count)
 
-        return evaluate(plan, self._column, self._row_count, texts=texts)
+        indexes: dict[str, list[ScalarIndex]] = {}
+        for field_name, index in self._scalars.values():
+            indexes.setdefault(field_name, []).append(index)
+        return evaluate(plan, self._column, self._row_count, texts=texts, indexes=indexes)
 
     def _column(self, name: str) -> pa.Array:
         if self._columns.has_column(name):

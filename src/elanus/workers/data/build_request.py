@@ -4,30 +4,34 @@ import os
 from dataclasses import dataclass
 
 from elanus.engine.index.files import build_index
+from elanus.engine.index.scalar.files import build_scalar_index
 from elanus.model.types import MetricType
 from elanus.storage.formats.columns import map_column
 
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """vectors_path: the file of a column, in any of its forms. out_path: where the index file
-    goes. threads: 0 = one per core."""
+    """metric: None for a scalar index. column_path: the file of the column, in any of its forms.
+    out_path: where the index file goes. threads: 0 = one per core."""
 
     index_type: str
-    metric: MetricType
+    metric: MetricType | None
     params: dict[str, str]
-    vectors_path: str
+    column_path: str
     out_path: str
     threads: int
 
 
 def run_build(request: BuildRequest) -> int:
     """Build in the calling thread; the number of rows."""
+    column = map_column(request.column_path)
+    if request.metric is None:
+        return build_scalar_index(request.index_type, request.params, column, request.out_path)
     return build_index(
         request.index_type,
         request.metric,
         request.params,
-        map_column(request.vectors_path),
+        column,
         request.out_path,
         request.threads or os.cpu_count() or 1,
     )

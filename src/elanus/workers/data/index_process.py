@@ -34,9 +34,9 @@ _WAIT_POLICY = "PASSIVE"
 
 class _Request(msgspec.Struct, frozen=True, kw_only=True):
     index_type: str
-    metric: str
+    metric: str | None
     params: dict[str, str]
-    vectors_path: str
+    column_path: str
     out_path: str
     threads: int
 
@@ -69,9 +69,9 @@ class ProcessBuilder:
             line = msgspec.json.encode(
                 _Request(
                     index_type=request.index_type,
-                    metric=request.metric.value,
+                    metric=request.metric and request.metric.value,
                     params=request.params,
-                    vectors_path=request.vectors_path,
+                    column_path=request.column_path,
                     out_path=request.out_path,
                     threads=request.threads,
                 )
@@ -185,9 +185,9 @@ def _answer(line: bytes) -> _Answer:
         rows = run_build(
             BuildRequest(
                 request.index_type,
-                MetricType(request.metric),
+                None if request.metric is None else MetricType(request.metric),
                 request.params,
-                request.vectors_path,
+                request.column_path,
                 request.out_path,
                 request.threads,
             )

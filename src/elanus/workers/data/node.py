@@ -26,7 +26,13 @@ from elanus.storage.formats.columns import NPY, encode_arrow, encode_numbers
 from elanus.storage.formats.deltas import DeltaRows, read_deltas, write_deltas
 from elanus.storage.formats.files import checked_path, checksum_of_file
 from elanus.storage.formats.keys import SegmentPlace, index_key, manifest_key
-from elanus.storage.formats.manifest import DeltaFile, read_manifest, write_manifest
+from elanus.storage.formats.manifest import (
+    ColumnFile,
+    DeltaFile,
+    SegmentManifest,
+    read_manifest,
+    write_manifest,
+)
 from elanus.storage.formats.segment_reader import SegmentFiles, open_segment
 from elanus.storage.formats.segment_writer import write_segment
 from elanus.storage.objects.base import ObjectStore
@@ -197,22 +203,25 @@ class DataNode:
     # --- index ----------------------------------------------------------------------------------
 
     async def build_index(self, task: IndexTask) -> TaskResult:
-        """The segment's record with its part of the index. Cancelling ends the build."""
-        metric = task.index.metric_type
-        if metric is None:
-            raise InternalError(f"index {task.index.name} has no metric, it has no file either")
+        """The segment's record with its part of the index, which has no file if the segment was
+        written before its field was added. Cancelling ends the build."""
+        manifest = await read_manifest(self._objects, task.segment.manifest_key)
+        column = manifest.column(task.index.field_name)
+        if column is None:
+            done = SegmentIndex(index_id=task.index.index_id, state=IndexState.FINISHED)
+            return TaskResult(task.task_id, (_with_part(task.segment, done),))
         place = await self._place(task.segment, task.segment.segment_id)
         out = self._scratch / f"index-{place.segment_id}-{place.attempt_id}"
-        vectors = self._scratch / f"vectors-{place.segment_id}-{place.attempt_id}.npy"
+        copy = self._scratch / f"column-{place.segment_id}-{place.attempt_id}"
         await self._world.executor.run(
             "io", lambda: self._scratch.mkdir(parents=True, exist_ok=True)
         )
         try:
             request = BuildRequest(
                 index_type=task.index.index_type,
-                metric=metric,
+                metric=task.index.metric_type,
                 params=task.index.params,
-                vectors_path=str(await self._vectors(task, vectors)),
+                column_path=str(await self._column(manifest, column, copy)),
                 out_path=str(out),
                 threads=self._threads,
             )
@@ -229,7 +238,7 @@ class DataNode:
             await self._objects.put_file(key, out)
             self._world.failpoints.hit("build_index.after_put")
         finally:
-            await self._world.executor.run("io", _remove, (out, vectors))
+            await self._world.executor.run("io", _remove, (out, copy))
         part = SegmentIndex(
             index_id=task.index.index_id,
             state=IndexState.FINISHED,
@@ -237,29 +246,23 @@ class DataNode:
             checksum=checksum,
             size_bytes=size_bytes,
         )
-        others = tuple(p for p in task.segment.indexes if p.index_id != part.index_id)
-        changed = msgspec.structs.replace(task.segment, indexes=(*others, part))
-        return TaskResult(task.task_id, (changed,))
+        return TaskResult(task.task_id, (_with_part(task.segment, part),))
 
-    async def _vectors(self, task: IndexTask, copy: Path) -> Path:
+    async def _column(self, manifest: SegmentManifest, column: ColumnFile, copy: Path) -> Path:
         """A verified file of the field's column: ``copy``, or the object itself where it is local.
 
         A store that keeps copies of remote objects may remove one at any time, and the build opens
         the file later, in another process: a second name keeps it.
         """
-        manifest = await read_manifest(self._objects, task.segment.manifest_key)
-        column = manifest.column(task.index.field_name)
-        if column is None:
-            raise InternalError(
-                f"segment {task.segment.segment_id} has no field {task.index.field_name}"
-            )
         path = await checked_path(self._world, self._objects, column)
         if path is not None and await self._world.executor.run("io", _link, path, copy):
             return copy
         files = SegmentFiles(self._world, self._objects, manifest)
-        await files.load({task.index.field_name})
-        stored = files.vectors(task.index.field_name)
-        parts = encode_numbers(stored) if column.encoding == NPY else encode_arrow(stored)
+        await files.load({column.field_name})
+        if column.encoding == NPY:
+            parts = encode_numbers(files.vectors(column.field_name))
+        else:
+            parts = encode_arrow(files.column(column.field_name))
 
         def write() -> None:
             with copy.open("wb") as file:
@@ -282,6 +285,11 @@ def _hitting(files: SegmentFiles, key_field: str, rows: Any, own: Any) -> tuple[
     mine = rows.filter(pc.is_in(rows["pk"], value_set=hit_keys))
     deleted = hit | (last_deletes(keys, own) > files.timestamps)
     return mine, int(deleted.sum())
+
+
+def _with_part(segment: SegmentInfo, part: SegmentIndex) -> SegmentInfo:
+    others = tuple(p for p in segment.indexes if p.index_id != part.index_id)
+    return msgspec.structs.replace(segment, indexes=(*others, part))
 
 
 def _link(path: Path, name: Path) -> bool:

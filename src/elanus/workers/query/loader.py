@@ -22,13 +22,14 @@ import structlog
 
 from elanus.engine.index.base import VectorIndex
 from elanus.engine.index.files import open_index
+from elanus.engine.index.scalar.files import open_scalar_index
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.footprint import resident_bytes_per_row
 from elanus.engine.segment.sealed import SealedSegment
 from elanus.engine.text.fields import has_match
 from elanus.errors import CorruptData
 from elanus.model.catalog import ALL_PARTITIONS, IndexInfo, SegmentIndex, SegmentInfo
-from elanus.model.types import IndexState
+from elanus.model.types import IndexState, MetricType
 from elanus.runtime.world import World
 from elanus.services.messages import LoadSegment
 from elanus.storage.formats.deltas import DeltaRows
@@ -70,9 +71,9 @@ class MappedColumns:
 class Loaded:
     """A segment of this node. ``change_ts``: no insert or delete that it knows is later.
 
-    ``applied``: keys of the delta files that are in. ``attached``: by field, the key of its index
-    file. ``damaged``: keys of index files that can't be used. ``changing``: held by whoever marks
-    deletes.
+    ``applied``: keys of the delta files that are in. ``attached``: by field of vectors, the key of
+    its index file; ``scalars``: by index id, that of a scalar index. ``damaged``: keys of index
+    files that can't be used. ``changing``: held by whoever marks deletes.
     """
 
     info: SegmentInfo
@@ -82,6 +83,7 @@ class Loaded:
     change_ts: int
     applied: set[str] = field(default_factory=set)
     attached: dict[str, str] = field(default_factory=dict)
+    scalars: dict[int, str] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -170,14 +172,18 @@ class Loader:
     async def _attach_indexes(self, loaded: Loaded, request: LoadSegment) -> None:
         by_id = {index.index_id: index for index in request.indexes}
         loaded.damaged = ()
+        for index_id in loaded.scalars.keys() - by_id.keys():
+            loaded.segment.detach_scalar(index_id)
+            del loaded.scalars[index_id]
         for part in request.segment.indexes:
             index = by_id.get(part.index_id)
             if index is None or part.state is not IndexState.FINISHED or not part.key:
                 continue
-            if loaded.attached.get(index.field_name) == part.key:
-                continue
             try:
-                opened = await self._open_index(loaded.segment, index, part)
+                if index.metric_type is None:
+                    await self._attach_scalar(loaded, index, part)
+                else:
+                    await self._attach_vectors(loaded, index, index.metric_type, part)
             except CorruptData as error:
                 log.error(
                     "index file not usable, scanning instead",
@@ -186,25 +192,49 @@ class Loader:
                     error=str(error),
                 )
                 loaded.damaged += (part.key,)
-                continue
-            if opened is not None:
-                loaded.segment.attach_index(index.field_name, opened)
-                loaded.attached[index.field_name] = part.key
 
-    async def _open_index(
-        self, segment: SealedSegment, index: IndexInfo, part: SegmentIndex
-    ) -> VectorIndex | None:
+    async def _attach_scalar(self, loaded: Loaded, index: IndexInfo, part: SegmentIndex) -> None:
+        if loaded.scalars.get(index.index_id) == part.key:
+            return
+        path = await self._local_file(part)
+        if path is None:
+            return
+        opened = await self._world.executor.run(
+            "io", open_scalar_index, str(path), loaded.segment.row_count
+        )
+        loaded.segment.attach_scalar(index.index_id, index.field_name, opened)
+        loaded.scalars[index.index_id] = part.key
+
+    async def _attach_vectors(
+        self, loaded: Loaded, index: IndexInfo, metric: MetricType, part: SegmentIndex
+    ) -> None:
+        if loaded.attached.get(index.field_name) == part.key:
+            return
+        opened = await self._open_index(loaded.segment, index, metric, part)
+        if opened is not None:
+            loaded.segment.attach_index(index.field_name, opened)
+            loaded.attached[index.field_name] = part.key
+
+    async def _local_file(self, part: SegmentIndex) -> Path | None:
+        """The verified index file. Raises CorruptData."""
         entry = FileEntry(key=part.key, size_bytes=part.size_bytes, crc32=part.checksum)
         path: Path | None = await checked_path(self._world, self._objects, entry)
-        if path is None or index.metric_type is None:
+        if path is None:
             log.warning("index file is not local, scanning instead", key=part.key)
+        return path
+
+    async def _open_index(
+        self, segment: SealedSegment, index: IndexInfo, metric: MetricType, part: SegmentIndex
+    ) -> VectorIndex | None:
+        path = await self._local_file(part)
+        if path is None:
             return None
         return await self._world.executor.run(
             "io",
             open_index,
             str(path),
             index.index_type,
-            index.metric_type,
+            metric,
             segment.row_count,
             segment.schema.by_name[index.field_name].dim,
             index.params,

@@ -94,6 +94,7 @@ def test_other_shapes_are_near_by_planar_distance() -> None:
     assert passing("st_dwithin(g, 'POINT(0 0)', 222641)", rows) == [0, 1, 2]
     assert passing("not st_dwithin(g, 'POINT(0 0)', 111321)", rows) == [1]
     assert passing("ST_DWITHIN(g, 'POINT(1 0)', 0)", rows) == [0, 2]
+    assert passing("st_dwithin(g, 'POINT(0 0)', 9)", ["POINT EMPTY", rows[0], "POINT(0 0)"]) == [2]
 
 
 def test_nulls_and_invalid_shapes() -> None:

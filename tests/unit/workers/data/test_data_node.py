@@ -13,10 +13,18 @@ from tests.unit.coordinator.support import make_world
 
 from elanus.config.settings import Settings
 from elanus.engine.index.files import open_index
+from elanus.engine.index.scalar.files import open_scalar_index
 from elanus.errors import InvalidParameter
 from elanus.model.catalog import CollectionInfo, IndexInfo, PartitionInfo, SegmentInfo
 from elanus.model.schema import CollectionSchema, FieldSchema
-from elanus.model.types import ConsistencyLevel, DataType, MetricType, SegmentLevel, SegmentState
+from elanus.model.types import (
+    ConsistencyLevel,
+    DataType,
+    IndexState,
+    MetricType,
+    SegmentLevel,
+    SegmentState,
+)
 from elanus.services.messages import CompactionTask, DeltaCompactionTask, IndexTask
 from elanus.storage.formats.deltas import DeltaRows, write_delta_segment
 from elanus.storage.formats.keys import SegmentPlace
@@ -229,6 +237,29 @@ async def test_an_index_file_is_stored_with_its_checksum(tmp_path: Path) -> None
     (tmp_path / "copy").write_bytes(data)
     assert open_index(str(tmp_path / "copy"), "HNSW", MetricType.L2, 300, DIM).row_count == 300
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def scalar_index(**changes) -> IndexInfo:
+    scalar = {"index_type": "STL_SORT", "metric_type": None, "params": {}}
+    return make_index(**{"field_name": "n", "name": "n"} | scalar | changes)
+
+
+async def test_a_scalar_index_is_built_like_one_of_vectors(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "scratch", DataType.INT64)
+    segment = await bench.segment(1, [(k, k + 1) for k in range(300)])
+    result = await bench.node.build_index(IndexTask(1, segment, bench.collection, scalar_index()))
+    (part,) = result.segments[0].indexes
+    (tmp_path / "copy").write_bytes(await bench.objects.get(part.key))
+    assert open_scalar_index(str(tmp_path / "copy"), 300).row_count == 300
+
+
+async def test_a_segment_older_than_the_field_has_no_index_file(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "scratch", DataType.INT64)
+    segment = await bench.segment(1, [(1, 2)])
+    late = scalar_index(field_name="late")
+    result = await bench.node.build_index(IndexTask(1, segment, bench.collection, late))
+    (part,) = result.segments[0].indexes
+    assert (part.state, part.key) == (IndexState.FINISHED, "")
 
 
 class TestProcess:

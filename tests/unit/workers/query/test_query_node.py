@@ -7,12 +7,21 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
+import structlog
 from tests.unit.workers.streaming.harness import Server, vectors
 
+from elanus.engine.index.scalar.files import build_scalar_index
 from elanus.errors import CorruptData, Unavailable
-from elanus.model.catalog import ALL_PARTITIONS, CollectionInfo, SegmentInfo
+from elanus.model.catalog import (
+    ALL_PARTITIONS,
+    CollectionInfo,
+    IndexInfo,
+    SegmentIndex,
+    SegmentInfo,
+)
 from elanus.model.reads import Snapshot, VectorQuery
-from elanus.model.types import MetricType, SegmentLevel
+from elanus.model.timestamp import MAX_TIMESTAMP
+from elanus.model.types import IndexState, MetricType, SegmentLevel
 from elanus.services.messages import (
     FetchRows,
     LoadSegment,
@@ -20,6 +29,8 @@ from elanus.services.messages import (
     SegmentQuery,
     SegmentSearch,
 )
+from elanus.storage.formats.files import checksum_of_file
+from elanus.storage.formats.segment_reader import open_segment
 from elanus.workers.query.node import QueryNode, batch_key
 
 
@@ -124,6 +135,43 @@ async def test_a_damaged_column_is_named_and_never_served(
         await node.load_segment(LoadSegment(segment, things, (), deltas))
     assert node.loaded_versions() == {}
     assert server.world.memory.used_by_category()["sealed"] == 0
+
+
+async def test_a_damaged_scalar_index_is_reported_and_the_segment_scanned(
+    server: Server, things: CollectionInfo, node: QueryNode, tmp_path: Path
+) -> None:
+    segment, deltas = await flushed(server, things)
+    files = await open_segment(server.world, server.objects, segment.manifest_key)
+    path = tmp_path / "index"
+    build_scalar_index("STL_SORT", {}, files.column("id"), str(path))
+    size_bytes, checksum = checksum_of_file(path)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    await server.objects.put("index_files/good", [path.read_bytes()])
+    await server.objects.put("index_files/damaged", [bytes(data)])
+    index = IndexInfo(
+        index_id=5,
+        collection_id=things.collection_id,
+        field_name="id",
+        name="id",
+        index_type="STL_SORT",
+        metric_type=None,
+        created_ts=1,
+    )
+    for version, (key, expected) in enumerate([("damaged", 1), ("good", 0)], segment.version + 1):
+        part = SegmentIndex(
+            index_id=5,
+            state=IndexState.FINISHED,
+            key=f"index_files/{key}",
+            checksum=checksum,
+            size_bytes=size_bytes,
+        )
+        newer = msgspec.structs.replace(segment, indexes=(part,), version=version)
+        with structlog.testing.capture_logs() as logs:
+            await node.load_segment(LoadSegment(newer, things, (index,), deltas))
+        reports = [entry for entry in logs if "index file not usable" in entry["event"]]
+        assert len(reports) == expected
+        assert await ids_in(node, newer, MAX_TIMESTAMP - 1) == list(range(1, 10))
 
 
 async def test_only_reads_that_see_the_same_rows_are_batched(
