@@ -50,14 +50,14 @@ class QuotaCentre:
 
     async def notice(self, readings: Sequence[MemoryReading], proxies: int) -> QuotaNotice:
         """For each of ``proxies`` proxies that are alive."""
-        notice = QuotaNotice(proxies=proxies, write_factors=await self._write_factors(readings))
+        notice = QuotaNotice(proxies=proxies, write_factors=self._write_factors(readings))
         if not self._settings.disk_protection.enabled:
             return notice
         return await self._with_full_ones(notice)
 
     # --- memory ---------------------------------------------------------------------------------
 
-    async def _write_factors(self, readings: Sequence[MemoryReading]) -> dict[int, float]:
+    def _write_factors(self, readings: Sequence[MemoryReading]) -> dict[int, float]:
         protection = self._settings.mem_protection
         if not protection.enabled:
             return {}
@@ -69,7 +69,7 @@ class QuotaCentre:
             if reading.holds_growing:
                 held = self._growing_on(reading.node_id)
             else:
-                held = await self._loaded_on(reading.node_id)
+                held = self._loads.collections_on(reading.node_id)
             for collection_id in held:
                 factors[collection_id] = min(factor, factors.get(collection_id, 1.0))
         return factors
@@ -81,13 +81,6 @@ class QuotaCentre:
             info.collection_id
             for info in self._created()
             if any(pchannel_of(vchannel) in owned for vchannel in info.vchannels)
-        ]
-
-    async def _loaded_on(self, node_id: int) -> Iterable[int]:
-        return [
-            info.collection_id
-            for info in await self._loads.loaded()
-            if any(node_id in nodes for nodes in info.placement.values())
         ]
 
     # --- disk -----------------------------------------------------------------------------------

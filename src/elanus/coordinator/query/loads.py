@@ -38,7 +38,6 @@ from elanus.model.types import LoadState
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-
 Held = dict[int, list[tuple[int, SegmentInfo]]]
 """(node id, segment) of what query nodes have, by collection id."""
 
@@ -279,6 +278,10 @@ class Loads:
             for segment_id, shard in self._shared.holders.on(node_id).items()
             if (copy := shard.believed(node_id, segment_id)) is not None
         ]
+
+    def collections_on(self, node_id: int) -> set[int]:
+        """Those that the node has a segment of."""
+        return {shard.collection_id for shard in self._shared.holders.on(node_id).values()}
 
     def unsettled(self) -> list[LoadedShard]:
         """Shards that are being brought to what they should be."""

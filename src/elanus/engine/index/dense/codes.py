@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from elanus.engine.index.dense.family import Source, largest_code
+from elanus.engine.index.dense.neighbours import Floats
 from elanus.engine.index.library import faiss, faiss_metric
 from elanus.errors import InvalidParameter
 from elanus.model.types import MetricType
@@ -72,6 +73,19 @@ def _scale(source: Source) -> np.float32:
     """What makes the largest number of all rows of unit length the largest int8."""
     largest = max((float(np.abs(piece).max(initial=0)) for piece in source.pieces()), default=0.0)
     return np.float32(_LARGEST_INT8 / largest if largest > 0 else 1.0)
+
+
+def holds_scaled_int8(storage: Any, metric: MetricType) -> bool:
+    """Whether the codes of an opened index are those of rows that ``_is_scaled`` is about."""
+    is_scalar = isinstance(storage, faiss.IndexScalarQuantizer)
+    return is_scalar and storage.sq.qtype == _INT8 and metric is MetricType.COSINE
+
+
+def scaled_to_int8(queries: Floats) -> Floats:
+    """Each query, float32 (nq, dim), with its largest number made the largest int8, rounded."""
+    largest = np.abs(queries).max(axis=1, keepdims=True, initial=1e-30)
+    scaled: Floats = np.rint(queries * (np.float32(_LARGEST_INT8) / largest))
+    return scaled
 
 
 def _untrained(index_type: str, source: Source) -> Any | None:

@@ -10,7 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from elanus.engine.index.dense.codes import CODINGS, make_codes
+from elanus.engine.index.dense.codes import (
+    CODINGS,
+    holds_scaled_int8,
+    make_codes,
+    scaled_to_int8,
+)
 from elanus.engine.index.dense.faiss_files import (
     kernel_threads,
     open_faiss,
@@ -43,6 +48,7 @@ class HnswIndex(DenseIndex):
         self.links_per_row = int(index.hnsw.nb_neighbors(1))
         storage = faiss.downcast_index(index.storage)
         self._flat = storage if isinstance(storage, faiss.IndexFlat) else None
+        self._takes_int8 = holds_scaled_int8(storage, expected.metric)
         self._refines = str(expected.params.get("refine", "false")).lower() == "true"
         self._vectors = None if self._flat is None else self._view(self._flat)
 
@@ -69,6 +75,11 @@ class HnswIndex(DenseIndex):
     @property
     def vectors(self) -> Floats | None:
         return self._vectors
+
+    def prepared(self, queries: Floats) -> Floats:
+        """As the kernel compares them. Against codes of int8 it may look at whole numbers only;
+        for COSINE the length of a query does not change the ranks."""
+        return scaled_to_int8(queries) if self._takes_int8 else queries
 
     def find(self, search: Search) -> Neighbours:
         wanted = search.top_k
@@ -98,7 +109,8 @@ class Walk(Candidates):
 
     def walk(self, queries: Floats, size: int, depth: int) -> tuple[Floats, Ints]:
         params = faiss.SearchParametersHNSW(efSearch=max(depth, size))
-        scores, labels = self._index.index.search(queries, size, params=params)
+        prepared = self._index.prepared(queries)
+        scores, labels = self._index.index.search(prepared, size, params=params)
         if self._index.metric is MetricType.L2:
             np.negative(scores, out=scores)
         return scores, labels
