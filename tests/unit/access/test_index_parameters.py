@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from elanus.access.ddl import index_parameters
 from elanus.access.ddl.index_parameters import check_alteration, resolve_index
 from elanus.errors import ElanusError, InvalidParameter, MissingParameter, Unimplemented
 from elanus.model.schema import FieldSchema
@@ -25,6 +26,14 @@ def test_autoindex_of_a_vector_is_scann_and_cosine(given: dict[str, str]) -> Non
     found = resolve_index(VECTOR, given)
     assert (found.index_type, found.metric, found.is_auto) == ("SCANN", MetricType.COSINE, True)
     assert found.params == {"nlist": "1024", "nprobe": "128", "sub_dim": "2"}
+
+
+def test_without_its_kernel_there_is_no_scann(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_parameters, "_has_scann", lambda: False)
+    found = resolve_index(VECTOR, {"index_type": "AUTOINDEX"})
+    assert (found.index_type, found.is_auto) == ("HNSW", True)
+    with pytest.raises(Unimplemented, match="HNSW and IVF_PQ can be had here"):
+        resolve_index(VECTOR, {"index_type": "SCANN", "metric_type": "L2"})
 
 
 def test_autoindex_takes_a_metric() -> None:

@@ -6,6 +6,8 @@ The texts are Milvus's. What a kind of fields can have stands in
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
 
 from elanus.access.ddl import scalar_kinds, vector_kinds
 from elanus.access.ddl.dense_indexes import (
@@ -19,13 +21,16 @@ from elanus.errors import (
     InvalidParameter,
     ParameterTooLarge,
     Rejected,
+    Unimplemented,
 )
 from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType, MetricType
 
 AUTOINDEX = "AUTOINDEX"
-AUTO_VECTOR_TYPE = "SCANN"
-AUTO_VECTOR_PARAMS = {"nlist": "1024", "nprobe": "128", "sub_dim": "2"}
+SCANN = "SCANN"
+AUTO_SCANN = (SCANN, {"nlist": "1024", "nprobe": "128", "sub_dim": "2"})
+AUTO_HNSW = ("HNSW", {"M": "18", "efConstruction": "240"})
+"""What AUTOINDEX of a dense field stands for: with SCANN's kernel, and without it."""
 AUTO_METRIC = MetricType.COSINE
 MAX_PARAMS_BYTES = 102_400
 
@@ -96,13 +101,24 @@ def _resolve_vector(
     metric = given.get("metric_type", "")
     if is_auto:
         chosen = dense_metric(field.data_type, metric) if metric else AUTO_METRIC
-        return ResolvedIndex(AUTO_VECTOR_TYPE, chosen, dict(AUTO_VECTOR_PARAMS), is_auto=True)
+        auto_type, auto_params = AUTO_SCANN if _has_scann() else AUTO_HNSW
+        return ResolvedIndex(auto_type, chosen, dict(auto_params), is_auto=True)
     if index_type in _OTHER_TYPES:
         raise vector_kinds.refused_type(field.data_type, index_type)
     if index_type not in _DENSE_TYPES:
         raise _unknown_type(index_type)
     chosen, params = dense_index(field, index_type, given)
+    if index_type == SCANN and not _has_scann():
+        raise Unimplemented(
+            f"the index type SCANN of field {field.name} needs the library scann-core, which there "
+            "is for Linux on x86-64 only: HNSW and IVF_PQ can be had here"
+        )
     return ResolvedIndex(index_type, chosen, params)
+
+
+@cache
+def _has_scann() -> bool:
+    return find_spec("scann") is not None
 
 
 def _resolve_other(
