@@ -133,6 +133,29 @@ async def test_after_a_failed_sync_the_file_is_left(world: World, tmp_path: Path
     await wal.close()
 
 
+async def test_what_a_failed_sync_left_is_written_anew_before_it_is_read(
+    world: World, tmp_path: Path
+) -> None:
+    disk = FaultyDisk()
+    wal = open_log(world, disk, tmp_path)
+    writer = await wal.open_writer("p", 1)
+    await writer.append([[b"1"]])
+    [name] = [name for name in disk.list_directory(tmp_path / "p") if name.endswith(".wal")]
+    path = tmp_path / "p" / name
+    synced_bytes = path.stat().st_size
+    disk.sync_error = disk.truncate_error = Unavailable("input/output error")
+    with pytest.raises(Unavailable):
+        await writer.append([[b"2"]])
+    disk.truncate_error = None
+    await wal.open_writer("p", 2)
+    assert await contents(wal) == [b"1", b"2"]
+    await wal.close()
+    # The system forgot that the bytes of the failed sync are not on the disk; then power fails.
+    with path.open("r+b") as file:
+        file.truncate(synced_bytes)
+    assert await contents(open_log(world, LocalDisk(), tmp_path)) == [b"1", b"2"]
+
+
 async def test_if_cutting_back_fails_the_writer_refuses_until_reopened(
     world: World, tmp_path: Path
 ) -> None:
