@@ -18,6 +18,7 @@ the three interfaces and don't notice what is behind them.
 Order: lock → metadata → objects → identity, which the parts must share → log. Closed in reverse.
 """
 
+import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -103,9 +104,9 @@ def objects_directory(settings: Settings) -> Path:
 def empty_scratch(disk: Disk, settings: Settings) -> Path:
     """The directory for unfinished work, without what a crash left there. Blocks."""
     scratch = directory_of(settings) / "scratch"
+    if scratch.exists():
+        shutil.rmtree(scratch)
     disk.make_directories(scratch)
-    for name in disk.list_directory(scratch):
-        disk.remove(scratch / name)
     return scratch
 
 
