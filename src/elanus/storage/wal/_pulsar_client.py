@@ -111,6 +111,8 @@ class PulsarClient:
     ) -> AsyncIterator[tuple[Entry, bytes]]:
         """Messages from the one at position ``after`` on, itself included; all of them up to
         ``until``, or whatever comes until the client is closed."""
+        if until is None and self._closed:
+            return
         client = self._connect()
         first = Entry.of(after)
         start = (
@@ -118,15 +120,20 @@ class PulsarClient:
             if after == BEFORE_FIRST
             else self._library.MessageId(-1, first.ledger, first.entry, -1)
         )
-        reader = await self._call(
-            f"no reader of {topic}",
-            client.create_reader(
-                topic,
-                start,
-                receiver_queue_size=FETCH_AHEAD_MESSAGES,
-                start_message_id_inclusive=True,
-            ),
-        )
+        try:
+            reader = await self._call(
+                f"no reader of {topic}",
+                client.create_reader(
+                    topic,
+                    start,
+                    receiver_queue_size=FETCH_AHEAD_MESSAGES,
+                    start_message_id_inclusive=True,
+                ),
+            )
+        except Unavailable:
+            if until is None and self._closed:
+                return
+            raise
         self._readers.add(reader)
         entry = None
         try:
@@ -149,6 +156,8 @@ class PulsarClient:
                 done, _ = await asyncio.wait({waiting}, timeout=self.timeout_s)
                 if done:
                     return await waiting
+                if self._closed:
+                    return None
                 if not (follow and reader.is_connected()):
                     raise self._unavailable(
                         f"no message of {topic} within {self._settings.request_timeout} ms"
