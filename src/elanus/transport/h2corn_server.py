@@ -39,6 +39,9 @@ IDLE_CONNECTION_S = 7_200.0
 
 MAX_GRACE_S = 3_600.0
 
+STOP_PATIENCE_S = 5.0
+"""The server ends at once when its last request has; now and then it misses that."""
+
 
 class H2cornServer(TransportServer):
     """h2corn behind the transport seam."""
@@ -93,7 +96,14 @@ class H2cornServer(TransportServer):
                 self._grpc.is_stopping = True
                 for task in list(self._in_flight):
                     task.cancel()
-            await asyncio.gather(*serving)
+            ended, stuck = await asyncio.wait(serving, timeout=STOP_PATIENCE_S)
+            for task in stuck:
+                log.warning("the server did not end by itself")
+                task.cancel()
+            if stuck:
+                await asyncio.wait(stuck, timeout=STOP_PATIENCE_S)
+            for task in ended:
+                task.result()
         self._listener.close()
         self._listener = self._server = None
 
