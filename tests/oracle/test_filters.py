@@ -10,13 +10,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from elanus.engine.filter import compile_filter, evaluate, evaluate_json
-from elanus.engine.filter.text import ScannedText
 from elanus.model.geometry import wkb_of
 from elanus.model.schema import arrow_type
 from elanus.model.types import DataType
 from tests.oracle import reference
 from tests.oracle.profiles import examples
 from tests.oracle.strategies import KINDS, SCHEMA, cases, dynamic, filters, leaves
+from tests.unit.engine.filter.scanned import ScannedText
 
 
 def columns_of(table: list[dict[str, Any]]) -> dict[str, pa.Array]:

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 
 import pyarrow as pa
+from tests.unit.engine.filter.scanned import ScannedText
 
 from elanus.engine.filter import compile_filter, evaluate
-from elanus.engine.filter.text import ScannedText
 from elanus.model.schema import CollectionSchema, FieldSchema, arrow_type
 from elanus.model.types import DataType
 

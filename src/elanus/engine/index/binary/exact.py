@@ -6,7 +6,7 @@ the hits of SUBSTRUCTURE if its bits are among the query's, of SUPERSTRUCTURE if
 among its own; all such rows have the same score, 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,18 +18,14 @@ from elanus.engine.index.dense.neighbours import (
     Floats,
     Ints,
     Neighbours,
-    best,
-    merge_neighbours,
     scatter,
 )
 from elanus.engine.index.library import faiss
 from elanus.engine.index.rows import RowSet
+from elanus.engine.index.scan import scan_blocks
 from elanus.model.types import MetricType
 
 Bytes = npt.NDArray[np.uint8]
-
-GATHER_DENSITY = 0.2
-"""Above this part of wanted rows all are compared and the others masked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +59,12 @@ def exact_search(
     if not blocks or (rows is not None and rows.count == 0):
         return Neighbours.none(len(vectors))
     queries = np.ascontiguousarray(vectors)
+
+    def scored(query: Bytes) -> Callable[[BinaryBlock, Ints | None], Floats]:
+        return lambda block, ids: score_rows(query, block, metric, ids)
+
     parts = [
-        (np.array([i]), _scan(blocks, queries[i : i + 1], metric, top_k, rows, bounds))
+        (np.array([i]), scan_blocks(blocks, scored(queries[i : i + 1]), top_k, rows, bounds))
         for i in range(len(queries))
     ]
     return scatter(parts, len(queries)) if parts else Neighbours.none(0)
@@ -97,30 +97,3 @@ def differing_bits(query: Bytes, vectors: Bytes) -> npt.NDArray[np.int32]:
         ends: Any = (faiss.swig_ptr(query), faiss.swig_ptr(vectors))
         faiss.hammings(*ends, 1, len(vectors), vectors.shape[1], faiss.swig_ptr(result))
     return result
-
-
-def _scan(
-    blocks: Sequence[BinaryBlock],
-    query: Bytes,
-    metric: MetricType,
-    top_k: int,
-    rows: RowSet | None,
-    bounds: Bounds | None,
-) -> Neighbours:
-    parts = []
-    masked = rows is not None and rows.density > GATHER_DENSITY
-    for block in blocks:
-        end = block.first_row + len(block.vectors)
-        ids = None
-        if rows is not None and not masked:
-            start, stop = np.searchsorted(rows.ids, (block.first_row, end))
-            ids = rows.ids[start:stop] - block.first_row
-        similarities = score_rows(query, block, metric, ids)
-        if rows is not None and masked:
-            similarities[~rows.mask[block.first_row : end]] = -np.inf
-        if bounds is not None:
-            similarities[~bounds.holds(similarities)] = -np.inf
-        chosen = best(similarities, top_k)
-        offsets = (chosen if ids is None else ids[chosen]) + block.first_row
-        parts.append(Neighbours(np.array([len(chosen)]), similarities[chosen], offsets))
-    return merge_neighbours(parts, top_k)

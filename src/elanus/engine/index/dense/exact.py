@@ -7,7 +7,7 @@ gathering the others when these are few, else by masking their scores. Winners o
 are scored again by the distance kernel, so that a row's score never depends on the way taken.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +20,13 @@ from elanus.engine.index.dense.neighbours import (
     Floats,
     Ints,
     Neighbours,
-    best,
     keep_best,
-    merge_neighbours,
     prepare_queries,
     scatter,
 )
 from elanus.engine.index.library import faiss
 from elanus.engine.index.rows import RowSet
+from elanus.engine.index.scan import rows_within, scan_blocks
 from elanus.model.types import MetricType
 from elanus.model.vectors import widened
 
@@ -36,8 +35,6 @@ MATRIX_QUERIES = 4
 PIECE_ROWS = 4096
 QUERY_GROUP = 256
 """Queries of one matrix product: bounds its result to PIECE_ROWS × QUERY_GROUP floats."""
-GATHER_DENSITY = 0.2
-"""Above this part of wanted rows a single query scans all rows and masks (measured at 300,000)."""
 MATRIX_GATHER_DENSITY = 0.5
 RESCORE_ROWS = 1 << 20
 WIDENED_FLOATS = 1 << 17
@@ -106,10 +103,14 @@ def exact_search_prepared(
     """``exact_search`` for vectors that ``prepare_queries`` has been over."""
     if not blocks or (rows is not None and rows.count == 0):
         return Neighbours.none(len(queries))
+
+    def scored(query: Floats) -> Callable[[VectorBlock, Ints | None], Floats]:
+        return lambda block, ids: score_rows(query, block, metric, ids)
+
     # Products lose digits of L2, so that a bound could keep out what belongs in.
     if len(queries) < MATRIX_QUERIES or (bounds is not None and metric is MetricType.L2):
         parts = [
-            (np.array([i]), _scan(blocks, queries[i : i + 1], metric, top_k, rows, bounds))
+            (np.array([i]), scan_blocks(blocks, scored(queries[i : i + 1]), top_k, rows, bounds))
             for i in range(len(queries))
         ]
         return scatter(parts, len(queries))
@@ -153,36 +154,6 @@ def score_rows(query: Floats, block: VectorBlock, metric: MetricType, ids: Ints 
     return result
 
 
-def _wanted(block: VectorBlock, rows: RowSet) -> Ints:
-    """The block's rows that are in the set, as offsets within the block."""
-    start, stop = np.searchsorted(rows.ids, (block.first_row, block.first_row + len(block.vectors)))
-    return rows.ids[start:stop] - block.first_row
-
-
-def _scan(
-    blocks: Sequence[VectorBlock],
-    query: Floats,
-    metric: MetricType,
-    top_k: int,
-    rows: RowSet | None,
-    bounds: Bounds | None,
-) -> Neighbours:
-    parts = []
-    masked = rows is not None and rows.density > GATHER_DENSITY
-    for block in blocks:
-        ids = None if rows is None or masked else _wanted(block, rows)
-        similarities = score_rows(query, block, metric, ids)
-        if rows is not None and masked:
-            end = block.first_row + len(block.vectors)
-            similarities[~rows.mask[block.first_row : end]] = -np.inf
-        if bounds is not None:
-            similarities[~bounds.holds(similarities)] = -np.inf
-        chosen = best(similarities, top_k)
-        offsets = (chosen if ids is None else ids[chosen]) + block.first_row
-        parts.append(Neighbours(np.array([len(chosen)]), similarities[chosen], offsets))
-    return merge_neighbours(parts, top_k)
-
-
 class _Products:
     """One group of queries against pieces of rows, with a running bar that a row must reach."""
 
@@ -208,7 +179,7 @@ class _Products:
                 for start in range(0, len(block.vectors), PIECE_ROWS):
                     self._piece(block, slice(start, start + PIECE_ROWS), rows)
             else:
-                wanted = _wanted(block, rows)
+                wanted = rows_within(block, rows)
                 for start in range(0, len(wanted), PIECE_ROWS):
                     self._piece(block, wanted[start : start + PIECE_ROWS], None)
         return self._rescored(self._compress(), blocks)
