@@ -20,6 +20,7 @@ from tests.services.ports import free_port
 from tests.services.reaper import REAPER
 
 POLL_INTERVAL_S = 0.05
+THREAD_POLL_INTERVAL_S = 0.001
 REQUEST_TIMEOUT_S = 5.0
 LOG_LINES_SHOWN = 30
 
@@ -150,8 +151,11 @@ class Service(ABC):
         return self.start()
 
     def pause(self) -> None:
-        """Freeze it: connections stay, nothing is answered."""
-        self._live_process().send_signal(signal.SIGSTOP)
+        """Freeze it: connections stay, nothing is answered once this returns."""
+        process = self._live_process()
+        process.send_signal(signal.SIGSTOP)
+        while process.poll() is None and not all_threads_stopped(process.pid):
+            time.sleep(THREAD_POLL_INTERVAL_S)
 
     def resume(self) -> None:
         self._live_process().send_signal(signal.SIGCONT)
@@ -190,6 +194,15 @@ class Service(ABC):
         if self._owned:
             REAPER.dead(self._process.pid)
         self._process = None
+
+
+def all_threads_stopped(pid: int) -> bool:
+    """A stop reaches the threads of a busy process one after the other."""
+    try:
+        tasks = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    except FileNotFoundError:  # a thread or the process that has just ended
+        return False
+    return all(stat.rpartition(")")[2].split()[0] in "TZ" for stat in tasks)
 
 
 def answers(url: str, context: ssl.SSLContext | None = None) -> bool:
