@@ -3,11 +3,11 @@
 A simulation replaces the threads with calls on its own loop, so that one seed gives one trace.
 """
 
-import asyncio
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, ParamSpec, Protocol, TypeVar
+
+from elanus.runtime.threads import ThreadPool
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,24 +36,17 @@ class ThreadExecutor:
         self, *, cores: int | None = None, initializer: Callable[[], None] | None = None
     ) -> None:
         cores = cores or os.cpu_count() or 1
-
-        def make(kind: str, threads: int) -> ThreadPoolExecutor:
-            return ThreadPoolExecutor(
-                threads, thread_name_prefix=f"elanus-{kind}", initializer=initializer
-            )
-
-        self._pools: dict[Pool, ThreadPoolExecutor] = {
-            "search": make("search", cores),
-            "compute": make("compute", cores),
-            "io": make("io", max(8, cores)),
+        self._pools: dict[Pool, ThreadPool] = {
+            "search": ThreadPool("elanus-search", cores, initializer),
+            "compute": ThreadPool("elanus-compute", cores, initializer),
+            "io": ThreadPool("elanus-io", max(8, cores), initializer),
         }
 
     async def run(
         self, pool: Pool, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pools[pool], lambda: function(*args, **kwargs))
+        return await self._pools[pool].submit(lambda: function(*args, **kwargs))
 
     def close(self) -> None:
         for pool in self._pools.values():
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.close()

@@ -23,12 +23,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from elanus.errors import DiskFull, ElanusError, Unavailable
+from elanus.storage.disk_writes import sync_descriptor, write_all
 from elanus.storage.objects.base import Buffer
 
 DEBRIS_SUFFIX = ".tmp"
-_MAX_PARTS_PER_CALL = 512
-_MAX_WRITE_BYTES = 1 << 20
-"""Of one call: the system now and then takes ten times as long for one that is much larger."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -152,56 +150,16 @@ def translate_os_errors(path: Path) -> Iterator[None]:
     """Raise OSErrors as the errors that this module promises."""
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise FileMissing(path) from error
     except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise DiskFull(str(path)) from error
-        raise Unavailable(f"{path}: {error.strerror or error}") from error
+        raise _typed(error, path) from error
 
 
-def _sync_descriptor(descriptor: int) -> None:
-    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS: fsync alone stops at the drive's cache
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-    else:
-        os.fdatasync(descriptor)
-
-
-def _write_all(descriptor: int, parts: Sequence[Buffer]) -> int:
-    """Write every byte of ``parts``, of which the system may take fewer at a time; their number."""
-    views = list(_cut(parts))
-    total = sum(map(len, views))
-    index = 0
-    while index < len(views):
-        batch = _take(views, index)
-        written = os.writev(descriptor, batch)
-        for view in batch:
-            if written < len(view):
-                views[index] = view[written:]
-                break
-            written -= len(view)
-            index += 1
-    return total
-
-
-def _cut(parts: Sequence[Buffer]) -> Iterator[memoryview]:
-    """The bytes of ``parts``, in pieces that one call may write."""
-    for part in parts:
-        view = memoryview(part).cast("B")
-        for start in range(0, len(view), _MAX_WRITE_BYTES):
-            yield view[start : start + _MAX_WRITE_BYTES]
-
-
-def _take(views: list[memoryview], start: int) -> list[memoryview]:
-    """What the next call writes."""
-    stop = start
-    size_bytes = 0
-    while stop < min(len(views), start + _MAX_PARTS_PER_CALL):
-        size_bytes += len(views[stop])
-        if size_bytes > _MAX_WRITE_BYTES and stop > start:
-            break
-        stop += 1
-    return views[start:stop]
+def _typed(error: OSError, path: Path) -> ElanusError:
+    if isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        return FileMissing(path)
+    if error.errno in _NO_ROOM:
+        return DiskFull(str(path))
+    return Unavailable(f"{path}: {error.strerror or error}")
 
 
 class _LocalAppendHandle:
@@ -215,13 +173,19 @@ class _LocalAppendHandle:
     def size(self) -> int:
         return self._size
 
+    # Each append to a log waits for these two, so they do without a context manager.
+
     def write(self, parts: Sequence[Buffer]) -> None:
-        with translate_os_errors(self._path):
-            self._size += _write_all(self._descriptor, parts)
+        try:
+            self._size += write_all(self._descriptor, parts)
+        except OSError as error:
+            raise _typed(error, self._path) from error
 
     def sync(self) -> None:
-        with translate_os_errors(self._path):
-            _sync_descriptor(self._descriptor)
+        try:
+            sync_descriptor(self._descriptor)
+        except OSError as error:
+            raise _typed(error, self._path) from error
 
     def truncate(self, size: int) -> None:
         with translate_os_errors(self._path):
@@ -351,8 +315,8 @@ class LocalDisk:
                     temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644
                 )
                 try:
-                    _write_all(descriptor, parts)
-                    _sync_descriptor(descriptor)
+                    write_all(descriptor, parts)
+                    sync_descriptor(descriptor)
                 finally:
                     os.close(descriptor)
             self._put_in_place(temporary, path, create_only)
@@ -365,7 +329,7 @@ class LocalDisk:
         with translate_os_errors(source):
             descriptor = os.open(source, os.O_RDWR | os.O_CLOEXEC)
             try:
-                _sync_descriptor(descriptor)
+                sync_descriptor(descriptor)
             finally:
                 os.close(descriptor)
         self._put_in_place(source, path, create_only)

@@ -20,7 +20,7 @@ from elanus.runtime.memory import MemoryLedger
 from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
 from elanus.storage.disk import LocalDisk
-from elanus.storage.wal._frames import encode_frames
+from elanus.storage.wal._frames import FrameEncoder
 from elanus.storage.wal.base import WalWriter
 from elanus.storage.wal.local import LocalWal
 
@@ -252,7 +252,7 @@ async def test_a_zombie_write_behind_the_new_writers_back_is_not_read(tmp_path: 
     new_writer = await new_wal.open_writer("p", 2)
     await append(new_writer, [b"2"])
     old_file = tmp_path / "p" / FIRST_FILE
-    zombie = b"".join(encode_frames(1, 1, [[b"zombie"]], [6]))
+    zombie = b"".join(FrameEncoder().encode(1, 1, [[b"zombie"]], [6]))
     old_file.write_bytes(old_file.read_bytes() + zombie)
     assert await contents(open_log(tmp_path)) == [b"1", b"2"]
     await wal.close()

@@ -22,8 +22,9 @@ durable; otherwise something that had been durable is broken.
 
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import accumulate
 
 from zlib_ng.zlib_ng import crc32
@@ -40,6 +41,8 @@ _SMALL_RECORD_BYTES = 8 << 10
 and a checksum for each. Larger ones are written from where they are."""
 _SHARED_FRAME_BYTES = 256 << 10
 """Small records share a frame up to about so much, so that a reader needs little at once."""
+_KEPT_BYTES = 4 << 20
+"""More memory than this is given back after a write."""
 
 _HEADER_MAGIC = b"ELANUSWL"
 _HEADER = struct.Struct("<8sIIqQ16s12x")
@@ -48,7 +51,8 @@ MAGIC_WORD = int.from_bytes(_FRAME_MAGIC, "little")
 _FRAME_TAIL = struct.Struct("<IIqq")
 _CHECKSUM = struct.Struct("<I")
 _LENGTH_BYTES = 4
-_ZEROS = bytes(FRAME_SIZE)
+_NO_HEAD = bytes(FRAME_SIZE)
+_FILLS = [bytes(size_bytes) for size_bytes in range(FRAME_SIZE)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,54 +87,94 @@ def padded(size: int) -> int:
 
 def size_of(parts: Sequence[Buffer]) -> int:
     """Bytes of a record that is given in parts."""
-    size_bytes = 0
-    for part in parts:
-        size_bytes += len(part) if type(part) is bytes else memoryview(part).nbytes
-    return size_bytes
+    return sum([len(part) if type(part) is bytes else memoryview(part).nbytes for part in parts])
 
 
-def encode_frames(
-    first: int, durable_before: int, records: Sequence[Sequence[Buffer]], sizes: Sequence[int]
-) -> list[Buffer]:
-    """The buffers of frames to be written one after another: ``records`` of ``sizes`` bytes each,
-    at the positions from ``first`` on."""
-    frames: list[Buffer] = []
-    if len(records) == 1 or sum(sizes) >= _SMALL_RECORD_BYTES * len(records):
-        for index, parts in enumerate(records):
-            frames += _encode_frame(first + index, durable_before, 0, sizes[index], parts)
-        return frames
+class FrameEncoder:
+    """Makes frames of records. Small ones are copied into memory that is used again: fresh memory
+    for each write costs more than copying."""
+
+    def __init__(self) -> None:
+        self._scratch = BytesIO()
+        self._view = memoryview(b"")
+
+    def encode(
+        self,
+        first: int,
+        durable_before: int,
+        records: Sequence[Sequence[Buffer]],
+        sizes: Sequence[int],
+    ) -> list[Buffer]:
+        """The buffers of frames to be written one after another: ``records`` of ``sizes`` bytes
+        each, at the positions from ``first`` on. They are valid until the next call."""
+        size_bytes = sum(sizes)
+        if len(records) == 1 or size_bytes >= _SMALL_RECORD_BYTES * len(records):
+            frames: list[Buffer] = []
+            for index, parts in enumerate(records):
+                frames += _encode_frame(first + index, durable_before, sizes[index], parts)
+            return frames
+        self._empty_scratch()
+        heads = [
+            (self._copy(records[start:stop], sizes[start:stop]), start, stop - start)
+            for start, stop in _shares(sizes)
+        ]
+        self._view = self._scratch.getbuffer()
+        end = self._scratch.tell()
+        for offset, start, count in reversed(heads):
+            self._seal(offset, end, count, first + start, durable_before)
+            end = offset
+        return [self._view[: self._scratch.tell()]]
+
+    def _empty_scratch(self) -> None:
+        is_large = len(self._view) > _KEPT_BYTES
+        self._view.release()
+        try:
+            self._scratch.seek(0)
+            self._scratch.write(_NO_HEAD)
+        except BufferError:  # the traceback of a write that failed may still hold its frames
+            self._scratch = BytesIO()
+        if is_large:
+            self._scratch = BytesIO()
+        self._scratch.seek(0)
+
+    def _copy(self, records: Sequence[Sequence[Buffer]], sizes: Sequence[int]) -> int:
+        """A frame that several records share, but for its head; where it begins."""
+        offset = self._scratch.tell()
+        table = struct.pack(f"<{len(sizes)}I", *sizes)
+        parts: list[Buffer] = [_NO_HEAD, table, _FILLS[-len(table) % FRAME_SIZE]]
+        for record, size in zip(records, sizes, strict=True):
+            parts += record
+            parts.append(_FILLS[-size % FRAME_SIZE])
+        self._scratch.writelines(parts)
+        return offset
+
+    def _seal(self, offset: int, end: int, count: int, position: int, durable_before: int) -> None:
+        length = end - offset - FRAME_SIZE
+        _FRAME_TAIL.pack_into(self._view, offset + 8, length, count, position, durable_before)
+        checksum = crc32(self._view[offset + 8 : end])
+        self._view[offset : offset + 8] = _FRAME_MAGIC + _CHECKSUM.pack(checksum)
+
+
+def _shares(sizes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Which records share a frame: from the first up to the second number."""
     ends = list(accumulate(sizes))
     start = 0
-    while start < len(records):
+    while start < len(sizes):
         before = ends[start] - sizes[start]
         stop = max(start + 1, bisect_right(ends, before + _SHARED_FRAME_BYTES))
-        count = stop - start
-        body = _join(records[start:stop], sizes[start:stop])
-        frames += _encode_frame(first + start, durable_before, count, len(body), (body,))
+        yield start, stop
         start = stop
-    return frames
-
-
-def _join(records: Sequence[Sequence[Buffer]], sizes: Sequence[int]) -> bytes:
-    """The body of a frame that several records share."""
-    table = struct.pack(f"<{len(sizes)}I", *sizes)
-    parts: list[Buffer] = [table, _ZEROS[: -len(table) % FRAME_SIZE]]
-    for record, size in zip(records, sizes, strict=True):
-        parts += record
-        if gap := -size % FRAME_SIZE:
-            parts.append(_ZEROS[:gap])
-    return b"".join(parts)
 
 
 def _encode_frame(
-    position: int, durable_before: int, count: int, length: int, body: Sequence[Buffer]
+    position: int, durable_before: int, length: int, body: Sequence[Buffer]
 ) -> tuple[Buffer, ...]:
-    tail = _FRAME_TAIL.pack(length, count, position, durable_before)
+    tail = _FRAME_TAIL.pack(length, 0, position, durable_before)
     checksum = crc32(tail)
     for part in body:
         checksum = crc32(part, checksum)
     head = _FRAME_MAGIC + _CHECKSUM.pack(checksum) + tail
-    return (head, *body, _ZEROS[: -length % FRAME_SIZE])
+    return (head, *body, _FILLS[-length % FRAME_SIZE])
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from elanus.storage.disk import AppendHandle, Disk
 from elanus.storage.objects.base import Buffer
 from elanus.storage.uncancelled import run_to_end
 from elanus.storage.wal._files import file_path
-from elanus.storage.wal._frames import FileHeader, encode_frames
+from elanus.storage.wal._frames import FileHeader, FrameEncoder
 from elanus.storage.wal._growth import Growth
 from elanus.storage.wal._shared_writes import Records, SharedWrites
 from elanus.storage.wal._term import TermGuard
@@ -43,6 +43,7 @@ class LocalWalWriter(WalWriter):
         self._refusal: ElanusError | None = None
         self._half_written = Unavailable(f"the log {directory} must be opened again")
         self._is_closing = False
+        self._encoder = FrameEncoder()
         self._writes = SharedWrites(self._write)
 
     async def append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
@@ -61,8 +62,7 @@ class LocalWalWriter(WalWriter):
         return list(range(first, self.next_position))
 
     def _write_blocking(self, records: Records, sizes: list[int]) -> None:
-        self._check_term()
-        frames = encode_frames(self.next_position, self._durable_before, records, sizes)
+        frames = self._encoder.encode(self.next_position, self._durable_before, records, sizes)
         handle = self._file_with_room()
         good_size = handle.size
         hit = self._world.failpoints.hit
@@ -89,6 +89,7 @@ class LocalWalWriter(WalWriter):
         if self._handle is not None and self._handle.size >= self._settings.segment_size:
             self._leave_file(self._handle)
         if self._handle is None:
+            self._check_term()
             # A file that is there under this name has no acknowledged record and is replaced.
             path = file_path(self._directory, self.next_position)
             header = FileHeader(self.next_position, self.term, self._cluster_id)

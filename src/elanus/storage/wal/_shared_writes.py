@@ -92,7 +92,10 @@ class SharedWrites:
 
 def _sizes(records: Sequence[Sequence[Buffer]]) -> list[int]:
     """The bytes of each record. Raises ParameterTooLarge."""
-    sizes = [size_of(parts) for parts in records]
+    sizes = [
+        len(parts[0]) if len(parts) == 1 and type(parts[0]) is bytes else size_of(parts)
+        for parts in records
+    ]
     if sizes and (largest := max(sizes)) > MAX_PAYLOAD_BYTES:
         raise ParameterTooLarge(
             f"a write of {largest} bytes exceeds the log's limit of {MAX_PAYLOAD_BYTES}"

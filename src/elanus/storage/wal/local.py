@@ -15,7 +15,7 @@ How the promises of :mod:`elanus.storage.wal.base` are kept when the power fails
 - After an error in an append the file is cut back to its last acknowledged length. If that fails,
   the writer refuses until it is opened again. After a failed sync the file is never written again:
   the system may have dropped its pages; the next append starts a new one.
-- A writer looks at ``term`` before it writes and again before it acknowledges. A newer writer
+- A writer looks at ``term`` before it begins a file and before it acknowledges. A newer writer
   makes its term durable before it reads the log, and writes to files of its own; so whatever a
   fenced writer still acknowledges was read by the newer one. Frames that an older file holds at
   positions of the next file were never acknowledged and are not read.
@@ -31,7 +31,7 @@ from elanus.errors import FencedWriter, InternalError
 from elanus.runtime.world import World
 from elanus.storage.disk import Disk, is_debris
 from elanus.storage.wal._files import FileCursor, WalFile, file_path, list_files
-from elanus.storage.wal._frames import FileHeader, encode_frames, size_of
+from elanus.storage.wal._frames import FileHeader, FrameEncoder, size_of
 from elanus.storage.wal._growth import Growth
 from elanus.storage.wal._local_writer import LocalWalWriter
 from elanus.storage.wal._term import read_term, write_term
@@ -99,7 +99,7 @@ class LocalWal(Wal):
         first = records[0].position
         header = FileHeader(first, term, self._cluster_id)
         payloads = [(record.payload,) for record in records]
-        frames = encode_frames(first, first, payloads, list(map(size_of, payloads)))
+        frames = FrameEncoder().encode(first, first, payloads, list(map(size_of, payloads)))
         self._disk.write_file_durably(file_path(directory, first), [header.encode(), *frames])
 
     def _cut(self, path: Path, size_bytes: int) -> None:
