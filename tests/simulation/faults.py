@@ -1,5 +1,6 @@
 """What goes wrong, when: one seeded source of crashes, delays, errors and lost replies per life."""
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -115,6 +116,9 @@ class SimulatedExecutor:
         result = function(*args, **kwargs)
         await self._faults.delay(self._sleep)
         return result
+
+    def start(self, pool: Pool, function: Callable[[], T]) -> "asyncio.Future[T]":
+        return asyncio.ensure_future(self.run(pool, function))
 
     def close(self) -> None:
         pass

@@ -3,6 +3,7 @@
 A simulation replaces the threads with calls on its own loop, so that one seed gives one trace.
 """
 
+import asyncio
 import os
 from collections.abc import Callable
 from typing import Literal, ParamSpec, Protocol, TypeVar
@@ -26,6 +27,10 @@ class Executor(Protocol):
         """
         ...
 
+    def start(self, pool: Pool, function: Callable[[], T]) -> "asyncio.Future[T]":
+        """As ``run``, without waiting: whoever has the future is called back."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -46,6 +51,9 @@ class ThreadExecutor:
         self, pool: Pool, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         return await self._pools[pool].submit(lambda: function(*args, **kwargs))
+
+    def start(self, pool: Pool, function: Callable[[], T]) -> "asyncio.Future[T]":
+        return self._pools[pool].submit(function)
 
     def close(self) -> None:
         for pool in self._pools.values():

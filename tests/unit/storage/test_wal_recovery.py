@@ -32,6 +32,9 @@ class InlineExecutor:
     async def run(self, pool, function, *args, **kwargs):  # type: ignore[no-untyped-def]
         return function(*args, **kwargs)
 
+    def start(self, pool, function):  # type: ignore[no-untyped-def]
+        return asyncio.ensure_future(self.run(pool, function))
+
     def close(self) -> None:
         pass
 

@@ -35,12 +35,15 @@ class KafkaWalWriter(WalWriter):
         self._scout = scout
         self._refusal: ElanusError | None = None
         self._is_closing = False
-        self._writes = SharedWrites(self._write)
+        self._writes = SharedWrites(self._begin)
 
     async def append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
         if self._is_closing:
             raise FencedWriter(f"this writer of the log {self._topic} is closed")
         return await self._writes.append(records)
+
+    def _begin(self, records: Records, sizes: list[int]) -> "asyncio.Future[list[int]]":
+        return asyncio.ensure_future(self._write(records, sizes))
 
     async def _write(self, records: Records, sizes: list[int]) -> list[int]:
         if self._refusal is not None:

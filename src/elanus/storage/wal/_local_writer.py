@@ -1,6 +1,8 @@
 """Appends to a pchannel's local log; see :mod:`elanus.storage.wal.local` for why that is safe."""
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from elanus.config.settings import WalSettings
@@ -44,25 +46,32 @@ class LocalWalWriter(WalWriter):
         self._half_written = Unavailable(f"the log {directory} must be opened again")
         self._is_closing = False
         self._encoder = FrameEncoder()
-        self._writes = SharedWrites(self._write)
+        self._writes = SharedWrites(self._begin)
 
     async def append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
         if self._is_closing:
             raise FencedWriter(f"this writer of the log {self._directory} is closed")
         return await self._writes.append(records)
 
-    async def _write(self, records: Records, sizes: list[int]) -> list[int]:
+    def _begin(self, records: Records, sizes: list[int]) -> "asyncio.Future[list[int]]":
         if self._refusal is not None:
             raise self._refusal
         if not records:
-            return []
-        first = self.next_position
-        await self._world.executor.run("io", self._write_blocking, records, sizes)
-        self._growth.notify()
-        return list(range(first, self.next_position))
+            nothing: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+            nothing.set_result([])
+            return nothing
+        write = partial(self._write_blocking, records, sizes)
+        written = self._world.executor.start("io", write)
+        written.add_done_callback(self._tell_readers)
+        return written
 
-    def _write_blocking(self, records: Records, sizes: list[int]) -> None:
-        frames = self._encoder.encode(self.next_position, self._durable_before, records, sizes)
+    def _tell_readers(self, written: "asyncio.Future[list[int]]") -> None:
+        if not written.cancelled() and written.exception() is None:
+            self._growth.notify()
+
+    def _write_blocking(self, records: Records, sizes: list[int]) -> list[int]:
+        first = self.next_position
+        frames = self._encoder.encode(first, self._durable_before, records, sizes)
         handle = self._file_with_room()
         good_size = handle.size
         hit = self._world.failpoints.hit
@@ -84,6 +93,7 @@ class LocalWalWriter(WalWriter):
         if self._settings.sync:
             self._durable_before = self.next_position
         self._refusal = None
+        return list(range(first, self.next_position))
 
     def _file_with_room(self) -> AppendHandle:
         if self._handle is not None and self._handle.size >= self._settings.segment_size:

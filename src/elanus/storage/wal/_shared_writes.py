@@ -3,16 +3,18 @@
 One write is under way at a time and runs to its end, even if all who wait for it give up: the next
 would run beside it otherwise. Appends keep the order of their calls. An error of a write is the
 error of all appends in it.
+
+Callbacks and no task: a write's own machinery is a good part of what a small append waits for.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from elanus.errors import ParameterTooLarge
+from elanus.errors import ElanusError, ParameterTooLarge
 from elanus.storage.objects.base import Buffer
 from elanus.storage.wal._frames import MAX_PAYLOAD_BYTES, size_of
 
@@ -20,8 +22,9 @@ _MAX_SHARED_BYTES = 16 << 20
 """Appends that together have more than this are not written at once."""
 
 Records: TypeAlias = list[Sequence[Buffer]]
-Write: TypeAlias = Callable[[Records, list[int]], Coroutine[Any, Any, list[int]]]
-"""Makes records durable, given the bytes of each too, and gives their positions."""
+Begin: TypeAlias = "Callable[[Records, list[int]], asyncio.Future[list[int]]]"
+"""Begins to make records durable, given the bytes of each too; gives their positions in the end.
+Raises ElanusError, or its future does."""
 
 
 @dataclass(slots=True, eq=False)
@@ -33,28 +36,44 @@ class _Append:
 
 
 class SharedWrites:
-    def __init__(self, write: Write) -> None:
-        self._write = write
+    def __init__(self, begin: Begin) -> None:
+        self._begin = begin
         self._queue: deque[_Append] = deque()
-        self._under_way: asyncio.Task[None] | None = None
+        self._is_busy = False
+        self._idle: list[asyncio.Future[None]] = []
 
     async def append(self, records: Sequence[Sequence[Buffer]]) -> list[int]:
         """Positions of ``records``. Raises ParameterTooLarge, or what the write raises."""
         sizes = _sizes(records)
-        answer: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[int]] = loop.create_future()
         self._queue.append(_Append(records, sizes, sum(sizes), answer))
-        if self._under_way is None:
-            self._begin()
+        if not self._is_busy:
+            self._is_busy = True
+            # Only later: whoever appends in the same turn of the event loop shares the write.
+            loop.call_soon(self._write_next)
         return await answer
 
-    def _begin(self) -> None:
-        group: list[_Append] = []
-        write = asyncio.get_running_loop().create_task(self._write_group(group))
-        write.add_done_callback(partial(self._finish, group))
-        self._under_way = write
+    def _write_next(self) -> None:
+        if not self._queue:
+            self._is_busy = False
+            for waiter in self._idle:
+                if not waiter.done():
+                    waiter.set_result(None)
+            self._idle.clear()
+            return
+        group, records, sizes = self._take()
+        try:
+            written = self._begin(records, sizes)
+        except ElanusError as error:
+            _fail(group, error)
+            asyncio.get_running_loop().call_soon(self._write_next)
+        else:
+            written.add_done_callback(partial(self._finish, group))
 
-    async def _write_group(self, group: list[_Append]) -> None:
-        # Taken only now: whoever appends in the same turn of the event loop is here already.
+    def _take(self) -> tuple[list[_Append], Records, list[int]]:
+        """The appends of the next write, in the order of their calls."""
+        group: list[_Append] = []
         records: Records = []
         sizes: list[int] = []
         size_bytes = 0
@@ -66,28 +85,37 @@ class SharedWrites:
             records += append.records
             sizes += append.sizes
             size_bytes += append.size_bytes
-        positions = await self._write(records, sizes)
-        first = 0
-        for append in group:
-            end = first + len(append.records)
-            if not append.answer.done():  # else whoever waited has given up
-                append.answer.set_result(positions[first:end])
-            first = end
+        return group, records, sizes
 
-    def _finish(self, group: list[_Append], write: "asyncio.Task[None]") -> None:
-        error = asyncio.CancelledError() if write.cancelled() else write.exception()
-        if error is not None:
-            for append in group:
-                if not append.answer.done():
-                    append.answer.set_exception(error)
-        self._under_way = None
-        if self._queue:
-            self._begin()
+    def _finish(self, group: list[_Append], written: "asyncio.Future[list[int]]") -> None:
+        error = asyncio.CancelledError() if written.cancelled() else written.exception()
+        if error is None:
+            _answer(group, written.result())
+        else:
+            _fail(group, error)
+        self._write_next()
 
     async def idle(self) -> None:
         """Returns when nothing is under way."""
-        while self._under_way is not None:
-            await asyncio.wait([self._under_way])
+        if self._is_busy:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.append(waiter)
+            await waiter
+
+
+def _answer(group: list[_Append], positions: list[int]) -> None:
+    first = 0
+    for append in group:
+        end = first + len(append.records)
+        if not append.answer.done():  # else whoever waited has given up
+            append.answer.set_result(positions[first:end])
+        first = end
+
+
+def _fail(group: list[_Append], error: BaseException) -> None:
+    for append in group:
+        if not append.answer.done():
+            append.answer.set_exception(error)
 
 
 def _sizes(records: Sequence[Sequence[Buffer]]) -> list[int]:

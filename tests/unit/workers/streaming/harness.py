@@ -61,6 +61,9 @@ class InlineExecutor:
         await asyncio.sleep(0)
         return function(*args, **kwargs)
 
+    def start(self, pool: str, function: Callable[[], Any]) -> "asyncio.Future[Any]":
+        return asyncio.ensure_future(self.run(pool, function))
+
     def close(self) -> None: ...
 
 
