@@ -14,21 +14,18 @@ asks its owner to recover it from the WAL.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import TypeVar
 
 import structlog
 
 from elanus.config.settings import Settings
-from elanus.engine.segment.growing import GrowingSegment
 from elanus.errors import (
     DiskFull,
     ElanusError,
     FencedWriter,
     NotServed,
-    PartitionNotFound,
-    SchemaMismatch,
     TooManyRequests,
     Unavailable,
 )
@@ -39,14 +36,19 @@ from elanus.services.messages import FlushTicket, WriteRequest
 from elanus.storage.objects.base import Buffer
 from elanus.storage.wal.base import WalWriter
 from elanus.workers.streaming.apply import Applier, Apply
-from elanus.workers.streaming.records import (
-    EncodedWrite,
-    encode_bodies,
-    encode_collection,
-    encode_write,
+from elanus.workers.streaming.group import (
+    PendingWrite,
+    SegmentIds,
+    Step,
+    assign,
+    encode_group,
+    request_bytes,
+    shard_of,
+    unassign,
 )
+from elanus.workers.streaming.records import EncodedWrite, encode_bodies, encode_collection
 from elanus.workers.streaming.seal_policy import SealLimits, is_full
-from elanus.workers.streaming.shard import Growing, Shard
+from elanus.workers.streaming.shard import Shard
 from elanus.workers.streaming.tsafe import SafeTime
 
 log = structlog.get_logger(__name__)
@@ -58,41 +60,8 @@ _ANSWERS_PER_TURN = 32
 _ENCODE_ON_LOOP_WRITES = 32
 _MAX_GROUP_BYTES = 64 << 20
 _ENCODE_ON_LOOP_BYTES = 256 << 10
-_IDS_AT_ONCE = 64
 
 T = TypeVar("T")
-
-
-@dataclass
-class _PendingWrite:
-    request: WriteRequest
-    shard: Shard
-    encoded: EncodedWrite
-    size_bytes: int
-    answer: asyncio.Future[int]
-    segments: tuple[Growing, ...] = ()
-
-
-@dataclass
-class _Step:
-    """Something that runs alone, between two groups."""
-
-    run: Callable[[], Awaitable[None]]
-    abandon: Callable[[ElanusError], None]
-
-
-@dataclass
-class _Ids:
-    """Segment ids taken from the coordinator ahead of their use."""
-
-    oracle: TimestampOracle
-    free: deque[int] = field(default_factory=deque)
-
-    async def ensure(self, count: int) -> None:
-        if len(self.free) < count:
-            wanted = count + _IDS_AT_ONCE
-            first = await self.oracle.allocate_ids(wanted)
-            self.free.extend(range(first, first + wanted))
 
 
 class Pchannel:
@@ -130,10 +99,10 @@ class Pchannel:
         self._on_broken = on_broken
         self._limits = SealLimits.of(settings.data_coord.segment)
         self._max_pending_bytes = settings.streaming.max_pending_bytes
-        self._ids = _Ids(oracle)
-        self._queue: deque[_PendingWrite | _Step] = deque()
-        self._in_flight: list[_PendingWrite] = []
-        self._running_step: _Step | None = None
+        self._ids = SegmentIds(oracle)
+        self._queue: deque[PendingWrite | Step] = deque()
+        self._in_flight: list[PendingWrite] = []
+        self._running_step: Step | None = None
         self._pending_bytes = 0
         self._is_unsure = False
         self._wakeup = asyncio.Event()
@@ -160,7 +129,7 @@ class Pchannel:
         if any(part.rows.num_rows == 0 for part in request.inserts):
             filled = tuple(part for part in request.inserts if part.rows.num_rows)
             request = replace(request, inserts=filled)
-        shard = self._check_valid(request)
+        shard = shard_of(self.shards, request)
         size_bytes = request_bytes(request)
         if self._pending_bytes and self._pending_bytes + size_bytes > self._max_pending_bytes:
             raise TooManyRequests(
@@ -174,7 +143,7 @@ class Pchannel:
             encoded = await self._encode(request, size_bytes)
             self._check_serving()
             answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            self._queue.append(_PendingWrite(request, shard, encoded, size_bytes, answer))
+            self._queue.append(PendingWrite(request, shard, encoded, size_bytes, answer))
             taken = True
         finally:
             if not taken:
@@ -240,7 +209,7 @@ class Pchannel:
                     await self._wakeup.wait()
                     continue
                 head = self._queue[0]
-                if isinstance(head, _Step):
+                if isinstance(head, Step):
                     self._queue.popleft()
                     self._running_step = head
                     await head.run()
@@ -258,20 +227,20 @@ class Pchannel:
             self.safe_time.abandon()
             self._abandon(f"the log {self.name} is not served here now")
 
-    def _take_group(self) -> list[_PendingWrite]:
+    def _take_group(self) -> list[PendingWrite]:
         """Writes from the head of the queue, up to the next step, that are still valid."""
-        group: list[_PendingWrite] = []
+        group: list[PendingWrite] = []
         size_bytes = 0
         while self._queue and len(group) < _MAX_GROUP_WRITES and size_bytes < _MAX_GROUP_BYTES:
             head = self._queue[0]
-            if isinstance(head, _Step):
+            if isinstance(head, Step):
                 break
             self._queue.popleft()
             if head.answer.cancelled():
                 self._give_back(head.size_bytes)
                 continue
             try:
-                head.shard = self._check_valid(head.request)
+                head.shard = shard_of(self.shards, head.request)
             except ElanusError as error:
                 self._fail(head, error)
                 continue
@@ -279,7 +248,7 @@ class Pchannel:
             size_bytes += head.size_bytes
         return group
 
-    async def _commit(self, group: list[_PendingWrite]) -> None:
+    async def _commit(self, group: list[PendingWrite]) -> None:
         if not group:
             return
         self._in_flight = group
@@ -288,15 +257,15 @@ class Pchannel:
             first_ts = await self._oracle.allocate_timestamps(len(group))
             self.safe_time.allocated(first_ts, len(group))
             await self._ids.ensure(sum(len(write.request.inserts) for write in group))
-            self._assign(group)
+            assign(group, self._limits, self._ids)
             if len(group) <= _ENCODE_ON_LOOP_WRITES:
-                records = _encode_group(group, first_ts)
+                records = encode_group(group, first_ts)
             else:
-                records = await self._world.executor.run("compute", _encode_group, group, first_ts)
+                records = await self._world.executor.run("compute", encode_group, group, first_ts)
             positions = await self._append(records)
         except ElanusError as error:
             self._end_failed_group()
-            self._unassign(group)
+            unassign(group)
             self._settle(group)
             self._in_flight = []
             failure = error
@@ -356,28 +325,7 @@ class Pchannel:
         self.broken = error
         self._on_broken(self, error)
 
-    # --- assignment -----------------------------------------------------------------------------
-
-    def _assign(self, group: list[_PendingWrite]) -> None:
-        """Give each part of each write its growing segment, a new one where that is full."""
-        for write in group:
-            shard = write.shard
-            segments: list[Growing] = []
-            for part in write.request.inserts:
-                growing = shard.current.get(part.partition_id)
-                if growing is not None and is_full(growing.assigned_bytes, self._limits):
-                    shard.retire(growing)
-                    growing = None
-                if growing is None:
-                    schema = shard.collection.schema
-                    segment_id = self._ids.free.popleft()
-                    growing = Growing(GrowingSegment(schema, segment_id, part.partition_id))
-                    shard.add_growing(growing)
-                growing.assigned_bytes += int(part.rows.nbytes)
-                segments.append(growing)
-            write.segments = tuple(segments)
-
-    def _settle(self, group: list[_PendingWrite]) -> None:
+    def _settle(self, group: list[PendingWrite]) -> None:
         """The group is over: seal what it filled, watch what it left growing."""
         shards = {write.shard.vchannel: write.shard for write in group}
         for shard in shards.values():
@@ -390,12 +338,6 @@ class Pchannel:
             if shard.seal(()):
                 self._on_sealed(self, shard)
             self._on_grown(self, shard)
-
-    @staticmethod
-    def _unassign(group: list[_PendingWrite]) -> None:
-        for write in group:
-            for growing, part in zip(write.segments, write.request.inserts, strict=False):
-                growing.assigned_bytes -= int(part.rows.nbytes)
 
     # --- helpers --------------------------------------------------------------------------------
 
@@ -421,7 +363,7 @@ class Pchannel:
             if not answer.done():
                 answer.set_exception(error)
 
-        self._queue.append(_Step(step, abandon))
+        self._queue.append(Step(step, abandon))
         self._wakeup.set()
         return await answer
 
@@ -429,26 +371,11 @@ class Pchannel:
         if self._closing or self.broken is not None:
             raise NotServed(f"the log {self.name} is being recovered, try again")
 
-    def _check_valid(self, request: WriteRequest) -> Shard:
-        shard = self.shards.get(request.vchannel)
-        if shard is None:
-            raise SchemaMismatch(str(request.collection_id))
-        collection = shard.collection
-        if (
-            collection.collection_id != request.collection_id
-            or collection.schema.version != request.schema_version
-        ):
-            raise SchemaMismatch(collection.name)
-        for part in request.inserts:
-            if part.partition_id not in shard.partition_ids:
-                raise PartitionNotFound(part.partition_id)
-        return shard
-
     def _give_back(self, size_bytes: int) -> None:
         self._pending_bytes -= size_bytes
         self._world.memory.release("growing", size_bytes)
 
-    def _fail(self, write: _PendingWrite, error: ElanusError) -> None:
+    def _fail(self, write: PendingWrite, error: ElanusError) -> None:
         self._give_back(write.size_bytes)
         if not write.answer.done():
             write.answer.set_exception(error)
@@ -463,26 +390,7 @@ class Pchannel:
         error = NotServed(reason)
         while self._queue:
             head = self._queue.popleft()
-            if isinstance(head, _Step):
+            if isinstance(head, Step):
                 head.abandon(error)
             else:
                 self._fail(head, error)
-
-
-def _encode_group(group: Sequence[_PendingWrite], first_ts: int) -> list[list[Buffer]]:
-    """The records of the writes, which have consecutive timestamps from ``first_ts`` on."""
-    return [
-        encode_write(
-            write.request,
-            write.encoded,
-            first_ts + n,
-            [growing.segment_id for growing in write.segments],
-        )
-        for n, write in enumerate(group)
-    ]
-
-
-def request_bytes(request: WriteRequest) -> int:
-    """Bytes of the columns of a write."""
-    inserts = sum(int(part.rows.nbytes) for part in request.inserts)
-    return inserts + sum(int(part.keys.nbytes) for part in request.deletes)
