@@ -22,23 +22,21 @@ class Method:
     request: type[msgspec.Struct]
     answer: Any
     signature: inspect.Signature
+    positional: tuple[str, ...]
+    keywords: tuple[str, ...]
 
     def bind(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> msgspec.Struct:
         """The request of a call. Raises TypeError as the call itself would."""
+        if not keywords and not self.keywords and len(arguments) == len(self.positional):
+            return self.request(**dict(zip(self.positional, arguments, strict=True)))
         bound = self.signature.bind(None, *arguments, **keywords).arguments
         del bound["self"]
         return self.request(**bound)
 
     def arguments(self, request: msgspec.Struct) -> tuple[list[Any], dict[str, Any]]:
         """Those of the call, by place where they may be: implementations choose their names."""
-        positional: list[Any] = []
-        keywords: dict[str, Any] = {}
-        for name, parameter in list(self.signature.parameters.items())[1:]:
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-                keywords[name] = getattr(request, name)
-            else:
-                positional.append(getattr(request, name))
-        return positional, keywords
+        positional = [getattr(request, name) for name in self.positional]
+        return positional, {name: getattr(request, name) for name in self.keywords}
 
 
 @cache
@@ -60,4 +58,8 @@ def _method(interface: type, name: str, function: Any) -> Method:
             fields.append((parameter.name, kind, parameter.default))
     request = msgspec.defstruct(f"{interface.__name__}.{name}", fields, kw_only=True, frozen=True)
     path = f"/elanus.{interface.__name__}/{name}"
-    return Method(name, path, request, hints["return"], signature)
+    only_by_name = inspect.Parameter.KEYWORD_ONLY
+    parameters = list(signature.parameters.values())[1:]
+    positional = tuple(p.name for p in parameters if p.kind is not only_by_name)
+    keywords = tuple(p.name for p in parameters if p.kind is only_by_name)
+    return Method(name, path, request, hints["return"], signature, positional, keywords)
