@@ -127,7 +127,7 @@ def normalise_scores(scores: FloatArray, metric: MetricType) -> FloatArray:
     wide = scores.astype(np.float64)
     if metric is MetricType.COSINE:
         result = (1 + wide) / 2
-    elif metric is MetricType.IP:
+    elif metric is MetricType.IP or (metric.is_of_lists and metric.larger_is_better):
         result = 0.5 + np.arctan(wide) / np.pi
     else:
         result = 1 - 2 * np.arctan(wide) / np.pi

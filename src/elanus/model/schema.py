@@ -4,6 +4,9 @@ Rows travel and rest as Arrow record batches whose columns are named by field na
 of each field type stands in :func:`arrow_type`: JSON (and the dynamic field ``$meta``) is UTF-8
 text in a binary column, a Geometry is its WKB, a Timestamptz is an int64 of microseconds in UTC,
 vectors are what :mod:`elanus.model.vectors` says.
+
+An array of structs is no column of its own: each field of the struct is one, an Array or an
+ArrayOfVector with the name ``struct[field]``. All of one struct have as many elements in a row.
 """
 
 from functools import cached_property
@@ -60,6 +63,20 @@ class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     default_value: bool | int | float | str | None = None
     element_type: DataType = DataType.NONE
     type_params: dict[str, str] = {}
+    struct: str = ""
+    """The array of structs that the field is a part of; empty: of none."""
+
+    @property
+    def local_name(self) -> str:
+        """The name within the struct, if it is part of one."""
+        return self.name[len(self.struct) + 1 : -1] if self.struct else self.name
+
+    @property
+    def of_elements(self) -> "FieldSchema":
+        """Of an ArrayOfVector: the field of its vectors, one after another."""
+        return msgspec.structs.replace(
+            self, data_type=self.element_type, element_type=DataType.NONE, nullable=False
+        )
 
     @property
     def dim(self) -> int:
@@ -80,8 +97,22 @@ class FieldSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     @property
     def max_capacity(self) -> int:
-        """Most elements of an Array."""
+        """Most elements of an Array or ArrayOfVector."""
         return int(self.type_params["max_capacity"])
+
+
+def struct_field_name(struct: str, local_name: str) -> str:
+    """The name of the column of a struct's field."""
+    return f"{struct}[{local_name}]"
+
+
+class StructSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An array of structs; its fields are those of the collection with its name as ``struct``."""
+
+    name: str
+    field_id: int = 0
+    description: str = ""
+    type_params: dict[str, str] = {}
 
 
 class FunctionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -96,10 +127,14 @@ class FunctionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
-    """The fields of a collection, the dynamic field ``$meta`` among them if it is enabled."""
+    """The fields of a collection, the dynamic field ``$meta`` among them if it is enabled.
+
+    The fields of structs come last, those of a struct one after another.
+    """
 
     name: str
     fields: tuple[FieldSchema, ...]
+    structs: tuple[StructSchema, ...] = ()
     functions: tuple[FunctionSchema, ...] = ()
     description: str = ""
     enable_dynamic_field: bool = False
@@ -131,6 +166,14 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         }
 
     @cached_property
+    def parts_of(self) -> dict[str, tuple[FieldSchema, ...]]:
+        """The fields of each struct, by its name."""
+        return {
+            struct.name: tuple(field for field in self.fields if field.struct == struct.name)
+            for struct in self.structs
+        }
+
+    @cached_property
     def user_fields(self) -> tuple[FieldSchema, ...]:
         """Every field but ``$meta``, in schema order."""
         return tuple(field for field in self.fields if not field.is_dynamic)
@@ -157,6 +200,8 @@ def default_scalar(field: FieldSchema) -> Any:
 
 def arrow_type(field: FieldSchema) -> Any:
     """The ``pyarrow.DataType`` that holds a column of this field."""
+    if field.data_type is DataType.ARRAY_OF_VECTOR:
+        return pa.list_(arrow_type(field.of_elements))
     if field.data_type.is_vector:
         return vector_arrow_type(field.data_type, field.dim)
     if field.data_type is DataType.ARRAY:

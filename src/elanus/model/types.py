@@ -99,12 +99,36 @@ class MetricType(StrEnum):
     SUBSTRUCTURE = "SUBSTRUCTURE"
     SUPERSTRUCTURE = "SUPERSTRUCTURE"
     BM25 = "BM25"
+    MAX_SIM = "MAX_SIM"
+    MAX_SIM_COSINE = "MAX_SIM_COSINE"
+    MAX_SIM_IP = "MAX_SIM_IP"
+    MAX_SIM_L2 = "MAX_SIM_L2"
+    MAX_SIM_HAMMING = "MAX_SIM_HAMMING"
+    MAX_SIM_JACCARD = "MAX_SIM_JACCARD"
 
     @property
     def larger_is_better(self) -> bool:
-        return self in (MetricType.IP, MetricType.COSINE, MetricType.BM25)
+        return self.of_vectors in (MetricType.IP, MetricType.COSINE, MetricType.BM25)
+
+    @property
+    def is_of_lists(self) -> bool:
+        """Whether it compares lists of vectors."""
+        return self in _METRICS_OF_LISTS
+
+    @property
+    def of_vectors(self) -> "MetricType":
+        """The metric of two vectors: of one between lists, that which it adds up."""
+        return _METRICS_OF_LISTS.get(self, self)
 
 
+_METRICS_OF_LISTS = {
+    MetricType.MAX_SIM: MetricType.COSINE,
+    MetricType.MAX_SIM_COSINE: MetricType.COSINE,
+    MetricType.MAX_SIM_IP: MetricType.IP,
+    MetricType.MAX_SIM_L2: MetricType.L2,
+    MetricType.MAX_SIM_HAMMING: MetricType.HAMMING,
+    MetricType.MAX_SIM_JACCARD: MetricType.JACCARD,
+}
 DENSE_METRICS = (MetricType.L2, MetricType.IP, MetricType.COSINE)
 BINARY_METRICS = (
     MetricType.HAMMING,
@@ -113,6 +137,13 @@ BINARY_METRICS = (
     MetricType.SUPERSTRUCTURE,
 )
 SPARSE_METRICS = (MetricType.IP, MetricType.BM25)
+DENSE_LIST_METRICS = (
+    MetricType.MAX_SIM,
+    MetricType.MAX_SIM_COSINE,
+    MetricType.MAX_SIM_IP,
+    MetricType.MAX_SIM_L2,
+)
+BINARY_LIST_METRICS = (MetricType.MAX_SIM_HAMMING, MetricType.MAX_SIM_JACCARD)
 
 
 class FunctionType(IntEnum):

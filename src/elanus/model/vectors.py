@@ -7,6 +7,9 @@ have: the upper half of a float32.
 
 A *sparse* vector is a list of (index, value), indices strictly ascending. A column of them is in
 Arrow what is known as CSR: row offsets, all indices, all values.
+
+A *list of vectors*, what an ArrayOfVector has in a row, is a list of such fixed-size lists;
+a column of them is row offsets and all vectors.
 """
 
 from collections.abc import Sequence
@@ -152,3 +155,37 @@ def concat_vectors(parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
     return pa.concat_arrays(list(parts))
+
+
+@dataclass(frozen=True, slots=True)
+class VectorLists:
+    """The parts of a column of lists of vectors, without a copy of the vectors.
+
+    offsets: int64 (rows + 1,), where each row begins in ``vectors``, (n, width) of the dtype of
+    the kind. The first row begins at 0, the last ends at n.
+    """
+
+    offsets: npt.NDArray[np.int64]
+    vectors: npt.NDArray[Any]
+
+    @staticmethod
+    def of(column: Any) -> "VectorLists":
+        """``column``: Arrow array of lists of fixed-size lists, without nulls."""
+        vectors = vectors_of(column.values)
+        if not len(column):
+            return VectorLists(np.zeros(1, np.int64), vectors[:0])
+        offsets = column.offsets.to_numpy().astype(np.int64)
+        first, last = offsets[0], offsets[-1]
+        return VectorLists(offsets - first, vectors[first:last])
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def row(self, number: int) -> npt.NDArray[Any]:
+        """The vectors of one row, (n, width)."""
+        return self.vectors[self.offsets[number] : self.offsets[number + 1]]
+
+
+def list_column(offsets: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> Any:
+    """An Arrow array of lists of vectors, the reverse of :class:`VectorLists`."""
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), vector_column(vectors))

@@ -27,6 +27,7 @@ from elanus.model.geometry import wkts_of
 from elanus.model.schema import FieldSchema
 from elanus.model.timestamptz import UTC_TEXT, TimeOutput, format_timestamps, parts_of
 from elanus.model.types import DataType
+from elanus.wire.lists import LIST_HOLDER, decode_lists, encode_lists
 from elanus.wire.protocol import pack, packed, packed_rows, schema
 from elanus.wire.vectors import (
     VECTOR_HOLDER_NAMES,
@@ -49,6 +50,7 @@ HOLDERS: dict[DataType, str] = {
     DataType.JSON: "json_data",
     DataType.GEOMETRY: "geometry_wkt_data",
     DataType.TIMESTAMPTZ: "string_data",
+    DataType.ARRAY_OF_VECTOR: LIST_HOLDER,
     **VECTOR_HOLDERS,
 }
 _HOLDER_NAMES = {
@@ -61,6 +63,7 @@ _HOLDER_NAMES = {
     "array_data": "array array",
     "json_data": "json array",
     "geometry_wkt_data": "geometry wkt array",
+    LIST_HOLDER: "vector array",
     **VECTOR_HOLDER_NAMES,
 }
 # Arrow types of the values as sent: integers below 64 bits travel as int32.
@@ -86,6 +89,7 @@ _ZEROS: dict[str, Any] = {
     "json_data": b"",
     "geometry_wkt_data": "",
 }
+_WITH_ELEMENTS = (DataType.ARRAY, DataType.ARRAY_OF_VECTOR)
 _json_object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -99,11 +103,11 @@ class WireColumn:
         vectors as :mod:`elanus.model.vectors` has them: (n, width) of the kind's dtype, sparse
         ones an Arrow array; VarChar, Timestamptz (ISO 8601) and Geometry (WKT) an Arrow string
         array, JSON an Arrow binary array;
-        Array an Arrow list array (elements of Int8 to Int32 as int32; of null type if no row has
-        any). None if the holder is one that is not served.
+        Array and ArrayOfVector an Arrow list array (elements of Int8 to Int32 as int32; of null
+        type if no row has any). None if the holder is one that is not served.
     valid: bool (rows,), or None if the client marked no nulls. Not checked against ``values``.
-    element_holder: the oneof member that holds the elements of the rows of an Array, empty if no
-        row says. element_type: of an Array, as declared: most clients leave it NONE.
+    element_holder: the oneof member that holds the elements of rows of such an array, empty if no
+        row says. element_type: of them, as declared: most clients leave it NONE of an Array.
     dim: of a vector, as declared.
     """
 
@@ -123,13 +127,14 @@ class WireColumn:
         return 0 if self.values is None else len(self.values)
 
 
-def decode_column(message: Any) -> WireColumn:
-    """The column of a schema.FieldData message.
+def decode_column(message: Any, name: str = "") -> WireColumn:
+    """The column of a schema.FieldData message (not of one of structs).
+    name: of its field, where the message has another.
 
     Raises InvalidParameter for values that can't be read: an unknown type, float data that doesn't
     divide into vectors, an array row of another element type.
     """
-    name = message.field_name
+    name = name or message.field_name
     data_type = _data_type(message.type, name)
     valid = packed(message, "valid_data")
     container = message.WhichOneof("field")
@@ -144,7 +149,11 @@ def decode_column(message: Any) -> WireColumn:
     elif container == "vectors":
         holder = message.vectors.WhichOneof("data") or ""
         dim = message.vectors.dim
-        values = decode_vectors(message.vectors, holder, name)
+        if holder == LIST_HOLDER:
+            element_type = _data_type(message.vectors.vector_array.element_type, name)
+            element_holder, values = decode_lists(message.vectors.vector_array, name)
+        else:
+            values = decode_vectors(message.vectors, holder, name)
     elif container is not None:
         holder = container
     return WireColumn(
@@ -171,7 +180,7 @@ def require_holder(column: WireColumn, field: FieldSchema) -> None:
         raise _mismatch(
             f"field '{field.name}' is illegal, array type mismatch", expected, column.holder
         )
-    if field.data_type is DataType.ARRAY and column.element_holder:
+    if field.data_type in _WITH_ELEMENTS and column.element_holder:
         expected = HOLDERS[field.element_type]
         if column.element_holder != expected:
             raise _mismatch(
@@ -196,14 +205,16 @@ def encode_column(
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     message = schema.FieldData(
         type=int(field.data_type),
-        field_name=field.name,
+        field_name=field.local_name,
         field_id=field.field_id,
         is_dynamic=field.is_dynamic,
     )
     if field.nullable:
         valid = array.is_valid().to_numpy(zero_copy_only=False)
         message.valid_data.extend(pack(valid, "?"))
-    if field.data_type.is_vector:
+    if field.data_type is DataType.ARRAY_OF_VECTOR:
+        encode_lists(message.vectors, field, array)
+    elif field.data_type.is_vector:
         encode_vectors(message.vectors, field.data_type, array)
     elif field.data_type is DataType.ARRAY:
         _encode_arrays(message.scalars.array_data, field.element_type, array)

@@ -1,8 +1,10 @@
 """The query vectors of a search: PlaceholderGroup, which travels inside a bytes field.
 
-Each query is one value: the little-endian elements of a vector, or the text to search for.
+Each query is one value: the little-endian elements of a vector, or of all vectors of a list, or
+the text to search for.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -13,7 +15,7 @@ import numpy.typing as npt
 from elanus.errors import InvalidParameter
 from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType
-from elanus.model.vectors import ELEMENT_DTYPES, narrowed, vector_width, widened
+from elanus.model.vectors import ELEMENT_DTYPES, list_column, narrowed, vector_width, widened
 from elanus.wire.protocol import common, parse
 from elanus.wire.vectors import VECTOR_HOLDERS, check_finite, decode_sparse, encode_sparse
 
@@ -56,6 +58,11 @@ _MILVUS_NAMES = {
     PlaceholderType.INT8_VECTOR: "VECTOR_INT8",
 }
 _VECTOR_TYPES = {PlaceholderType(int(data_type)): data_type for data_type in VECTOR_HOLDERS}
+_LIST_OFFSET = 200
+"""Between the code of a type of vectors and that of lists of them."""
+_LIST_TYPES = {
+    PlaceholderType(int(data_type) + _LIST_OFFSET): data_type for data_type in ELEMENT_DTYPES
+}
 _FROM_FLOATS = (DataType.FLOAT16_VECTOR, DataType.BFLOAT16_VECTOR)
 
 
@@ -102,34 +109,43 @@ def decode_queries(data: bytes, field: FieldSchema) -> Any:
     or with a value that can't be in such a field.
     """
     queries = decode_placeholders(data)
-    data_type = field.data_type
-    sent = _VECTOR_TYPES.get(queries.type)
-    is_float = sent is DataType.FLOAT_VECTOR and data_type in _FROM_FLOATS
-    if sent is None or not (sent is data_type or is_float):
+    is_list = field.data_type is DataType.ARRAY_OF_VECTOR
+    vectors = field.of_elements if is_list else field
+    sent = (_LIST_TYPES if is_list else _VECTOR_TYPES).get(queries.type)
+    is_float = sent is DataType.FLOAT_VECTOR and vectors.data_type in _FROM_FLOATS
+    if sent is None or not (sent is vectors.data_type or is_float):
+        expected = PlaceholderType(int(vectors.data_type) + (_LIST_OFFSET if is_list else 0))
         raise InvalidParameter(
-            f"vector type must be the same, field {field.name} - type "
-            f"{PlaceholderType(int(data_type)).milvus_name}, "
+            f"vector type must be the same, field {field.name} - type {expected.milvus_name}, "
             f"search info type {queries.type.milvus_name}"
         )
     if sent is DataType.SPARSE_FLOAT_VECTOR:
         return decode_sparse(queries.values)
-    dtype = ELEMENT_DTYPES[sent]
-    width = vector_width(sent, field.dim)
-    size = width * dtype.itemsize
-    for value in queries.values:
-        if len(value) != size:
-            raise InvalidParameter(
-                f"vector dimension mismatch, expected vector size(byte) {size}, "
-                f"actual {len(value)}."
-            )
-    vectors = np.frombuffer(b"".join(queries.values), dtype).reshape(queries.nq, width)
-    if sent is DataType.BINARY_VECTOR:
-        return vectors
-    floats = widened(vectors)
-    if is_float:
-        floats = widened(narrowed(floats, data_type))
-    check_finite(floats)
-    return floats
+    counts = _counts(queries, sent, field.dim, is_list=is_list)
+    elements = np.frombuffer(b"".join(queries.values), ELEMENT_DTYPES[sent])
+    found = elements.reshape(-1, vector_width(sent, field.dim))
+    if sent is not DataType.BINARY_VECTOR:
+        found = widened(found)
+        if is_float:
+            found = widened(narrowed(found, vectors.data_type))
+        check_finite(found)
+    return list_column(np.concatenate([[0], np.cumsum(counts)]), found) if is_list else found
+
+
+def _counts(
+    queries: Placeholders, data_type: DataType, dim: int, *, is_list: bool
+) -> npt.NDArray[np.int64]:
+    """int64 (nq,): how many vectors each query has. Raises InvalidParameter if not one (in a list:
+    at least one)."""
+    size = vector_width(data_type, dim) * ELEMENT_DTYPES[data_type].itemsize
+    sizes = np.fromiter(map(len, queries.values), np.int64, queries.nq)
+    wrong = (sizes % size != 0) | (sizes == 0) if is_list else sizes != size
+    if wrong.any():
+        raise InvalidParameter(
+            f"vector dimension mismatch, expected vector size(byte) {size}, "
+            f"actual {sizes[wrong][0]}."
+        )
+    return sizes // size
 
 
 def encode_vectors(vectors: npt.NDArray[np.float32]) -> bytes:
@@ -145,6 +161,12 @@ def encode_queries(data_type: DataType, vectors: Any) -> bytes:
     else:
         values = [row.tobytes() for row in vectors]
     return _group(PlaceholderType(int(data_type)), values)
+
+
+def encode_lists(data_type: DataType, lists: Sequence[npt.NDArray[Any]]) -> bytes:
+    """A serialized PlaceholderGroup of lists of vectors of a type, each (m, width)."""
+    kind = PlaceholderType(int(data_type) + _LIST_OFFSET)
+    return _group(kind, [vectors.tobytes() for vectors in lists])
 
 
 def encode_texts(texts: list[str]) -> bytes:

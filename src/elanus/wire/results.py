@@ -1,16 +1,18 @@
 """Answers of searches, queries and writes as Milvus's messages."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from elanus.model.reads import Hits
-from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema
+from elanus.model.schema import CollectionSchema
 from elanus.model.timestamptz import UTC_TEXT, TimeOutput
 from elanus.model.types import DataType
 from elanus.wire.columns import encode_column, ids_message
+from elanus.wire.lists import struct_message
 from elanus.wire.protocol import milvus, pack, schema
 
 COUNT_FIELD = "count(*)"
@@ -30,21 +32,27 @@ def field_messages(
     dynamic_keys: Sequence[str] | None = None,
     times: TimeOutput = UTC_TEXT,
 ) -> list[Any]:
-    """FieldData messages of the named columns of ``rows``.
+    """FieldData messages of the named columns of ``rows``, those of a struct in one message.
 
-    rows: Arrow record batch or table that has the columns. dynamic_keys: keys of ``$meta`` to keep
-    of each row if it is among the columns; None keeps the whole objects. times: how timestamps
-    are shown.
+    rows: Arrow record batch or table that has the columns. field_names: the fields of a struct one
+    after another. dynamic_keys: keys of ``$meta`` to keep of each row if it is among the columns;
+    None keeps the whole objects. times: how timestamps are shown.
     """
-    return [
-        encode_column(
-            collection.by_name[name],
-            rows.column(name),
-            dynamic_keys=dynamic_keys if name == DYNAMIC_FIELD else None,
-            times=times,
-        )
-        for name in field_names
-    ]
+    fields = [collection.by_name[name] for name in field_names]
+    ids = {struct.name: struct.field_id for struct in collection.structs}
+    messages = []
+    for struct, parts in groupby(fields, lambda field: field.struct):
+        columns = [
+            encode_column(
+                field,
+                rows.column(field.name),
+                dynamic_keys=dynamic_keys if field.is_dynamic else None,
+                times=times,
+            )
+            for field in parts
+        ]
+        messages += [struct_message(struct, ids[struct], columns)] if struct else columns
+    return messages
 
 
 def search_results(

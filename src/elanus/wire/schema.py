@@ -8,11 +8,18 @@ shown: ``enable_dynamic_field`` tells of it.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from elanus.errors import InvalidParameter, Rejected, Unimplemented
 from elanus.model.catalog import CollectionInfo, pchannel_of
-from elanus.model.schema import CollectionSchema, FieldSchema, FunctionSchema
+from elanus.model.schema import (
+    CollectionSchema,
+    FieldSchema,
+    FunctionSchema,
+    StructSchema,
+    struct_field_name,
+)
 from elanus.model.timestamp import physical_ms
 from elanus.model.timestamptz import format_timestamps, zone_of
 from elanus.model.types import DataType, FunctionType
@@ -50,17 +57,40 @@ def decode_schema(data: bytes) -> CollectionSchema:
     (usually 0).
 
     Raises InvalidParameter or Rejected for a malformed one, and Unimplemented for what is not
-    served: other functions than BM25, struct fields, namespaces and external collections.
+    served: other functions than BM25, nullable structs, namespaces and external collections.
     """
     message = parse(schema.CollectionSchema, data, "the collection schema")
     _refuse_unserved(message)
+    fields, structs = _with_structs(message)
     return CollectionSchema(
         name=message.name,
         description=message.description,
         enable_dynamic_field=message.enable_dynamic_field,
-        fields=tuple(field_from_message(field) for field in message.fields),
+        fields=fields,
+        structs=structs,
         functions=tuple(_function(function) for function in message.functions),
     )
+
+
+def _with_structs(message: Any) -> tuple[tuple[FieldSchema, ...], tuple[StructSchema, ...]]:
+    """The plain fields and behind them those of the structs, and the structs."""
+    fields = [field_from_message(field) for field in message.fields]
+    structs = []
+    for struct in message.struct_array_fields:
+        if getattr(struct, "nullable", False):
+            raise Unimplemented(f"nullable struct array fields are not implemented: {struct.name}")
+        structs.append(
+            StructSchema(
+                name=struct.name,
+                field_id=struct.fieldID,
+                description=struct.description,
+                type_params=pairs_to_dict(struct.type_params),
+            )
+        )
+        for part in map(field_from_message, struct.fields):
+            name = struct_field_name(struct.name, part.name)
+            fields.append(msgspec.structs.replace(part, name=name, struct=struct.name))
+    return tuple(fields), tuple(structs)
 
 
 def _function(message: Any) -> FunctionSchema:
@@ -114,9 +144,20 @@ def schema_message(collection: CollectionSchema, zone: str = "UTC") -> Any:
         name=collection.name,
         description=collection.description,
         enable_dynamic_field=collection.enable_dynamic_field,
-        fields=[field_message(field, zone) for field in collection.user_fields],
+        fields=[field_message(field, zone) for field in collection.user_fields if not field.struct],
+        struct_array_fields=[_struct_message(struct, collection) for struct in collection.structs],
         functions=[_function_message(function, collection) for function in collection.functions],
         version=collection.version,
+    )
+
+
+def _struct_message(struct: StructSchema, collection: CollectionSchema) -> Any:
+    return schema.StructArrayFieldSchema(
+        fieldID=struct.field_id,
+        name=struct.name,
+        description=struct.description,
+        fields=[field_message(field) for field in collection.parts_of[struct.name]],
+        type_params=dict_to_pairs(struct.type_params),
     )
 
 
@@ -138,7 +179,7 @@ def field_message(field: FieldSchema, zone: str = "UTC") -> Any:
     """A schema.FieldSchema message; a default timestamp is shown as of ``zone``."""
     message = schema.FieldSchema(
         fieldID=field.field_id,
-        name=field.name,
+        name=field.local_name,
         is_primary_key=field.is_primary,
         description=field.description,
         data_type=int(field.data_type),
@@ -190,9 +231,6 @@ def collection_message(
 
 
 def _refuse_unserved(message: Any) -> None:
-    if message.struct_array_fields:
-        names = ", ".join(field.name for field in message.struct_array_fields)
-        raise Unimplemented(f"struct array fields are not implemented yet: {names}")
     if message.external_source or message.external_spec:
         raise Unimplemented("external collections are not implemented yet")
     if message.enable_namespace:

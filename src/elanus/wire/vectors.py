@@ -34,7 +34,7 @@ VECTOR_HOLDERS: dict[DataType, str] = {
 }
 """The oneof member of VectorField in which each type travels."""
 VECTOR_HOLDER_NAMES = {holder: holder.replace("_", " ") for holder in VECTOR_HOLDERS.values()}
-_TYPES = {holder: data_type for data_type, holder in VECTOR_HOLDERS.items()}
+TYPE_OF_HOLDER = {holder: data_type for data_type, holder in VECTOR_HOLDERS.items()}
 _ENTRY = np.dtype([("index", "<u4"), ("value", "<f4")])
 _DATA_NAMES = {
     DataType.FLOAT_VECTOR: "float data",
@@ -50,7 +50,7 @@ def decode_vectors(vectors: Any, holder: str, name: str) -> Any:
 
     Raises InvalidParameter for data that doesn't divide into vectors.
     """
-    data_type = _TYPES.get(holder)
+    data_type = TYPE_OF_HOLDER.get(holder)
     if data_type is None:
         return None
     if data_type is DataType.SPARSE_FLOAT_VECTOR:
@@ -64,15 +64,16 @@ def decode_vectors(vectors: Any, holder: str, name: str) -> Any:
     else:
         data = getattr(vectors, holder)
         if len(data) % dtype.itemsize:
-            raise _undivided(data_type, len(data), dim)
+            raise undivided(data_type, len(data), dim)
         values = np.frombuffer(data, dtype)
     width = vector_width(data_type, dim)
     if (data_type is DataType.BINARY_VECTOR and dim % 8) or len(values) % width:
-        raise _undivided(data_type, len(values), dim)
+        raise undivided(data_type, len(values), dim)
     return values.reshape(-1, width)
 
 
-def _undivided(data_type: DataType, length: int, dim: int) -> InvalidParameter:
+def undivided(data_type: DataType, length: int, dim: int) -> InvalidParameter:
+    """The error of ``length`` elements (bytes, of a binary kind) that are no whole vectors."""
     if data_type is DataType.BINARY_VECTOR:
         return InvalidParameter(f"the num({length * 8}) of all bits should divide the dim({dim})")
     return InvalidParameter(

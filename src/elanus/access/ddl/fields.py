@@ -36,6 +36,7 @@ SERVED_TYPES = frozenset(
     {
         *_SCALARS,
         DataType.ARRAY,
+        DataType.ARRAY_OF_VECTOR,
         DataType.JSON,
         DataType.GEOMETRY,
         DataType.TIMESTAMPTZ,
@@ -48,13 +49,14 @@ ELEMENT_TYPES = frozenset(_SCALARS)
 def check_field(field: FieldSchema, collection: str, limits: ProxySettings) -> None:
     """Raises what Milvus says of a field that can't be: InvalidFieldName, Rejected,
     InvalidParameter; Unimplemented for a type that is not served yet."""
-    names.field_name(field.name, limits.max_name_length)
+    names.field_name(field.local_name, limits.max_name_length)
     _check_type(field)
     if field.data_type.is_vector:
-        _check_dimension(field, limits.max_dimension)
+        is_list = field.data_type is DataType.ARRAY_OF_VECTOR
+        _check_dimension(field.of_elements if is_list else field, limits.max_dimension)
     if DataType.VARCHAR in (field.data_type, field.element_type):
         _check_max_length(field, collection, limits.max_var_char_length)
-    if field.data_type is DataType.ARRAY:
+    if field.data_type in (DataType.ARRAY, DataType.ARRAY_OF_VECTOR):
         _check_max_capacity(field, collection)
     _check_default(field)
 
@@ -71,6 +73,10 @@ def _check_type(field: FieldSchema) -> None:
     if data_type not in SERVED_TYPES:
         raise Unimplemented(
             f"data type {data_type.milvus_name} of field {field.name} is not supported yet"
+        )
+    if data_type is DataType.ARRAY_OF_VECTOR and not field.struct:
+        raise InvalidParameter(
+            f"array of vector can only be in the struct array field, field name: {field.name}"
         )
     if data_type is not DataType.ARRAY:
         return
@@ -135,7 +141,7 @@ def _check_max_length(field: FieldSchema, collection: str, maximum: int) -> None
 
 
 def _check_max_capacity(field: FieldSchema, collection: str) -> None:
-    """Of an Array."""
+    """Of an Array or ArrayOfVector."""
     text = field.type_params.get("max_capacity")
     if text is None:
         raise Rejected(

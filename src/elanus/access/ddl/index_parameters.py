@@ -1,7 +1,7 @@
 """Which index a request asks for: AUTOINDEX resolved, defaults filled in, ranges checked.
 
 The texts are Milvus's. What a kind of fields can have stands in
-:mod:`elanus.access.ddl.vector_kinds` and :mod:`elanus.access.ddl.scalar_kinds`.
+:mod:`elanus.access.ddl.vector_kinds`, ``list_indexes`` and ``scalar_kinds`` beside it.
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ from elanus.access.ddl.dense_indexes import (
     dense_index,
     dense_metric,
 )
+from elanus.access.ddl.list_indexes import list_index
 from elanus.errors import (
     InvalidParameter,
     ParameterTooLarge,
@@ -96,6 +97,10 @@ def _unknown_type(index_type: str) -> InvalidParameter:
 def _resolve_vector(
     field: FieldSchema, given: Mapping[str, str], index_type: str, is_auto: bool
 ) -> ResolvedIndex:
+    if field.data_type is DataType.ARRAY_OF_VECTOR:
+        if not is_auto and index_type not in _DENSE_TYPES | _OTHER_TYPES:
+            raise _unknown_type(index_type)
+        return ResolvedIndex(*list_index(field, None if is_auto else index_type, given), is_auto)
     if not field.data_type.is_dense_vector:
         return _resolve_other(field, given, index_type, is_auto)
     metric = given.get("metric_type", "")

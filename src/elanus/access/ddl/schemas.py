@@ -11,6 +11,7 @@ import msgspec
 from elanus.access.ddl import names
 from elanus.access.ddl.fields import check_field
 from elanus.access.ddl.functions import with_functions
+from elanus.access.ddl.structs import check_structs
 from elanus.config.settings import Settings
 from elanus.engine.text.fields import check_text_fields
 from elanus.errors import IllegalSchema, InvalidParameter, Rejected
@@ -59,6 +60,7 @@ def resolve(request: CollectionRequest, settings: Settings) -> CollectionRequest
             expected="collection name matches schema name",
             actual="don't match",
         )
+    check_structs(schema, limits)
     _check_primary(schema.fields)
     _check_flags(schema.fields)
     _check_partition_key(schema.fields)
@@ -66,12 +68,12 @@ def resolve(request: CollectionRequest, settings: Settings) -> CollectionRequest
     _check_clustering_key(schema.fields)
     for field in schema.fields:
         check_field(field, name, limits)
-    _check_duplicates(schema.fields)
+    _check_duplicates([f.name for f in schema.fields] + [s.name for s in schema.structs])
     check_text_fields(schema.fields)
     schema = with_functions(schema)
     fields = schema.fields
     if schema.enable_dynamic_field:
-        fields = (*fields, dynamic_field)
+        fields = (*fields, dynamic_field)  # put in its place with the ids
     return replace(
         request,
         name=name,
@@ -176,9 +178,9 @@ def _check_clustering_key(fields: Sequence[FieldSchema]) -> None:
             )
 
 
-def _check_duplicates(fields: Sequence[FieldSchema]) -> None:
+def _check_duplicates(used: Sequence[str]) -> None:
     seen: set[str] = set()
-    for field in fields:
-        if field.name in seen:
-            raise Rejected(f"duplicated field name {field.name} found")
-        seen.add(field.name)
+    for name in used:
+        if name in seen:
+            raise Rejected(f"duplicated field name {name} found")
+        seen.add(name)

@@ -18,6 +18,7 @@ from elanus.access.dml import rows as row_builder
 from elanus.access.dml.checks import read_times
 from elanus.access.dml.partitions import insert_partition
 from elanus.access.dml.routing import bucket_of, group_rows, key_partitions, split_rows, take
+from elanus.access.dml.structs import check_structs
 from elanus.access.dql.scope import find_meta
 from elanus.access.owners import write_to_owner
 from elanus.access.proxy import Proxy
@@ -27,6 +28,7 @@ from elanus.model.timestamptz import zone_of
 from elanus.model.types import DataType
 from elanus.services.messages import PartitionRows, PrimaryKeys, WriteRequest
 from elanus.wire.columns import WireColumn, decode_column
+from elanus.wire.lists import STRUCT_HOLDER, flattened
 
 T = TypeVar("T")
 
@@ -175,18 +177,22 @@ async def offload(proxy: Proxy, size_bytes: int, function: Callable[[], T]) -> T
 
 def _estimated_bytes(request: Any) -> int:
     """Roughly what there is to do, without touching the data."""
-    row_bytes = 0
+    row_bytes = list_bytes = 0
     for column in request.fields_data:
         row_bytes += _JSON_ROW_BYTES if column.type == DataType.JSON else _ROW_BYTES
-        if column.WhichOneof("field") == "vectors":
+        holder = column.WhichOneof("field")
+        if holder == "vectors":
             is_sparse = column.vectors.WhichOneof("data") == "sparse_float_vector"
             row_bytes += 4 * (_SPARSE_ROW_VALUES if is_sparse else column.vectors.dim)
-    return row_bytes * int(request.num_rows)
+        elif holder == STRUCT_HOLDER:
+            list_bytes += column.ByteSize()
+    return row_bytes * int(request.num_rows) + list_bytes
 
 
 def _decode(request: Any, collection: CollectionInfo) -> dict[str, WireColumn]:
-    columns = [decode_column(message) for message in request.fields_data]
+    columns = [decode_column(message, name) for name, message in flattened(request.fields_data)]
     given = row_builder.by_field(columns, collection.schema)
+    check_structs(given, collection.schema)
     return read_times(given, collection.schema, zone_of(collection.timezone))
 
 

@@ -21,7 +21,7 @@ from elanus.model.geometry import wkbs_of
 from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema, arrow_type
 from elanus.model.timestamptz import parse_timestamps
 from elanus.model.types import DataType
-from elanus.model.vectors import vector_column, vector_width, widened
+from elanus.model.vectors import vector_column, vector_width, vectors_of, widened
 from elanus.wire.columns import WireColumn, require_holder
 from elanus.wire.vectors import check_finite
 
@@ -47,6 +47,8 @@ def checked_values(field: FieldSchema, column: WireColumn, json_max_length: int)
     values = column.values
     if field.data_type is DataType.SPARSE_FLOAT_VECTOR:
         return values
+    if field.data_type is DataType.ARRAY_OF_VECTOR:
+        return _vector_lists(field, column)
     if field.data_type.is_vector:
         return _vectors(field, values)
     if field.data_type is DataType.ARRAY:
@@ -75,7 +77,7 @@ def read_times(
 
 def check_dynamic(rows: pa.Array, schema: CollectionSchema) -> None:
     """Every row of ``$meta`` must be an object without the names of static fields."""
-    reserved = {field.name for field in schema.user_fields} | {DYNAMIC_FIELD}
+    reserved = {DYNAMIC_FIELD} | {field.struct or field.name for field in schema.user_fields}
     for number, text in enumerate(rows.to_pylist()):
         keys = _parse(text, DYNAMIC_FIELD, number)
         if not isinstance(keys, dict):
@@ -145,8 +147,25 @@ def _vectors(field: FieldSchema, vectors: npt.NDArray[Any]) -> pa.Array:
     return vector_column(vectors)
 
 
+def _vector_lists(field: FieldSchema, column: WireColumn) -> pa.Array:
+    rows = column.values
+    _check_capacity(field, rows)
+    if not column.element_holder:  # no row has a vector
+        return pa.array([[]] * len(rows), arrow_type(field))
+    vectors = _vectors(field.of_elements, vectors_of(rows.values))
+    return pa.ListArray.from_arrays(rows.offsets, vectors, type=arrow_type(field))
+
+
 def _arrays(field: FieldSchema, column: WireColumn) -> pa.Array:
     rows = column.values
+    _check_capacity(field, rows)
+    if not column.element_holder:  # no row has an element that would tell their type
+        return rows.cast(arrow_type(field))
+    elements = _scalars(field.element_type, field, rows.values)
+    return pa.ListArray.from_arrays(rows.offsets, elements, type=arrow_type(field))
+
+
+def _check_capacity(field: FieldSchema, rows: pa.Array) -> None:
     lengths = pc.list_value_length(rows).to_numpy()
     too_long = np.flatnonzero(lengths > field.max_capacity)
     if len(too_long):
@@ -157,10 +176,6 @@ def _arrays(field: FieldSchema, column: WireColumn) -> pa.Array:
             expected="valid length array",
             actual="array length exceeds max capacity",
         )
-    if not column.element_holder:  # no row has an element that would tell their type
-        return rows.cast(arrow_type(field))
-    elements = _scalars(field.element_type, field, rows.values)
-    return pa.ListArray.from_arrays(rows.offsets, elements, type=arrow_type(field))
 
 
 def _json(field: FieldSchema, values: pa.Array, max_length: int) -> pa.Array:

@@ -17,7 +17,7 @@ FLOAT_MAX = 3.4028234663852886e38
 @dataclass(frozen=True, slots=True)
 class _Parameter:
     """``covers_top_k``: the value must reach k, unless bounds decide what is found. ``is_open``:
-    ``high`` itself is too much."""
+    ``high`` itself is too much, ``is_positive``: 0 is too little."""
 
     name: str
     low: float
@@ -25,9 +25,12 @@ class _Parameter:
     is_integer: bool = True
     covers_top_k: bool = False
     is_open: bool = False
+    is_positive: bool = False
 
     def allows(self, value: float) -> bool:
-        return self.low <= value <= self.high and not (self.is_open and value == self.high)
+        if (self.is_open and value == self.high) or (self.is_positive and value <= 0):
+            return False
+        return self.low <= value <= self.high
 
 
 _NPROBE = _Parameter("nprobe", 1, 65536)
@@ -60,19 +63,26 @@ _PARAMETERS: dict[str, tuple[_Parameter, ...]] = {
         _Parameter("search_list_size", 1, INT32_MAX, covers_top_k=True),
     ),
 }
+_LISTS = (_Parameter("retrieval_ann_ratio", 0, FLOAT_MAX, is_integer=False, is_positive=True),)
 _SHOWN_NAMES = {"search_list": "search_list_size"}
 
 
 def check_index_parameters(
-    index_type: str, given: Mapping[str, Any], *, top_k: int, unbounded: bool
+    index_type: str,
+    given: Mapping[str, Any],
+    *,
+    top_k: int,
+    unbounded: bool,
+    of_lists: bool = False,
 ) -> dict[str, int | float | str]:
-    """The parameters that an index of ``index_type`` uses, typed.
+    """The parameters that an index of ``index_type`` uses, over vectors or lists of them, typed.
 
     unbounded: False for range searches and iterators, whose ``top_k`` may exceed ef and its like.
     Raises Rejected.
     """
     checked: dict[str, int | float | str] = {}
-    for parameter in _PARAMETERS.get(index_type, ()):
+    known = _PARAMETERS.get(index_type, ())
+    for parameter in (*known, *_LISTS) if of_lists else known:
         if parameter.name not in given:
             continue
         value = _typed(parameter, given[parameter.name])

@@ -1,7 +1,8 @@
 """Which columns a read returns: ``output_fields`` of the user resolved against the schema.
 
 ``*`` stands for every field, ``$meta`` for the whole dynamic field; any other name that is not a
-field's is a key of the dynamic field, if there is one, also when written ``$meta["key"]``.
+field's is a key of the dynamic field, if there is one, also when written ``$meta["key"]``. An array
+of structs stands for all its fields, of which one can be had as ``struct[field]``.
 """
 
 import re
@@ -38,10 +39,13 @@ def resolve_output(
     whole_dynamic = False
     for name in map(str.strip, requested):
         if name == "*":
-            everything = [f.name for f in schema.fields if not f.is_function_output]
-            wanted.update(everything)
-            shown.update(dict.fromkeys(everything))
+            everything = [f for f in schema.fields if not f.is_function_output]
+            wanted.update(f.name for f in everything)
+            shown.update(dict.fromkeys(f.struct or f.name for f in everything))
             whole_dynamic = schema.enable_dynamic_field
+        elif name in schema.parts_of:
+            wanted.update(f.name for f in schema.parts_of[name])
+            shown[name] = None
         elif name in schema.by_name:
             if schema.by_name[name].is_function_output:
                 raise InvalidParameter(f"not allowed to retrieve raw data of field {name}")

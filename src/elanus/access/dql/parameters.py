@@ -184,6 +184,17 @@ def check_range(metric: MetricType, radius: float | None, range_filter: float | 
         )
 
 
+def check_lists(given: SearchParameters, field_name: str) -> None:
+    """What a search of lists of vectors can't have. Raises InvalidParameter."""
+    refused = {"range search": given.radius is not None, "search iterator": given.is_iterator}
+    for kind, is_asked in refused.items():
+        if is_asked:
+            raise InvalidParameter(
+                f"{kind} is not supported for vector array (embedding list) fields, "
+                f"fieldName: {field_name}"
+            )
+
+
 def check_collection_id(given: int | None, actual: int) -> None:
     """An iterator's later pages must meet the collection of its first."""
     if given is not None and given != actual:

@@ -32,7 +32,7 @@ from elanus.errors import IndexNotFound, InvalidParameter, Rejected, Unimplement
 from elanus.model.catalog import CollectionInfo, IndexInfo
 from elanus.model.reads import Hits, VectorQuery
 from elanus.model.schema import FieldSchema
-from elanus.model.types import MetricType
+from elanus.model.types import DataType, MetricType
 from elanus.wire.results import search_results
 from elanus.wire.schema import pairs_to_dict
 
@@ -113,6 +113,8 @@ async def plan_search(
     )
     parameters.check_collection_id(given.collection_id, collection.collection_id)
     field = anns_field(collection, given.anns_field)
+    if field.data_type is DataType.ARRAY_OF_VECTOR:
+        parameters.check_lists(given, field.name)
     plan = compile_plan(
         proxy, collection, request.dsl, request.expr_template_values, zone=given.timezone
     )
@@ -182,6 +184,7 @@ def _vector_query(
         given.index,
         top_k=given.top_k,
         unbounded=given.radius is None and not given.is_iterator,
+        of_lists=metric.is_of_lists,
     )
     if metric is MetricType.BM25:
         params = {K1: float(index.params[K1]), B: float(index.params[B]), **params}

@@ -36,6 +36,11 @@ async def request_vectors(
     if text is not None:
         return await _terms(proxy, text, request, analyzer)
     if request.WhichOneof("search_input") == "ids":
+        if field.data_type is DataType.ARRAY_OF_VECTOR:
+            raise InvalidParameter(
+                "search by primary keys is not supported for vector array (embedding list) fields, "
+                f"fieldName: {field.name}"
+            )
         keys = decode_ids(request.ids)
         return await _vectors_of_rows(proxy, collection, field, keys, request, context)
     return decode_queries(request.placeholder_group, field)

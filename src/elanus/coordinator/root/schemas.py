@@ -1,6 +1,8 @@
 """The coordinator's own checks of a schema, field ids, and the question whether two requests to
 create a collection are the same."""
 
+import itertools
+
 import msgspec
 
 from elanus.errors import InvalidParameter, Rejected
@@ -23,7 +25,8 @@ _NO_DEFAULT = (DataType.JSON, DataType.ARRAY)
 
 def check_schema(schema: CollectionSchema) -> None:
     """Raises Rejected or InvalidParameter."""
-    if any(field.name in _RESERVED for field in schema.user_fields):
+    names = [f.name for f in schema.user_fields] + [s.name for s in schema.structs]
+    if any(name in _RESERVED for name in names):
         raise Rejected(f"schema contains system field: {', '.join(_RESERVED)}")
     for field in schema.user_fields:
         check_field(field)
@@ -75,25 +78,32 @@ def with_default_times(schema: CollectionSchema, zone: str) -> CollectionSchema:
 
 
 def with_field_ids(schema: CollectionSchema) -> CollectionSchema:
-    """Ids from 100 in schema order; ``$meta`` comes last in both."""
-    ordered = sorted(schema.fields, key=lambda field: field.is_dynamic)
-    numbered = [
-        msgspec.structs.replace(field, field_id=FIRST_FIELD_ID + position)
-        for position, field in enumerate(ordered)
-    ]
-    return msgspec.structs.replace(schema, fields=tuple(numbered))
+    """Ids from 100 in schema order: plain fields, ``$meta``, each struct and its fields."""
+    structs = {struct.name: struct for struct in schema.structs}
+    field_ids = itertools.count(FIRST_FIELD_ID)
+    numbered = []
+    for name, fields in itertools.groupby(sorted(schema.fields, key=_place), lambda f: f.struct):
+        if name:
+            structs[name] = msgspec.structs.replace(structs[name], field_id=next(field_ids))
+        numbered += [msgspec.structs.replace(f, field_id=next(field_ids)) for f in fields]
+    return msgspec.structs.replace(schema, fields=tuple(numbered), structs=tuple(structs.values()))
 
 
 def with_field(schema: CollectionSchema, field: FieldSchema) -> CollectionSchema:
-    """``schema`` with one more field, the next id and the next version. ``$meta`` stays last."""
+    """``schema`` with one more field, the next id and the next version, at its place."""
     field_id = max(f.field_id for f in schema.fields) + 1
     fields = [*schema.fields, msgspec.structs.replace(field, field_id=field_id)]
     return msgspec.structs.replace(
         schema,
-        fields=tuple(sorted(fields, key=lambda f: f.is_dynamic)),
+        fields=tuple(sorted(fields, key=_place)),
         enable_dynamic_field=schema.enable_dynamic_field or field.is_dynamic,
         version=schema.version + 1,
     )
+
+
+def _place(field: FieldSchema) -> tuple[bool, bool]:
+    """Plain fields, ``$meta``, fields of structs."""
+    return bool(field.struct), field.is_dynamic
 
 
 def dynamic_field() -> FieldSchema:
@@ -127,6 +137,7 @@ def is_same_request(
     wanted = with_field_ids(schema)
     return (
         existing.schema.fields == wanted.fields
+        and existing.schema.structs == wanted.structs
         and existing.schema.functions == wanted.functions
         and existing.schema.description == wanted.description
         and existing.schema.enable_dynamic_field == wanted.enable_dynamic_field

@@ -1,7 +1,8 @@
 """What a segment holds of a vector field, and how it is searched, whatever the kind of its vectors.
 
-Each kind has a folder beside this module: ``dense`` (float32, float16, bfloat16, int8), ``binary``
-and ``sparse``. Which class serves a field stands in :mod:`elanus.engine.index.kinds`.
+Each kind has a folder beside this module: ``dense`` (float32, float16, bfloat16, int8), ``binary``,
+``sparse``, and ``lists`` (of dense or binary vectors). Which class serves a field stands in
+:mod:`elanus.engine.index.kinds`.
 """
 
 from abc import ABC, abstractmethod
@@ -40,6 +41,11 @@ class VectorColumn(ABC):
     dim: int
     row_count: int
     valid: npt.NDArray[np.bool_] | None
+
+    @property
+    def vector_count(self) -> int:
+        """Vectors that an index over the column has: one of each row, but in a column of lists."""
+        return self.row_count
 
     @abstractmethod
     def search(
@@ -81,7 +87,9 @@ class VectorColumn(ABC):
 
 
 class VectorIndex(ABC):
-    """A built index over all rows of a segment; row offsets are its labels. Safe in many threads.
+    """A built index over all vectors of a segment; the hits are rows. Safe in many threads.
+
+    row_count: of vectors (see ``VectorColumn.vector_count``).
 
     dim: dimensions, 0 of a sparse index. size_bytes: memory beside what is mapped.
     """

@@ -1,6 +1,7 @@
 """Index files of every kind: which module builds and opens those of an index type."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,14 @@ from elanus.engine.index.base import VectorIndex
 from elanus.engine.index.binary.ivf import build_binary_ivf, open_binary_ivf
 from elanus.engine.index.dense import families as dense
 from elanus.engine.index.dense.ivf import DEFAULT_NLIST
+from elanus.engine.index.lists.index import VectorListIndex
 from elanus.engine.index.sparse.index import build_sparse, open_sparse
 from elanus.model.types import MetricType
-from elanus.model.vectors import SparseRows, vectors_of
+from elanus.model.vectors import SparseRows, VectorLists, vectors_of
 
 SPARSE_TYPES = frozenset({"SPARSE_INVERTED_INDEX", "SPARSE_WAND"})
 BINARY_IVF = "BIN_IVF_FLAT"
+_NOTHING = b"no vectors"
 
 
 def build_index(
@@ -30,6 +33,8 @@ def build_index(
     vectors: a column as :mod:`elanus.model.vectors` has it, NumPy (rows, width) or Arrow, mapped
     or not. Raises InvalidParameter for a type that has no file.
     """
+    if metric.is_of_lists:
+        return _build_lists(index_type, metric, params, VectorLists.of(vectors), out_path, threads)
     if index_type in SPARSE_TYPES:
         return build_sparse(SparseRows.of(vectors), out_path)
     if not isinstance(vectors, np.ndarray):
@@ -38,6 +43,22 @@ def build_index(
         nlist = int(params.get("nlist", DEFAULT_NLIST))
         return build_binary_ivf(vectors, nlist, out_path, threads)
     return dense.build_index(index_type, metric, params, vectors, out_path, threads)
+
+
+def _build_lists(
+    index_type: str,
+    metric: MetricType,
+    params: Mapping[str, Any],
+    lists: VectorLists,
+    out_path: str,
+    threads: int,
+) -> int:
+    """The file of lists is that of their vectors."""
+    if len(lists.vectors):
+        build_index(index_type, metric.of_vectors, params, lists.vectors, out_path, threads)
+    else:
+        Path(out_path).write_bytes(_NOTHING)
+    return len(lists)
 
 
 def open_index(
@@ -49,8 +70,15 @@ def open_index(
     params: Mapping[str, Any] | None = None,
 ) -> VectorIndex:
     """Map the index file at ``path``, built with ``params``. Raises CorruptData if it isn't a
-    whole index of this type and metric over ``row_count`` rows of ``dim`` dimensions (0: sparse).
+    whole index of this type and metric over ``row_count`` rows (vectors, of a column of lists) of
+    ``dim`` dimensions (0: sparse).
     """
+    if metric.is_of_lists:
+        between = metric.of_vectors
+        vectors = (
+            open_index(path, index_type, between, row_count, dim, params) if row_count else None
+        )
+        return VectorListIndex(index_type, metric, dim, vectors)
     if index_type in SPARSE_TYPES:
         return open_sparse(path, index_type, metric, row_count)
     if index_type == BINARY_IVF:

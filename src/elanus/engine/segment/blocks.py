@@ -17,12 +17,20 @@ from elanus.engine.index.binary.exact import BinaryBlock, bit_counts
 from elanus.engine.index.dense.column import DenseColumn
 from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.neighbours import inverse_norms
+from elanus.engine.index.lists.column import VectorListColumn
 from elanus.engine.index.sparse.column import SparseColumn
 from elanus.engine.segment import chunks as chunk_list
 from elanus.engine.segment.chunks import Chunks
 from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType
-from elanus.model.vectors import ELEMENT_DTYPES, vector_width, vectors_of, widened
+from elanus.model.vectors import (
+    ELEMENT_DTYPES,
+    VectorLists,
+    vector_column,
+    vector_width,
+    vectors_of,
+    widened,
+)
 
 FIRST_BLOCK_ROWS = 1_024
 LARGEST_BLOCK_ROWS = 65_536
@@ -132,6 +140,8 @@ def growing_vectors(field: FieldSchema) -> GrowingVectors:
     """Room for the vectors of a field of any kind."""
     if field.data_type is DataType.SPARSE_FLOAT_VECTOR:
         return _GrowingSparse()
+    if field.data_type is DataType.ARRAY_OF_VECTOR:
+        return _GrowingLists(field)
     return _GrowingFixed(field)
 
 
@@ -150,7 +160,7 @@ class _GrowingFixed(GrowingVectors):
             else Blocks(width, dtype, VectorBlock, _lengths)
         )
 
-    def append(self, column: pa.Array) -> VectorColumn:
+    def append(self, column: pa.Array) -> DenseColumn | BinaryColumn:
         vectors = vectors_of(column)
         valid = None
         if self._valid is not None:
@@ -187,3 +197,25 @@ class _GrowingSparse(GrowingVectors):
     @property
     def size_bytes(self) -> int:
         return sum(chunk.size_bytes for chunk in self._chunks)
+
+
+class _GrowingLists(GrowingVectors):
+    """Lists of dense or binary vectors."""
+
+    def __init__(self, field: FieldSchema) -> None:
+        self._elements = _GrowingFixed(field.of_elements)
+        self._offsets = Numbers(np.int64)
+        self._offsets.append(0, 1)
+        self._hold = Numbers(np.bool_)
+
+    def append(self, column: pa.Array) -> VectorColumn:
+        lists = VectorLists.of(column)
+        ends = lists.offsets[1:] + self._offsets.view[-1]
+        elements = self._elements.append(vector_column(lists.vectors))
+        self._offsets.append(ends, len(ends))
+        self._hold.append(np.diff(lists.offsets) > 0, len(ends))
+        return VectorListColumn(self._offsets.view, elements, self._hold.view)
+
+    @property
+    def size_bytes(self) -> int:
+        return self._elements.size_bytes + self._offsets.size_bytes + self._hold.size_bytes

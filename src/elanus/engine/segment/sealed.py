@@ -119,14 +119,19 @@ class SealedSegment(Segment):
 
     # --- the owner's side ---------------------------------------------------------------------
 
+    def vector_count(self, field_name: str) -> int:
+        """How many vectors an index of the field has."""
+        column = self._column_of_vectors(field_name)
+        return self._row_count if column is None else column.vector_count
+
     def attach_index(self, field_name: str, loaded: VectorIndex) -> None:
         """Search the field by this index from now on. Raises CorruptData if it is not one over
         this segment's rows."""
-        dim = self.schema.by_name[field_name].dim
-        if (loaded.row_count, loaded.dim) != (self._row_count, dim):
+        dim, vectors = self.schema.by_name[field_name].dim, self.vector_count(field_name)
+        if (loaded.row_count, loaded.dim) != (vectors, dim):
             raise CorruptData(
                 f"index of {field_name} has {loaded.row_count} rows of {loaded.dim} dimensions, "
-                f"segment {self.segment_id} has {self._row_count} of {dim}"
+                f"segment {self.segment_id} has {vectors} of {dim}"
             )
         self._indexes[field_name] = loaded
         self._interim.pop(field_name, None)

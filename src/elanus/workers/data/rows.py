@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 from elanus.engine.segment.hits import key_order, missing_column
 from elanus.model.catalog import ALL_PARTITIONS
 from elanus.model.schema import CollectionSchema, FieldSchema, arrow_type
-from elanus.model.types import DataType
 from elanus.model.vectors import ELEMENT_DTYPES, vector_column, vector_width, vectors_of
 from elanus.storage.formats.deltas import DeltaRows
 from elanus.storage.formats.segment_reader import SegmentFiles
@@ -100,9 +99,9 @@ def _column(
 ) -> Any:
     if field.data_type in ELEMENT_DTYPES:
         return _vectors(field, inputs, kept, order)
-    is_sparse = field.data_type is DataType.SPARSE_FLOAT_VECTOR
+    is_vector = field.data_type.is_vector
     parts = [
-        (files.vectors if is_sparse else files.column)(field.name).take(pa.array(k))
+        (files.vectors if is_vector else files.column)(field.name).take(pa.array(k))
         if field.name in files.field_names
         else missing_column(schema, field.name, len(k))
         for files, k in _paired(inputs, kept)

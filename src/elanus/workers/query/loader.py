@@ -229,16 +229,13 @@ class Loader:
         path = await self._local_file(part)
         if path is None:
             return None
-        return await self._world.executor.run(
-            "io",
-            open_index,
-            str(path),
-            index.index_type,
-            metric,
-            segment.row_count,
-            segment.schema.by_name[index.field_name].dim,
-            index.params,
-        )
+
+        def mapped() -> VectorIndex:
+            name = index.field_name
+            count, dim = segment.vector_count(name), segment.schema.by_name[name].dim
+            return open_index(str(path), index.index_type, metric, count, dim, index.params)
+
+        return await self._world.executor.run("io", mapped)
 
     async def build_interim(self, loaded: Loaded, indexes: Sequence[IndexInfo]) -> None:
         """Interim indexes for the vector fields that have no built one."""

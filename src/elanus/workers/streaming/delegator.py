@@ -319,6 +319,8 @@ def _is_quick(segments: Sequence[Segment], request: SearchRequest, data_type: Da
         return False
     rows = sum(segment.row_count for segment in segments)
     vectors = request.query.vectors
+    if data_type is DataType.ARRAY_OF_VECTOR:
+        return False
     if data_type is DataType.SPARSE_FLOAT_VECTOR:
         return rows * len(vectors) <= _SEARCHED_ON_LOOP_SPARSE_ROWS
     is_direct = data_type in (DataType.FLOAT_VECTOR, DataType.BINARY_VECTOR)
