@@ -77,7 +77,7 @@ def _with_structs(message: Any) -> tuple[tuple[FieldSchema, ...], tuple[StructSc
     fields = [field_from_message(field) for field in message.fields]
     structs = []
     for struct in message.struct_array_fields:
-        if getattr(struct, "nullable", False):
+        if struct.nullable:
             raise Unimplemented(f"nullable struct array fields are not implemented: {struct.name}")
         structs.append(
             StructSchema(

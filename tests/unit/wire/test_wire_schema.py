@@ -116,7 +116,6 @@ def test_an_unknown_type_is_refused():
     ("extra", "named"),
     [
         ({"functions": [{"name": "bm25_words"}]}, "bm25_words"),
-        ({"struct_array_fields": [{"name": "clips"}]}, "clips"),
         ({"external_source": "s3://bucket"}, "external collections"),
         ({"enable_namespace": True}, "namespaces"),
     ],

@@ -8,6 +8,7 @@ from elanus.access.rest.creation import field_message
 from elanus.access.rest.databases import key_values
 from elanus.access.rest.errors import RpcFailure
 from elanus.access.rest.indexes import METRIC_TYPE, descriptions
+from elanus.access.rest.structs import struct_description
 from elanus.errors import CollectionNotFound, IndexNotFound
 from elanus.model.types import ConsistencyLevel, DataType, LoadState
 from elanus.wire.protocol import milvus
@@ -155,6 +156,9 @@ async def describe(call: RestCall) -> dict[str, Any]:
         "description": schema.description,
         "autoId": primary is not None and primary.autoID,
         "fields": [_field(field) for field in schema.fields],
+        "structFields": [
+            struct_description(struct, _field) for struct in schema.struct_array_fields
+        ],
         "functions": [_function(function) for function in schema.functions],
         "aliases": list(described.aliases),
         "indexes": [
@@ -193,7 +197,7 @@ def _field(field: Any) -> dict[str, Any]:
         shown["defaultValue"] = {"Data": {name: getattr(field.default_value, holder)}}
     if field.type_params:
         shown["params"] = key_values(pairs_to_dict(field.type_params))
-    if field.data_type == DataType.ARRAY:
+    if field.data_type in (DataType.ARRAY, DataType.ARRAY_OF_VECTOR):
         shown["elementType"] = DataType(field.element_type).milvus_name
     if field.is_function_output:
         shown["isFunctionOutput"] = True

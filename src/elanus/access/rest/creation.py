@@ -3,6 +3,7 @@
 Creation, indexes and loading are separate RPCs: what went well before an error stays.
 """
 
+from functools import partial
 from typing import Any
 
 from elanus.access.rest.bodies import Body, as_text, as_texts, json_name
@@ -10,7 +11,9 @@ from elanus.access.rest.call import RestCall
 from elanus.access.rest.errors import MissingParameters
 from elanus.access.rest.functions import function_message
 from elanus.access.rest.indexes import create_request
-from elanus.errors import InvalidParameter, Unimplemented
+from elanus.access.rest.structs import struct_schema
+from elanus.errors import InvalidParameter
+from elanus.model.schema import struct_field_name
 from elanus.model.types import ConsistencyLevel, DataType
 from elanus.wire.protocol import milvus, schema
 from elanus.wire.schema import dict_to_pairs
@@ -55,6 +58,8 @@ async def create(call: RestCall) -> dict[str, Any]:
         indexes = [_quick_index(body)]
     await call.send("CreateCollection", creation_request(collection, body.part("params")))
     fields = {field.name for field in collection.fields}
+    for struct in collection.struct_array_fields:
+        fields |= {struct_field_name(struct.name, field.name) for field in struct.fields}
     for index in indexes:
         if index.required_text("fieldName") not in fields:
             field = index.text("fieldName")
@@ -145,13 +150,15 @@ def quick_schema_message(name: str, body: Body) -> Any:
 def schema_message(name: str, body: Body) -> Any:
     """The schema.CollectionSchema message of ``schema``. Raises InvalidParameter."""
     given = body.part("schema")
-    if given.array("structFields"):
-        raise Unimplemented("struct array fields are not implemented yet")
     auto_id = given.flag("autoID")
     return schema.CollectionSchema(
         name=name,
         description=body.text("description") or given.text("description"),
         fields=[field_message(field, auto_id=auto_id) for field in given.parts("fields")],
+        struct_array_fields=[
+            struct_schema(struct, partial(field_message, auto_id=False))
+            for struct in given.parts("structFields")
+        ],
         functions=[function_message(function) for function in given.parts("functions")],
         enable_dynamic_field=given.flag("enableDynamicField"),
     )

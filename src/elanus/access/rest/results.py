@@ -5,12 +5,13 @@ text, keys of the dynamic field stand in the row itself. float32 values stay Num
 they are printed with the digits that a float32 has.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 
+from elanus.access.rest.structs import is_struct, struct_rows
 from elanus.access.rest.vectors import json_of_vectors
 from elanus.model.types import DataType
 from elanus.wire.columns import HOLDERS, WireColumn, decode_column
@@ -21,10 +22,10 @@ DISTANCE = "distance"
 
 def query_rows(fields_data: Sequence[Any], *, int64_as_text: bool) -> list[dict[str, Any]]:
     """The rows of a query's answer."""
-    columns = [decode_column(message) for message in fields_data]
-    count = max(map(_row_count, columns), default=0)
-    rows: list[dict[str, Any]] = [{} for _ in range(count)]
-    _add_columns(rows, columns, int64_as_text)
+    columns, structs = _columns(fields_data, int64_as_text)
+    counts = [*map(_row_count, columns), *map(len, structs.values())]
+    rows: list[dict[str, Any]] = [{} for _ in range(max(counts, default=0))]
+    _add_columns(rows, columns, structs, int64_as_text)
     return rows
 
 
@@ -37,8 +38,8 @@ def search_rows(results: Any, *, int64_as_text: bool) -> list[dict[str, Any]]:
             ids(results.ids, int64_as_text=int64_as_text), packed(results, "scores"), strict=True
         )
     ]
-    columns = [decode_column(message) for message in results.fields_data]
-    _add_columns(rows, columns, int64_as_text)
+    columns, structs = _columns(results.fields_data, int64_as_text)
+    _add_columns(rows, columns, structs, int64_as_text)
     return rows
 
 
@@ -54,9 +55,28 @@ def _row_count(column: WireColumn) -> int:
     return column.count if column.valid is None else len(column.valid)
 
 
+def _columns(
+    fields_data: Sequence[Any], int64_as_text: bool
+) -> tuple[list[WireColumn], dict[str, list[Any]]]:
+    """The columns, and the rows of each array of structs by its name."""
+    plain = [decode_column(message) for message in fields_data if not is_struct(message)]
+    structs = {
+        message.field_name: struct_rows(message, int64_as_text=int64_as_text)
+        for message in fields_data
+        if is_struct(message)
+    }
+    return plain, structs
+
+
 def _add_columns(
-    rows: list[dict[str, Any]], columns: Iterable[WireColumn], int64_as_text: bool
+    rows: list[dict[str, Any]],
+    columns: Iterable[WireColumn],
+    structs: Mapping[str, list[Any]],
+    int64_as_text: bool,
 ) -> None:
+    for name, values in structs.items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
     for column in columns:
         if column.is_dynamic:
             for row, text in zip(rows, column.values.to_pylist(), strict=True):

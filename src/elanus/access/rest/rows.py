@@ -17,6 +17,7 @@ import pyarrow as pa
 from elanus.access.dml.rows import generates_keys
 from elanus.access.rest.bodies import as_text, json_name
 from elanus.access.rest.errors import InsertDataError, NotJson
+from elanus.access.rest.structs import struct_column
 from elanus.access.rest.unfit import Unfit
 from elanus.access.rest.values import TEXT_TYPES, arrow_column
 from elanus.errors import InvalidParameter
@@ -54,7 +55,9 @@ def field_messages(
     """schema.FieldData messages of ``rows``. Raises InsertDataError."""
     messages = []
     for field in schema.user_fields:
-        if field.is_function_output and not any(field.name in row for row in rows):
+        if field.struct or (
+            field.is_function_output and not any(field.name in row for row in rows)
+        ):
             continue
         values = [row.get(field.name) for row in rows]
         missing = values.count(None)
@@ -64,6 +67,10 @@ def field_messages(
             if field.is_primary and not mode.upsert:
                 _check_given_keys(schema, field, properties)
             message = _column(field, values, missing, rows, mode)
+        if message is not None:
+            messages.append(message)
+    for struct in schema.structs:
+        message = _struct(struct.name, rows, schema, mode)
         if message is not None:
             messages.append(message)
     dynamic = _dynamic(rows, schema)
@@ -117,8 +124,22 @@ def _column(
         column = arrow_column(field, values)
     except Unfit as unfit:
         number = unfit.position if valid is None else int(np.flatnonzero(valid)[unfit.position])
-        raise InsertDataError(_unfit_text(field, number, unfit)) from unfit
+        raise InsertDataError(_unfit_text(field.name, number, unfit)) from unfit
     return _encode(field, column, valid)
+
+
+def _struct(
+    name: str, rows: Sequence[dict[str, Any]], schema: CollectionSchema, mode: WriteMode
+) -> Any:
+    if mode.partial and not any(name in row for row in rows):
+        return None
+    values = [row.get(name) for row in rows]
+    if None in values:
+        raise InsertDataError(f"missing struct array field: {name}")
+    try:
+        return struct_column(schema, name, values)
+    except Unfit as unfit:
+        raise InsertDataError(_unfit_text(name, unfit.position, unfit)) from unfit
 
 
 def _encode(field: FieldSchema, column: Any, valid: npt.NDArray[np.bool_] | None) -> Any:
@@ -140,7 +161,7 @@ def _encode(field: FieldSchema, column: Any, valid: npt.NDArray[np.bool_] | None
 
 def _dynamic(rows: Sequence[dict[str, Any]], schema: CollectionSchema) -> Any:
     """The column of what has no field; None if nothing has."""
-    names = {field.name for field in schema.user_fields}
+    names = {field.struct or field.name for field in schema.user_fields}
     extras = [
         {} if row.keys() <= names else {key: row[key] for key in row if key not in names}
         for row in rows
@@ -176,12 +197,12 @@ def _missing(field: FieldSchema, number: int) -> InsertDataError:
     return InsertDataError(error.message)
 
 
-def _unfit_text(field: FieldSchema, number: int, unfit: Unfit) -> str:
+def _unfit_text(name: str, number: int, unfit: Unfit) -> str:
     shown = as_text(unfit.actual)
     if len(shown) > MAX_SHOWN:
         shown = f"{shown[:MAX_SHOWN]}…"
     error = InvalidParameter(
-        f"row {number} has a wrong value for the field {field.name}",
+        f"row {number} has a wrong value for the field {name}",
         expected=unfit.expected,
         actual=shown,
     )

@@ -15,11 +15,11 @@ from elanus.access.rest.templates import encode_templates
 from elanus.access.rest.unfit import Unfit
 from elanus.access.rest.vectors import vectors_of_json
 from elanus.errors import CollectionNotFound, InvalidParameter, Unimplemented
+from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType
-from elanus.wire.placeholders import encode_queries, encode_texts
+from elanus.wire.placeholders import encode_lists, encode_queries, encode_texts
 from elanus.wire.protocol import milvus, schema
 from elanus.wire.schema import dict_to_pairs
-from elanus.wire.vectors import VECTOR_HOLDERS
 
 BOOLEAN_EXPRESSION = 1  # DslType
 _LEGACY_PARAMS = ("radius", "range_filter")
@@ -161,37 +161,52 @@ def _add_filter(request: Any, body: Body) -> None:
 
 async def _add_queries(call: RestCall, request: Any, body: Body) -> None:
     queries = body.array("data")
-    data_type = await _searched_type(call, body)
+    field = await _searched_field(call, body)
     request.nq = len(queries)
     request.placeholder_group = await call.convert(
-        call.size_bytes, lambda: _queries(queries, data_type)
+        call.size_bytes, lambda: _queries(queries, field)
     )
 
 
-async def _searched_type(call: RestCall, body: Body) -> DataType:
-    """The type of the field that is searched; FloatVector where there is no such field or
-    collection, which the core has an error for."""
+async def _searched_field(call: RestCall, body: Body) -> FieldSchema | None:
+    """The vector field that is searched; None where there is no such field or collection, which
+    the core has an error for."""
     try:
         schema = (await call.collection()).schema
     except CollectionNotFound:
-        return DataType.FLOAT_VECTOR
+        return None
     name = body.text("annsField")
     field = schema.by_name.get(name) if name else next(iter(schema.vector_fields), None)
-    is_known = field is not None and field.data_type in VECTOR_HOLDERS
-    return field.data_type if field is not None and is_known else DataType.FLOAT_VECTOR
+    return field if field is not None and field.data_type.is_vector else None
 
 
-def _queries(queries: list[Any], data_type: DataType) -> bytes:
-    """The placeholder group of vectors or texts; whether they fit the field is for the core."""
+def _queries(queries: list[Any], field: FieldSchema | None) -> bytes:
+    """The placeholder group of vectors, lists of them, or texts; whether they fit the field is for
+    the core."""
+    data_type = DataType.FLOAT_VECTOR if field is None else field.data_type
     is_text = all(isinstance(query, str) for query in queries)
     if is_text and data_type in (DataType.FLOAT_VECTOR, DataType.SPARSE_FLOAT_VECTOR):
         return encode_texts(queries)
     try:
+        if field is not None and data_type is DataType.ARRAY_OF_VECTOR:
+            return _lists(queries, field.element_type)
         return encode_queries(data_type, vectors_of_json(data_type, queries))
     except Unfit as unfit:
         raise NotJson(
             f"'data[{unfit.position}]' should be {unfit.expected}, but got {unfit.actual}"
         ) from unfit
+
+
+def _lists(queries: list[Any], element_type: DataType) -> bytes:
+    lists = []
+    for number, query in enumerate(queries):
+        if not isinstance(query, list):
+            raise Unfit(number, f"list of {element_type.milvus_name}", query)
+        try:
+            lists.append(vectors_of_json(element_type, query))
+        except Unfit as unfit:
+            raise Unfit(number, f"list of {unfit.expected}", unfit.actual) from unfit
+    return encode_lists(element_type, lists)
 
 
 async def _add_ids(call: RestCall, request: Any) -> None:

@@ -104,7 +104,7 @@ class Binder:
         return Reference(column=column, start=node.start, end=node.end)
 
     def _dynamic_column(self, name: str, subscripts: tuple[str | int, ...], at: int) -> Column:
-        if not self._dynamic:
+        if not self._dynamic or name.endswith("]"):  # a field of a struct is no key
             raise Fault(f"field {name} not exist", at)
         path = tuple(map(str, subscripts))
         if name != DYNAMIC_FIELD:

@@ -22,12 +22,16 @@ MOST_DIGITS = 80
 _DOUBLE_QUOTED = r'"[^"\\\r\n]*+(?:\\.[^"\\\r\n]*+)*+"'
 _SINGLE_QUOTED = r"'[^'\\\r\n]*+(?:\\.[^'\\\r\n]*+)*+'"
 _SUBSCRIPT = rf"\[(?:{_DOUBLE_QUOTED}|{_SINGLE_QUOTED}|0|[1-9][0-9]*+)\]"
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*+"
+_FIELD = rf"{_NAME}(?:(?<!\bin)(?<!\bIN)\[{_NAME}\])?+"
+"""A field, which may be that of a struct. ``in[true]`` is none."""
 _EXPONENT = r"[eE][+-]?[0-9]+"
 _TOKEN = re.compile(
     rf"""[ \t\r\n]*+(?:
   (?P<null>(?:is\ null|IS\ NULL|is\ not\ null|IS\ NOT\ NULL)(?![A-Za-z0-9_]))
- |(?P<path>(?:\$meta|[A-Za-z_][A-Za-z0-9_]*+)(?:{_SUBSCRIPT})++)
- |(?P<name>\$meta(?![A-Za-z0-9_])|[A-Za-z_][A-Za-z0-9_]*+)
+ |(?P<element>{_NAME}\[(?:0|[1-9][0-9]*+)\]\[{_NAME}\])
+ |(?P<path>(?:\$meta|{_FIELD})(?:{_SUBSCRIPT})++)
+ |(?P<name>\$meta(?![A-Za-z0-9_])|{_FIELD})
  |(?P<float>0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]+
    |[0-9]+\.[0-9]*(?:{_EXPONENT})?|\.[0-9]+(?:{_EXPONENT})?|[0-9]+{_EXPONENT})
  |(?P<int>0[xX][0-9a-fA-F]+|0[bB][01]+|[0-9]+)
@@ -124,6 +128,8 @@ def tokenize(text: str) -> list[Token]:
             token = Token("constant", _float(value, start), start, position)
         elif kind == "path":
             token = Token("path", _path(value, start), start, position)
+        elif kind == "element":
+            token = Token("path", _struct_element(value, start), start, position)
         elif kind == "null":
             token = Token("null", len(value) > 7, start, position)
         else:
@@ -221,7 +227,9 @@ def _float(digits: str, start: int) -> float:
 
 
 def _path(path: str, start: int) -> tuple[str, tuple[str | int, ...]]:
-    bracket = path.index("[")
+    first = _SUBSCRIPTS.search(path)
+    assert first is not None
+    bracket = first.start()
     subscripts: list[str | int] = []
     for match in _SUBSCRIPTS.finditer(path, bracket):
         quoted, index = match.groups()
@@ -233,6 +241,12 @@ def _path(path: str, start: int) -> tuple[str, tuple[str | int, ...]]:
             raise Fault(f"invalid identifier: {path}", start)
         subscripts.append(key)
     return path[:bracket], tuple(subscripts)
+
+
+def _struct_element(element: str, start: int) -> tuple[str, tuple[str | int, ...]]:
+    """``s[0][field]`` is the same as ``s[field][0]``."""
+    struct, index, name = element.replace("]", "").split("[")
+    return f"{struct}[{name}]", (_integer(index, start),)
 
 
 def _unquote(quoted: str, start: int) -> str:
