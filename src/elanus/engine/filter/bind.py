@@ -14,7 +14,7 @@ from elanus.engine.filter import predicates
 from elanus.engine.filter.column import Column
 from elanus.engine.filter.constants import fold_arithmetic, fold_comparison, type_of, wrap
 from elanus.engine.filter.expression import And, Literal, Node, Not, Or
-from elanus.engine.filter.faults import Fault
+from elanus.engine.filter.faults import Fault, no_such_field
 from elanus.engine.filter.functions import call
 from elanus.engine.filter.lexer import INT64_MAX, INT64_MIN
 from elanus.engine.filter.operands import (
@@ -104,8 +104,8 @@ class Binder:
         return Reference(column=column, start=node.start, end=node.end)
 
     def _dynamic_column(self, name: str, subscripts: tuple[str | int, ...], at: int) -> Column:
-        if not self._dynamic or name.endswith("]"):  # a field of a struct is no key
-            raise Fault(f"field {name} not exist", at)
+        if not self._dynamic or name.endswith("]"):
+            raise no_such_field(name, {f.struct for f in self.fields.values()}, at)
         path = tuple(map(str, subscripts))
         if name != DYNAMIC_FIELD:
             path = (name, *path)

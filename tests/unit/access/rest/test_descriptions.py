@@ -56,6 +56,7 @@ async def test_a_collection_is_described(server: Server, client: Client) -> None
         "collectionName": "c",
         "description": "all sorts",
         "autoId": False,
+        "structFields": [],
         "functions": [],
         "aliases": ["c_alias"],
         "indexes": [{"indexName": "v", "fieldName": "v", "metricType": "L2"}],

@@ -2,10 +2,11 @@
 scored exactly.
 
 For each vector of a query the index gives the nearest vectors; the rows that these are in are the
-candidates. A row that is none has, for each vector of the query, no vector nearer than the last one
-found. So its score is at most the sum of those similarities: once the worst hit reaches that bar,
-nothing better is left. Until then the index is asked for more, as long as that costs less than a
-scan of all rows. So recall doesn't depend on the data, only on that of the index below.
+candidates. What was not found is not nearer than the last that was, so for every row there is a
+score that it can have at most: of a candidate, by what was found of it; of all other rows, the sum
+over the last ones. Candidates that can't be hits are not scored; once no other row can be a hit,
+all is found. Until then the index is asked for more, as long as that costs less than a scan of all
+rows. So recall doesn't depend on the data, only on that of the index below.
 
 The idea is Fagin's threshold algorithm.
 """
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elanus.engine.index.base import VectorColumn, VectorIndex
-from elanus.engine.index.dense.neighbours import Ints, Neighbours, best
+from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours, best
 from elanus.engine.index.lists.column import VectorListColumn, query_lists
 from elanus.engine.index.rows import RowSet
 from elanus.engine.index.sparse.column import joined
@@ -31,6 +32,8 @@ DEFAULT_RATIO = 3.0
 """Vectors that are looked for at first for each vector of a query, for each hit wanted."""
 LEAST_VECTORS = 32
 DEPTH_GROWTH = 4
+SCORED_PER_HIT = 2
+"""Candidates that are scored at first, the most promising ones, for each hit wanted."""
 FOUND_VECTOR_COST = 4_500.0
 """Of each vector that an index finds, by a walk over 100 dimensions, ns."""
 
@@ -60,6 +63,16 @@ class VectorListIndex(VectorIndex):
 
 
 @dataclass(frozen=True, slots=True)
+class _Found:
+    """candidates: int64 (n,), ascending. bounds: float64 (n,), what each scores at most. others:
+    what every other row scores at most."""
+
+    candidates: Ints
+    bounds: npt.NDArray[np.float64]
+    others: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Search:
     """rows: those that may be found, ascending, none of them empty; ``members``: their vectors,
     None: all."""
@@ -72,39 +85,58 @@ class _Search:
 
     def run(self, vectors: npt.NDArray[Any]) -> Neighbours:
         """The hits of one list of query vectors."""
-        query, top_k = self.query, min(self.query.top_k, len(self.rows))
-        ratio = query.params.get(RATIO)
+        top_k = min(self.query.top_k, len(self.rows))
+        ratio = self.query.params.get(RATIO)
         depth = max(LEAST_VECTORS, int(top_k * float(ratio or DEFAULT_RATIO)))
         while self._is_cheaper(depth, len(vectors)):
-            near = self._near(vectors, depth)
-            candidates = np.unique(self.column.rows_of(near.offsets))
-            scores = self.column.scores(vectors, query.metric, candidates)
-            chosen = best(scores, top_k)
-            if len(chosen) == top_k and (
-                # Whoever says how many vectors are looked at wants no more.
-                ratio is not None or scores[chosen[-1]] >= self._bar(near, depth)
+            found = self._found(vectors, depth)
+            hits = self._best(vectors, found, top_k)
+            # Whoever says how many vectors are looked at wants no more.
+            if len(hits.offsets) == top_k and (
+                ratio is not None or hits.similarities[-1] >= found.others
             ):
-                hits = candidates[chosen]
-                return Neighbours(np.array([len(hits)]), scores[chosen], hits)
+                return hits
             depth *= DEPTH_GROWTH
-        return self.column.nearest(vectors, query.metric, query.top_k, self.rows)
+        return self.column.nearest(vectors, self.query.metric, self.query.top_k, self.rows)
 
-    def _near(self, vectors: npt.NDArray[Any], depth: int) -> Neighbours:
-        query = VectorQuery(
-            self.query.field_name,
-            self.query.metric.of_vectors,
-            vectors,
-            depth,
-            {name: value for name, value in self.query.params.items() if name != RATIO},
-        )
-        return self.index.search(self.column.elements, query, self.members)
+    def _found(self, vectors: npt.NDArray[Any], depth: int) -> _Found:
+        """The rows of the ``depth`` nearest vectors of each query vector."""
+        given = self.query
+        params = {name: value for name, value in given.params.items() if name != RATIO}
+        between = given.metric.of_vectors
+        query = VectorQuery(given.field_name, between, vectors, depth, params)
+        near = self.index.search(self.column.elements, query, self.members)
+        # An index that finds fewer than there are has lost some: they may be of any kind.
+        last = np.full(len(vectors), np.inf)
+        whole = near.counts == depth
+        last[whole] = near.similarities[np.cumsum(near.counts)[whole] - 1]
+        candidates, at = np.unique(self.column.rows_of(near.offsets), return_inverse=True)
+        bounds = np.tile(last, len(candidates))
+        owners = np.repeat(np.arange(len(vectors)), near.counts)
+        # What was found of a row comes best first, so the first of a query vector is the maximum.
+        places = (at * len(vectors) + owners)[::-1]
+        bounds[places] = near.similarities[::-1]
+        sums = bounds.reshape(len(candidates), len(vectors)).sum(axis=1)
+        return _Found(candidates, sums, float(last.sum()))
 
-    def _bar(self, near: Neighbours, depth: int) -> float:
-        """No row without one of the found vectors is better than this."""
-        if (near.counts < depth).any():
-            return float("inf")  # the index lost some
-        last = np.cumsum(near.counts) - 1
-        return float(near.similarities[last].sum(dtype=np.float64))
+    def _best(self, vectors: npt.NDArray[Any], found: _Found, top_k: int) -> Neighbours:
+        """The best candidates. Only those are scored that can be among them."""
+        order = np.argsort(-found.bounds, kind="stable")
+        first, rest = order[: SCORED_PER_HIT * top_k], order[SCORED_PER_HIT * top_k :]
+        rows, similarities = self._scored(vectors, found.candidates[first])
+        if len(rows) >= top_k:
+            bar = similarities[best(similarities, top_k)[-1]]
+            # Sums of float32 in another order may differ in the last digits.
+            rest = rest[found.bounds[rest] >= bar - 1e-5 * max(1.0, abs(bar))]
+        more, scores = self._scored(vectors, found.candidates[rest])
+        rows, similarities = np.concatenate([rows, more]), np.concatenate([similarities, scores])
+        order = np.lexsort((rows, -similarities))[:top_k]
+        return Neighbours(np.array([len(order)]), similarities[order], rows[order])
+
+    def _scored(self, vectors: npt.NDArray[Any], rows: Ints) -> tuple[Ints, Floats]:
+        """(rows, ascending; their exact similarities)."""
+        rows = np.sort(rows)
+        return rows, self.column.scores(vectors, self.query.metric, rows)
 
     def _is_cheaper(self, depth: int, queries: int) -> bool:
         every = self.column.vector_count
