@@ -22,7 +22,6 @@ from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours, best
 from elanus.engine.index.lists.column import VectorListColumn, query_lists
 from elanus.engine.index.rows import RowSet
 from elanus.engine.index.sparse.column import joined
-from elanus.engine.strategy import exact_cost
 from elanus.errors import InternalError
 from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
@@ -35,7 +34,10 @@ DEPTH_GROWTH = 4
 SCORED_PER_HIT = 2
 """Candidates that are scored at first, the most promising ones, for each hit wanted."""
 FOUND_VECTOR_COST = 4_500.0
-"""Of each vector that an index finds, by a walk over 100 dimensions, ns."""
+"""Of each vector that an index finds, by a walk over 100 dimensions, ns on one core. Ratios of
+these costs matter only."""
+SCANNED_VECTOR_COST, COMPARED_PAIR_COST = 60.0, 10.0
+"""Of a scan: of each vector of 100 dimensions, and of its comparison with each of the query, ns."""
 
 
 class VectorListIndex(VectorIndex):
@@ -141,7 +143,7 @@ class _Search:
     def _is_cheaper(self, depth: int, queries: int) -> bool:
         every = self.column.vector_count
         wanted = every if self.members is None else self.members.count
-        dim = self.column.dim
-        scan = queries * exact_cost(every, wanted, dim, queries)
-        walks = queries * depth * FOUND_VECTOR_COST * (0.4 + 0.6 * dim / 100)
+        scale = self.column.dim / 100
+        scan = wanted * (SCANNED_VECTOR_COST + COMPARED_PAIR_COST * queries) * scale
+        walks = queries * depth * FOUND_VECTOR_COST * (0.4 + 0.6 * scale)
         return depth < wanted and walks < scan
