@@ -145,6 +145,11 @@ class CollectionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=
         return {field.name: field for field in self.fields}
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """Of all fields and structs."""
+        return frozenset(self.by_name) | {struct.name for struct in self.structs}
+
+    @cached_property
     def primary(self) -> FieldSchema:
         return next(field for field in self.fields if field.is_primary)
 

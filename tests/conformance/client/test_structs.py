@@ -158,6 +158,42 @@ def test_embedding_lists_find_the_rows_most_alike(client, name, metric, sealed):
     expect(some[0], scores(queries[0], metric, range(1, ROWS, 2)), larger=metric != "L2")
 
 
+def test_a_built_index_finds_the_rows_most_alike(client, name):
+    lengths = RANDOM.integers(0, 4, 1_500)
+    stored = [RANDOM.normal(size=(n, DIM)).astype(np.float32) for n in lengths]
+    create(client, name, "MAX_SIM_IP", "HNSW")
+    client.insert(
+        name,
+        [
+            {
+                "id": i,
+                "color": "red",
+                "clips": [{"word": "w", "second": 1, "emb": vector} for vector in vectors],
+            }
+            for i, vectors in enumerate(stored)
+        ],
+    )
+    client.flush(name)
+    deadline = time.monotonic() + 60
+    while client.describe_index(name, "clips[emb]")["indexed_rows"] < 1_500:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    client.release_collection(name)
+    client.load_collection(name)
+    for size in (1, 6):
+        query = RANDOM.normal(size=(size, DIM)).astype(np.float32)
+        hits = client.search(name, [embedding_list(query)], anns_field="clips[emb]", limit=10)[0]
+        best = {
+            i: float((query @ vectors.T).max(axis=1).sum())
+            for i, vectors in enumerate(stored)
+            if len(vectors)
+        }
+        nearest = sorted(best, key=best.__getitem__, reverse=True)[:10]
+        assert len(set(nearest) & {hit["id"] for hit in hits}) >= 9
+        for hit in hits:
+            assert hit["distance"] == pytest.approx(best[hit["id"]], rel=1e-3)
+
+
 def test_writes_replace_and_remove_whole_structs(client, filled):
     client.upsert(filled, [{"id": 1, "color": "green", "clips": clips(2)}])
     client.delete(filled, filter="id in [4, 5]")
@@ -171,6 +207,14 @@ def test_writes_replace_and_remove_whole_structs(client, filled):
     hits = client.search(filled, [query], anns_field="clips[emb]", limit=ROWS)[0]
     with_vectors = {i for i in range(ROWS) if LENGTHS[i]} - {4, 5, 7} | {1}
     assert {hit["id"] for hit in hits} == with_vectors - (set() if LENGTHS[2] else {1})
+
+
+def test_a_partial_update_leaves_other_columns_alone(client, filled):
+    client.upsert(filled, [{"id": 2, "color": "green"}], partial_update=True)
+    client.upsert(filled, [{"id": 3, "clips": clips(6)}], partial_update=True)
+    found = client.query(filled, filter="id in [2, 3]", output_fields=["color", "clips"])
+    assert [each["color"] for each in found] == ["green", "red"]
+    assert [plain(each["clips"]) for each in found] == [plain(clips(2)), plain(clips(6))]
 
 
 def test_compaction_keeps_structs(client, name):
@@ -190,6 +234,16 @@ def test_compaction_keeps_structs(client, name):
 
 
 def test_fields_of_structs_in_filters(client, filled):
+    expect_filters(client, filled)
+    index = client.prepare_index_params()
+    index.add_index("clips[word]", index_type="INVERTED")
+    index.add_index("clips[second]", index_type="BITMAP")
+    client.create_index(filled, index)
+    flushed(client, filled)
+    expect_filters(client, filled)
+
+
+def expect_filters(client, filled):
     def ids(text):
         return [each["id"] for each in client.query(filled, filter=text)]
 

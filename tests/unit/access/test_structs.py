@@ -62,6 +62,7 @@ def test_ids_go_to_fields_then_structs_with_theirs() -> None:
         ("clips[emb]", 104),
     ]
     assert SCHEMA.structs[0].field_id == 102
+    assert "clips" in SCHEMA.names
     added = with_field(SCHEMA, FieldSchema(name="n", data_type=DataType.INT8, nullable=True))
     assert [f.name for f in added.fields] == ["id", "n", "$meta", "clips[word]", "clips[emb]"]
     assert added.by_name["n"].field_id == 105

@@ -80,7 +80,7 @@ async def add_collection_field(proxy: Proxy, request: Any, context: CallContext)
     if has_analyzer(field):
         schema = msgspec.structs.replace(info.schema, fields=(*info.schema.fields, field))
         await proxy.world.executor.run("compute", check_analyzers, schema)
-    if field.name in info.schema.by_name:
+    if field.name in info.schema.names:
         raise Rejected(f"duplicate field name: {field.name}")
     if field.is_clustering_key and any(f.is_clustering_key for f in info.schema.fields):
         raise IllegalSchema(

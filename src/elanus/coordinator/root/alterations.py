@@ -198,7 +198,7 @@ class Alterations:
             f"added field must be nullable, please check it, field name = {name}": (
                 not field.nullable
             ),
-            f"duplicate field name: {name}": name in schema.by_name,
+            f"duplicate field name: {name}": name in schema.names,
             f"The number of fields has reached the maximum value {limit}": (
                 len(schema.user_fields) >= limit
             ),
