@@ -21,6 +21,8 @@ from elanus.model.types import (
 DEFAULT_DATABASE = "default"
 DEFAULT_PARTITION = "_default"
 ALL_PARTITIONS = -1
+TEXT_INDEX = "TEXT"
+"""The type of the token indexes of text_match, which no user defines."""
 
 
 class DatabaseInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -64,6 +66,25 @@ class CollectionInfo(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     @cached_property
     def partition_by_name(self) -> dict[str, PartitionInfo]:
         return {partition.name: partition for partition in self.partitions}
+
+    @cached_property
+    def text_indexes(self) -> "tuple[IndexInfo, ...]":
+        """The token indexes that the schema asks for. Their ids are negative, apart from those
+        that are given out."""
+        return tuple(
+            IndexInfo(
+                index_id=-field.field_id,
+                collection_id=self.collection_id,
+                field_name=field.name,
+                name=field.name,
+                index_type=TEXT_INDEX,
+                metric_type=None,
+                created_ts=self.created_ts,
+                params=dict(field.type_params),
+            )
+            for field in self.schema.fields
+            if field.enable_match
+        )
 
     @property
     def ttl_seconds(self) -> int:

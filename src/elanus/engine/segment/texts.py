@@ -1,7 +1,7 @@
 """Finding words in the text columns of a segment: a field's analyzer and a token index, together.
 
-An index is made when it is first asked for, and kept as long as the rows are; a query that comes
-meanwhile waits for it rather than making another.
+An index is attached, or made when it is first asked for, and kept as long as the rows are; a query
+that comes meanwhile waits for it rather than making another.
 """
 
 import threading
