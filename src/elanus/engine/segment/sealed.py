@@ -28,7 +28,6 @@ from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.hits import hits_of, missing_column, rows_of
 from elanus.engine.segment.keys import KeyIndex, equal, matches
 from elanus.engine.segment.texts import ColumnTexts, SegmentTexts
-from elanus.engine.text.fields import has_match
 from elanus.engine.text.index import TextIndex
 from elanus.errors import CorruptData
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
@@ -159,7 +158,7 @@ class SealedSegment(Segment):
     def build_texts(self) -> None:
         """Make the token indexes that are not attached yet. For a compute thread."""
         for field in self.schema.fields:
-            if has_match(field) and self._columns.has_column(field.name):
+            if field.enable_match and self._columns.has_column(field.name):
                 self._texts.of(field, self._columns.column(field.name), self._row_count)
 
     def attach_interim(self, field_name: str, index: Interim) -> None:

@@ -15,8 +15,8 @@ from elanus.storage.formats.columns import map_column
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """metric: None for an index of scalars or tokens. column_path: the file of the column, in any of
-    its forms. out_path: where the index file goes. threads: 0 = one per core."""
+    """metric: None for an index of scalars or tokens. column_path: the file of the column, in any
+    of its forms. out_path: where the index file goes. threads: 0 = one per core."""
 
     index_type: str
     metric: MetricType | None
