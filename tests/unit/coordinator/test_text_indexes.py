@@ -1,4 +1,4 @@
-"""Token indexes follow from the schema: built, made again by a compaction, gone with the segment."""
+"""Token indexes follow from the schema: built, made again by compaction, gone with the segment."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ FINISHED = IndexState.FINISHED
 
 
 async def matches(rig: Rig, part: SegmentIndex, rows: int, path: Path, word: str) -> list[bool]:
-    path.write_bytes(await rig.objects.get(part.key))
+    path.write_bytes(await rig.objects.get(part.key))  # noqa: ASYNC240
     return open_text_index(str(path), rows).match([word]).mask.tolist()
 
 

@@ -108,6 +108,20 @@ class Like(Leaf, frozen=True, kw_only=True):
         return self.column.cost + (COST_PATTERN if self.pattern.kind == "general" else COST_STRING)
 
 
+class Matches(Leaf, frozen=True, kw_only=True):
+    """The regular expression is found in the text."""
+
+    expression: str
+
+    @property
+    def wording(self) -> str:
+        return f"=~ {self.expression!r}"
+
+    @property
+    def cost(self) -> int:
+        return self.column.cost + COST_PATTERN
+
+
 class Arithmetic(Leaf, frozen=True, kw_only=True):
     """``column arithmetic operand operator value``."""
 
@@ -324,6 +338,7 @@ AnyLeaf: TypeAlias = (
     | Between
     | In
     | Like
+    | Matches
     | Arithmetic
     | Length
     | Contains

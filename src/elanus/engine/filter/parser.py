@@ -10,7 +10,13 @@ from typing import Any
 import msgspec
 
 from elanus.engine.filter.faults import Fault
-from elanus.engine.filter.lexer import INT64_MAX, Token, out_of_range, tokenize
+from elanus.engine.filter.lexer import (
+    EXPRESSION_OPERATORS,
+    INT64_MAX,
+    Token,
+    out_of_range,
+    tokenize,
+)
 from elanus.engine.filter.operators import (
     BINDING_LIKE,
     BINDING_RANGE,
@@ -32,7 +38,8 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     """A node of the syntax tree over ``count`` operands before it.
 
     kind: ``constant``, ``name``, ``path``, ``template``, ``list`` (with values, or over operands),
-    ``option``, ``time``, ``is null``, ``like``, ``range``, ``call``, ``prefix``, ``infix``. value:
+    ``option``, ``time``, ``is null``, ``like``, ``=~``, ``!~``, ``range``, ``call``, ``prefix``,
+    ``infix``. value:
     see the parser's methods. start: where the node begins in the text; end: where its own last
     token ends, or where the text of its operands ends.
     """
@@ -224,8 +231,8 @@ class _Parser:
             self._at += 1
             self._infix("not in", INFIX["in"], token)
             return True
-        if operator == "like":
-            self._like(token)
+        if operator in ("like", *EXPRESSION_OPERATORS):
+            self._pattern(token)
             return False
         if operator == ",":
             return self._comma(token)
@@ -267,7 +274,7 @@ class _Parser:
         self._push("range", (token.value, second.value), BINDING_RANGE, 3, token.start)
         return True
 
-    def _like(self, token: Token) -> None:
+    def _pattern(self, token: Token) -> None:
         """The value is the pattern, or the node of a template."""
         pattern = self._tokens[self._at + 1]
         self._at += 2
@@ -279,7 +286,7 @@ class _Parser:
         else:
             raise self._unexpected(pattern)
         self._reduce(BINDING_LIKE)
-        self._emit("like", value, 1, token.start, self._tokens[self._at - 1].end)
+        self._emit(token.value, value, 1, token.start, self._tokens[self._at - 1].end)
 
     def _comma(self, token: Token) -> bool:
         self._reduce(1)
