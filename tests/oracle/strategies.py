@@ -164,7 +164,7 @@ def leaves(draw: st.DrawFn) -> tuple:
     if form == "like":
         return ("like", place, draw(texts.filter(lambda text: not text.endswith("\\"))))
     if form == "matches":
-        return ("matches", place, draw(st.sampled_from(sorted(EXPRESSIONS))))
+        return ("matches", place, draw(st.sampled_from(sorted(reference.EXPRESSIONS))))
     if form == "range":
         bound = numbers if kind == "json" else constant
         low, high = sorted((draw(bound), draw(bound)))
