@@ -252,6 +252,21 @@ class PhraseMatch(Leaf, frozen=True, kw_only=True):
         return 2 * COST_TEXT
 
 
+class FuzzyMatch(Leaf, frozen=True, kw_only=True):
+    """A token occurs that is at most ``distance`` edits from one of the query's."""
+
+    query: str
+    distance: int
+
+    @property
+    def wording(self) -> str:
+        return f"fuzzy match {self.query!r} {self.distance}"
+
+    @property
+    def cost(self) -> int:
+        return 3 * COST_TEXT
+
+
 class Spatial(Leaf, frozen=True, kw_only=True):
     """``relation(column, shape)``: a name of evaluate_geometry.RELATIONS and a WKB; or ``valid``,
     which needs none."""
@@ -348,6 +363,7 @@ AnyLeaf: TypeAlias = (
     | Shifted
     | TextMatch
     | PhraseMatch
+    | FuzzyMatch
     | Spatial
     | Near
 )

@@ -22,7 +22,7 @@ from elanus.engine.filter.operators import (
     BINDING_RANGE,
     COMPARISONS,
     INFIX,
-    MINIMUM_SHOULD_MATCH,
+    OPTIONS,
     ORDERINGS,
     PREFIX,
     UNIMPLEMENTED_FUNCTIONS,
@@ -161,7 +161,8 @@ class _Parser:
         return True
 
     def _takes_option(self, token: Token) -> bool:
-        named = token.value in (MINIMUM_SHOULD_MATCH, MINIMUM_SHOULD_MATCH.upper())
+        lowered = token.value.lower()
+        named = lowered in OPTIONS and token.value in (lowered, lowered.upper())
         return named and bool(self._pending) and self._pending[-1].kind == "call"
 
     def _option(self, token: Token) -> bool:
@@ -170,7 +171,7 @@ class _Parser:
         if value.kind != "constant" or type(value.value) is not int:
             raise self._unexpected(value)
         self._at += 2
-        self._emit("option", (MINIMUM_SHOULD_MATCH, value.value), 0, token.start, value.end)
+        self._emit("option", (token.value.lower(), value.value), 0, token.start, value.end)
         return True
 
     def _is_time(self, following: Token) -> bool:

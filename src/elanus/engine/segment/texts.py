@@ -27,6 +27,10 @@ class ColumnTexts:
         rows = self._index.match(self._analyzer.tokens(query), minimum)
         return rows.mask[: self._row_count]
 
+    def match_fuzzy(self, query: str, distance: int) -> Bools:
+        rows = self._index.fuzzy(self._analyzer.tokens(query), distance)
+        return rows.mask[: self._row_count]
+
     def match_phrase(self, query: str, slop: int) -> Bools:
         rows = self._index.phrase(self._analyzer.positioned(query), slop)
         return rows.mask[: self._row_count]

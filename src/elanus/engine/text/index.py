@@ -1,7 +1,7 @@
 """The token index of a text column: for each token the rows and places where it stands.
 
-Answers ``text_match`` and ``phrase_match``. Immutable; what it holds are five arrays that are
-mapped from its file as they are. Occurrences are sorted by (token, row, position).
+Answers ``text_match``, ``phrase_match`` and ``text_match_fuzzy``. Immutable; what it holds are five
+arrays that are mapped from its file as they are. Occurrences are sorted by (token, row, position).
 """
 
 from bisect import bisect_left
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from rapidfuzz.distance import OSA
+from rapidfuzz.process import cdist
 
 from elanus.engine.index.arrays import open_arrays, write_arrays
 from elanus.engine.index.rows import RowSet
@@ -26,6 +28,8 @@ _KIND = "a token index"
 _ROW_SHIFT = 20
 _POSITION_BASE = 1 << 18
 _LARGEST_SLOP = 1 << 17
+_CHARACTER_BYTES = 4
+"""At most, in UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,30 @@ class TextIndex:
             windows = windows[(inside >= 0) & (inside <= min(slop, _LARGEST_SLOP))]
         mask[windows >> _ROW_SHIFT] = True
         return RowSet(self.row_count, mask=mask)
+
+    def fuzzy(self, tokens: Sequence[str], distance: int) -> RowSet:
+        """Rows in which a token stands that is at most ``distance`` edits from one of ``tokens``: a
+        character more, less or another, or two neighbours that have changed places."""
+        mask = np.zeros(self.row_count, np.bool_)
+        for token in set(tokens):
+            for number in self._near(token, distance).tolist():
+                start, end = self.starts[number : number + 2].tolist()
+                mask[self.rows[start:end]] = True
+        return RowSet(self.row_count, mask=mask)
+
+    def _near(self, token: str, distance: int) -> npt.NDArray[np.int64]:
+        """The numbers of the tokens within ``distance`` edits."""
+        surplus = np.diff(self.token_offsets) - len(token.encode())
+        numbers = np.flatnonzero(np.abs(surplus) <= distance * _CHARACTER_BYTES)
+        if not len(numbers):
+            return numbers
+        buffers = [None, pa.py_buffer(self.token_offsets), pa.py_buffer(self.token_bytes)]
+        tokens = pa.Array.from_buffers(pa.large_string(), len(self.starts) - 1, buffers)
+        candidates = tokens.take(pa.array(numbers)).to_pylist()
+        edits = cdist(
+            [token], candidates, scorer=OSA.distance, score_cutoff=distance, dtype=np.uint8
+        )
+        return numbers[edits[0] <= distance]
 
     def _places(self, token: str, position: int) -> Places:
         """Where a phrase with this token at ``position`` would begin, with the row, ascending."""

@@ -80,6 +80,8 @@ ROWS = [
     ('TEXT_MATCH(s, "red pie")', [1, 2, 3]),
     ('text_match(s, "red apple", minimum_should_match=2)', [1]),
     ('text_match(s, "")', []),
+    ('text_match_fuzzy(s, "rde", max_edit_distance=1)', [1, 3]),
+    ('TEXT_MATCH_FUZZY(s, "rde", MAX_EDIT_DISTANCE=0)', []),
     ('not text_match(s, "red")', [2, 4]),
     ('text_match(s, "red") and id > 1', [3]),
     ('phrase_match(s, "green pie")', []),
@@ -144,6 +146,16 @@ ERRORS = [
     ),
     ('text_match(s, "x", minimum_should_match=a)', "mismatched input 'a'", 40),
     ('text_match(s, "x", 2)', "text_match takes minimum_should_match by its name", 19),
+    (
+        'text_match_fuzzy(s, "x", max_edit_distance=3)',
+        "max_edit_distance should be in [0, 2], got 3",
+        25,
+    ),
+    (
+        'text_match_fuzzy(s, "x", minimum_should_match=1)',
+        "text_match_fuzzy takes max_edit_distance by its name",
+        25,
+    ),
     ("text_match(s, 1)", "the query of a text match must be a string", 14),
     ("array_length(minimum_should_match=1) == 1", "has no option minimum_should_match", 13),
     ('phrase_match(i, "a")', "phrase match operation on non-string is unsupported", 13),
@@ -272,7 +284,6 @@ def test_an_unknown_name_needs_the_dynamic_field() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        'text_match_fuzzy(s, "red")',
         "element_filter(s, id > 1)",
     ],
 )

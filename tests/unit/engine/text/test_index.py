@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.engine.filter.scanned import edits
 
 from elanus.engine.index.arrays import write_arrays
 from elanus.engine.text.index import build_text_index, open_text_index, write_text_index
@@ -47,6 +48,16 @@ def test_phrase_finds_tokens_in_order(rows: list[str | None], query: list[str], 
         least = least_displacement((row or "").split(), query) if query else None
         expected.append(least is not None and least <= slop)
     assert index.phrase(phrase, slop).mask.tolist() == expected
+
+
+similar = st.lists(st.text("abé", max_size=5), max_size=6)
+
+
+@given(similar, st.text("abé", max_size=4), st.integers(0, 2))
+def test_fuzzy_finds_tokens_a_few_edits_away(rows: list[str], query: str, distance: int) -> None:
+    index = build_text_index(ANALYZER, pa.array(rows, pa.string()))
+    expected = [bool(row) and bool(query) and edits(query, row) <= distance for row in rows]
+    assert index.fuzzy(ANALYZER.tokens(query), distance).mask.tolist() == expected
 
 
 @given(texts)
