@@ -7,7 +7,7 @@ import pyarrow as pa
 from tests.unit.coordinator.support import Rig, make_commit, make_schema, make_segment, running
 from tests.unit.coordinator.test_coordinator_ddl import vector_index
 
-from elanus.config.settings import DataCoordSettings, Settings
+from elanus.config.settings import CompactionSettings, DataCoordSettings, Settings
 from elanus.engine.text.index import open_text_index
 from elanus.model.catalog import CollectionInfo, SegmentIndex, SegmentInfo
 from elanus.model.schema import FieldSchema
@@ -16,7 +16,12 @@ from elanus.storage.formats.keys import SegmentPlace
 from elanus.storage.formats.segment_writer import write_segment
 from elanus.storage.meta.base import MetaStore
 
-INDEXING = Settings(data_coord=DataCoordSettings(min_segment_num_rows_to_enable_index=2))
+INDEXING = Settings(
+    data_coord=DataCoordSettings(
+        min_segment_num_rows_to_enable_index=2,
+        compaction=CompactionSettings(enable_auto_compaction=False),
+    )
+)
 WORDS = FieldSchema(
     name="words",
     data_type=DataType.VARCHAR,

@@ -83,7 +83,7 @@ def _count(name: str, arguments: list[Any], least: int, most: int, node: Syntax)
             f"{name} takes {wanted} arguments, but got: {len(arguments)}", node.start, "syntax"
         )
     for argument in arguments:
-        if isinstance(argument, Option) and name != "text_match":
+        if isinstance(argument, Option) and name not in ("text_match", "text_match_fuzzy"):
             raise Fault(f"{name} has no option {argument.name}", argument.start, "syntax")
 
 

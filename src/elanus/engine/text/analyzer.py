@@ -25,7 +25,7 @@ class Token(NamedTuple):
     start: int
     end: int
     position: int
-    position_length: int
+    position_length: int = 1
 
 
 def dimension_of(token: str) -> int:

@@ -7,6 +7,7 @@ arrays that are mapped from its file as they are. Occurrences are sorted by (tok
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -111,7 +112,8 @@ class TextIndex:
         edits = cdist(
             [token], candidates, scorer=OSA.distance, score_cutoff=distance, dtype=np.uint8
         )
-        return numbers[edits[0] <= distance]
+        found: npt.NDArray[np.int64] = numbers[edits[0] <= distance]
+        return found
 
     def _places(self, token: str, position: int) -> Places:
         """Where a phrase with this token at ``position`` would begin, with the row, ascending."""
@@ -173,7 +175,7 @@ def _offsets(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def write_text_index(index: TextIndex, path: str) -> None:
     """Write the file at ``path``; the caller makes it durable."""
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "token_offsets": index.token_offsets,
         "token_bytes": index.token_bytes,
         "starts": index.starts,

@@ -1,6 +1,7 @@
 """Tokenizers by their parameters."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from elanus.engine.text.analyzer import Analyzer
 from elanus.engine.text.language import (
@@ -161,10 +162,10 @@ def _identifier(described: object) -> Identify:
     return identifier(name, confidence)
 
 
-def _dictionary(parameters: Parameters, key: str) -> Mapping[str, object]:
+def _dictionary(parameters: Parameters, key: str) -> Mapping[str, Any]:
     if key not in parameters:
         raise InvalidParameter(f"{key} must be set")
-    found = parameters[key]
+    found: Mapping[str, Any] = parameters[key]
     if not isinstance(found, dict):
         raise InvalidParameter(f"{key} must be dict")
     return found

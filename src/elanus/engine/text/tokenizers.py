@@ -89,7 +89,10 @@ class JiebaTokenizer(Tokenizer):
 
     def spans(self, text: str) -> list[Word]:
         found = self._jieba.tokenize(text, self._mode, self._guess_unknown)
-        return [Word(*each, position) for position, each in enumerate(found)]
+        return [
+            Word(text, start, end, position)
+            for position, (text, start, end) in enumerate(found)
+        ]
 
 
 class IcuTokenizer(Tokenizer):
