@@ -87,7 +87,9 @@ async def test_a_token_index_lives_as_long_as_its_segment(meta: MetaStore, tmp_p
         assert info.text_indexes[0] in rig.query.held[1].indexes
         # Nobody sees an index that nobody has defined.
         assert [index.field_name for index in await c.list_indexes(info.collection_id)] == ["v"]
-        await c.create_index(vector_index(info, field_name="id", index_type="STL_SORT"))
+        await c.create_index(
+            vector_index(info, field_name="id", index_type="STL_SORT", metric_type=None, params={})
+        )
         assert part_of(rig, info, 1) == part
 
         await c.compact(info.collection_id)

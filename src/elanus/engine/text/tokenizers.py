@@ -90,8 +90,7 @@ class JiebaTokenizer(Tokenizer):
     def spans(self, text: str) -> list[Word]:
         found = self._jieba.tokenize(text, self._mode, self._guess_unknown)
         return [
-            Word(text, start, end, position)
-            for position, (text, start, end) in enumerate(found)
+            Word(text, start, end, position) for position, (text, start, end) in enumerate(found)
         ]
 
 

@@ -107,7 +107,7 @@ def test_a_missing_library_is_named(make: Any, extra: str, monkeypatch: pytest.M
     known = builtins.__import__
 
     def without(name: str, *rest: Any, **more: Any) -> Any:
-        if name in ("lindera", "lingua"):
+        if name in ("lindera", "gcld3"):
             raise ImportError(name)
         return known(name, *rest, **more)
 
