@@ -18,8 +18,9 @@ TEXTS = [
 ]
 
 
-@pytest.fixture(params=["growing", "sealed"])
-def texts(client: MilvusClient, name: str, request):
+@pytest.fixture
+def texts(client: MilvusClient, name: str):
+    """The first row is sealed, the others are growing."""
     several = {
         "by_field": "language",
         "analyzers": {"default": {}, "en": {"type": "english"}},
@@ -47,15 +48,13 @@ def texts(client: MilvusClient, name: str, request):
     indexes.add_index("vector", index_type="FLAT", metric_type="L2")
     client.create_collection(name, schema=schema, index_params=indexes, consistency_level="Strong")
     languages = ["en", "", "en"]
-    client.insert(
-        name,
-        [
-            {"id": n, "language": language, "text": text, "mixed": text, "vector": [n, 0, 0, 0]}
-            for n, (text, language) in enumerate(zip(TEXTS, languages, strict=True))
-        ],
-    )
-    if request.param == "sealed":
-        client.flush(name)
+    rows = [
+        {"id": n, "language": language, "text": text, "mixed": text, "vector": [n, 0, 0, 0]}
+        for n, (text, language) in enumerate(zip(TEXTS, languages, strict=True))
+    ]
+    client.insert(name, rows[:1])
+    client.flush(name)
+    client.insert(name, rows[1:])
     return name
 
 
@@ -128,40 +127,38 @@ def test_a_search_by_vectors_has_words_of_its_own(client: MilvusClient, texts: s
     assert fragments(hits, "text") == {2: ["<em>pie</em>"], 1: []}
 
 
-@pytest.mark.parametrize(
-    ("highlighter", "message"),
-    [
-        (LexicalHighlighter(highlight_search_text=True), 'only support with metric type "BM25"'),
-        (LexicalHighlighter(pre_tags=[]), "pre_tags cannot be empty list"),
-        (LexicalHighlighter(post_tags=[]), "post_tags cannot be empty list"),
-        (LexicalHighlighter(fragment_size=0), "invalid fragment_size: 0"),
-        (LexicalHighlighter(num_of_fragments=-1), "invalid num_of_fragments: -1"),
-        (
-            LexicalHighlighter(highlight_query=[{"type": "TextMatch", "text": "x"}]),
-            "must set `field` in query",
+WRONG = [
+    (LexicalHighlighter(highlight_search_text=True), 'only support with metric type "BM25"'),
+    (LexicalHighlighter(pre_tags=[]), "pre_tags cannot be empty list"),
+    (LexicalHighlighter(post_tags=[]), "post_tags cannot be empty list"),
+    (LexicalHighlighter(fragment_size=0), "invalid fragment_size: 0"),
+    (LexicalHighlighter(num_of_fragments=-1), "invalid num_of_fragments: -1"),
+    (
+        LexicalHighlighter(highlight_query=[{"type": "TextMatch", "text": "x"}]),
+        "must set `field` in query",
+    ),
+    (
+        LexicalHighlighter(highlight_query=[{"type": "No", "field": "text", "text": "x"}]),
+        "invalid highlight query type: No",
+    ),
+    (
+        LexicalHighlighter(highlight_query=[{"type": "TextMatch", "field": "nope", "text": "x"}]),
+        "highlight field not found in schema: nope",
+    ),
+    (
+        LexicalHighlighter(
+            highlight_query=[{"type": "TextMatch", "field": "language", "text": "x"}]
         ),
-        (
-            LexicalHighlighter(highlight_query=[{"type": "No", "field": "text", "text": "x"}]),
-            "invalid highlight query type: No",
-        ),
-        (
-            LexicalHighlighter(
-                highlight_query=[{"type": "TextMatch", "field": "nope", "text": "x"}]
-            ),
-            "highlight field not found in schema: nope",
-        ),
-        (
-            LexicalHighlighter(
-                highlight_query=[{"type": "TextMatch", "field": "language", "text": "x"}]
-            ),
-            "must have enable_analyzer",
-        ),
-        (
-            SemanticHighlighter(queries=["x"], input_fields=["text"]),
-            "semantic highlighter is not supported",
-        ),
-    ],
-)
-def test_wrong_highlighters_are_refused(client: MilvusClient, texts: str, highlighter, message):
-    with pytest.raises(MilvusException, match=message):
-        client.search(texts, [[0, 0, 0, 0]], anns_field="vector", highlighter=highlighter)
+        "must have enable_analyzer",
+    ),
+    (
+        SemanticHighlighter(queries=["x"], input_fields=["text"]),
+        "semantic highlighter is not supported",
+    ),
+]
+
+
+def test_wrong_highlighters_are_refused(client: MilvusClient, texts: str):
+    for highlighter, message in WRONG:
+        with pytest.raises(MilvusException, match=message):
+            client.search(texts, [[0, 0, 0, 0]], anns_field="vector", highlighter=highlighter)
