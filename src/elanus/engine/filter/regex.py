@@ -13,7 +13,9 @@ import re2
 
 from elanus.engine.filter.arrays import Bools, truth
 
-KEPT_EXPRESSIONS = 256
+KEPT_EXPRESSIONS = 64
+MAX_EXPRESSION_BYTES = 2 << 20
+"""Of memory that one expression may take, compiled and while it runs."""
 
 
 @lru_cache(KEPT_EXPRESSIONS)
@@ -22,6 +24,7 @@ def finder(expression: str) -> Callable[[str], bool]:
     more memory than RE2 allows."""
     options = re2.Options()
     options.log_errors = False
+    options.max_mem = MAX_EXPRESSION_BYTES
     try:
         search: Callable[[str], Any] = re2.compile(expression, options).search
     except re2.error as error:
