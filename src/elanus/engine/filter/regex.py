@@ -13,9 +13,9 @@ import re2
 
 from elanus.engine.filter.arrays import Bools, truth
 
-KEPT_EXPRESSIONS = 64
-MAX_EXPRESSION_BYTES = 2 << 20
-"""Of memory that one expression may take, compiled and while it runs."""
+KEPT_EXPRESSIONS = 256
+MAX_EXPRESSION_BYTES = 256 << 10
+"""Of memory that one expression may take, so that compiling it takes a few milliseconds at most."""
 
 
 @lru_cache(KEPT_EXPRESSIONS)
