@@ -109,10 +109,7 @@ class IndexInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def has_file(self) -> bool:
         """Whether segments are searched by a file of this index, and not by scanning them."""
-        if self.metric_type is None:
-            # An index of all paths of a document has no structure yet.
-            return self.params.get("json_cast_type") != "JSON"
-        return self.index_type not in ("FLAT", "BIN_FLAT")
+        return self.metric_type is None or self.index_type not in ("FLAT", "BIN_FLAT")
 
 
 class SegmentIndex(msgspec.Struct, frozen=True, kw_only=True, gc=False):

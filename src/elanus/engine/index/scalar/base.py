@@ -46,6 +46,10 @@ class ColumnIndex(ABC):
         self._path = path_of(self._pointer)
         self._valid = arrays.get("valid")
 
+    @property
+    def path(self) -> tuple[str, ...]:
+        return self._path
+
     @abstractmethod
     def answer(self, leaf: Leaf) -> Answer | None: ...
 
