@@ -59,7 +59,9 @@ constants = st.one_of(
     st.text(max_size=5).map(repr),
     st.sampled_from(["true", "{x}", "{y}", "[1, 2]", '["a", 1]', "1 + 2 * 3", "-(2)", "2 ** 70"]),
 )
-comparisons = st.sampled_from(["==", "!=", "<", "<=", ">", ">=", "in", "not in", "like", "+ 1 =="])
+comparisons = st.sampled_from(
+    ["==", "!=", "<", "<=", ">", ">=", "in", "not in", "like", "=~", "!~", "+ 1 =="]
+)
 calls = st.sampled_from(
     ["array_contains", "json_contains_any", "text_match", "phrase_match", "st_within", "empty"]
 )

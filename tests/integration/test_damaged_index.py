@@ -81,3 +81,38 @@ def test_a_damaged_index_is_named_and_built_again(
         _wait(lambda: _is_indexed(server), server)
         assert damaged.name in server.log_tail()
         _assert_found(server, vectors)
+
+
+def test_a_damaged_token_index_is_named_and_built_again(tmp_path: Path) -> None:
+    server = RunningServer(tmp_path / "data")
+    matched = {"max_length": 100, "enable_analyzer": True, "enable_match": True}
+    fields = [
+        {"fieldName": "id", "dataType": "Int64", "isPrimary": True},
+        {"fieldName": "words", "dataType": "VarChar", "elementTypeParams": matched},
+        {"fieldName": "vector", "dataType": "FloatVector", "elementTypeParams": {"dim": 2}},
+    ]
+    index = {"fieldName": "vector", "indexType": "FLAT", "metricType": "L2"}
+    rows = [{"id": n, "words": f"word{n % 100}", "vector": [n, 0]} for n in range(ROWS)]
+
+    def assert_found() -> None:
+        query = {"filter": 'text_match(words, "WORD17")', "outputFields": ["id"], "limit": 100}
+        found = _call(server, "entities/query", query)
+        assert sorted(row["id"] for row in found) == list(range(17, ROWS, 100))
+
+    with server:
+        _call(
+            server,
+            "collections/create",
+            {"schema": {"fields": fields}, "indexParams": [index]},
+        )
+        _call(server, "entities/insert", {"data": rows})
+        _call(server, "collections/flush", {})
+        _wait(lambda: bool(_index_files(server.directory)), server)
+        assert_found()
+    (damaged,) = _index_files(server.directory)
+    _flip(damaged)
+    with server:
+        assert_found()
+        _wait(lambda: len(_index_files(server.directory) - {damaged}) == 1, server)
+        assert damaged.name in server.log_tail()
+        assert_found()

@@ -22,6 +22,21 @@ OPERATORS = {
     ">=": lambda a, b: a >= b,
 }
 
+EXPRESSIONS = {
+    "": "",
+    "a": "a",
+    "^a": "^a",
+    "b$": r"b\Z",
+    "^$": r"^\Z",
+    "a.b": "a.b",
+    "[ab]{2,}": "[ab]{2,}",
+    "(?i)A|%": "(?i)A|%",
+    r"(?s)a.*b\z": r"(?s)a.*b\Z",
+    r"\d": "[0-9]",
+    r"\\": r"\\",
+}
+"""Regular expressions as filters have them, and as Python does."""
+
 
 def literal(value: Any) -> str:
     if isinstance(value, bool):
@@ -53,6 +68,8 @@ def render(tree: tuple) -> str:
         return f"{name} {'not in' if rest[2] else 'in'} {literal(rest[1])}"
     if kind == "like":
         return f"{name} like {literal(rest[1])}"
+    if kind == "matches":
+        return f"{name} =~ {literal(rest[1])}"
     if kind == "arithmetic":
         return f"{name} {rest[1]} {literal(rest[2])} {rest[3]} {literal(rest[4])}"
     if kind == "columns":
@@ -134,6 +151,8 @@ def decide_value(kind: str, value: Any, rest: list, column_type: str) -> bool:
         return (value in [fit(item) for item in rest[1]]) != rest[2]
     if kind == "like":
         return like(value, rest[1])
+    if kind == "matches":
+        return re.search(EXPRESSIONS[rest[1]], value) is not None
     assert kind == "arithmetic"
     result = calculate(value, rest[1], fit(rest[2]), column_type)
     return OPERATORS[rest[3]](result, fit(rest[4]))
@@ -258,6 +277,8 @@ def decide_json(kind: str, value: Any, rest: list) -> bool:
         return any(json_equal(value, constant) for constant in rest[1]) != rest[2]
     if kind == "like":
         return isinstance(value, str) and like(value, rest[1])
+    if kind == "matches":
+        return isinstance(value, str) and decide_value(kind, value, rest, "json")
     if kind == "arithmetic":
         if family(value) != "number":
             return rest[3] == "!="

@@ -141,7 +141,7 @@ def leaves(draw: st.DrawFn) -> tuple:
     if kind not in ("bool", "string"):
         forms.append("arithmetic")
     if kind in ("string", "json"):
-        forms.append("like")
+        forms += ["like", "matches"]
     if len(place) == 1 and kind not in ("bool", "json", "string"):
         forms.append("columns")
     if kind == "json":
@@ -163,6 +163,8 @@ def leaves(draw: st.DrawFn) -> tuple:
         return ("in", place, draw(st.lists(constant, max_size=9)), draw(st.booleans()))
     if form == "like":
         return ("like", place, draw(texts.filter(lambda text: not text.endswith("\\"))))
+    if form == "matches":
+        return ("matches", place, draw(st.sampled_from(sorted(reference.EXPRESSIONS))))
     if form == "range":
         bound = numbers if kind == "json" else constant
         low, high = sorted((draw(bound), draw(bound)))

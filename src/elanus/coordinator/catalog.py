@@ -340,6 +340,12 @@ class Catalog:
         table = self.tables.indexes.get(collection_id, {})
         return tuple(table[index_id] for index_id in sorted(table))
 
+    def built_indexes(self, collection_id: int) -> tuple[IndexInfo, ...]:
+        """What segments have parts of: its indexes, and those that its schema implies."""
+        info = self.collection(collection_id)
+        implied = () if info is None else info.text_indexes
+        return (*self.indexes(collection_id), *implied)
+
     def segments(self, collection_id: int) -> list[SegmentInfo]:
         """Every segment record of a collection by id, dropped ones included."""
         table = self.tables.segments.get(collection_id, {})

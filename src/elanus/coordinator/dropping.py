@@ -45,7 +45,7 @@ async def drop_orphans(context: Context, collection_id: int) -> None:
     partitions = {ALL_PARTITIONS, *(p.partition_id for p in info.partitions)}
     flushed = [s for s in context.catalog.segments(collection_id) if s.state is _FLUSHED]
     await drop_segments(context, [s for s in flushed if s.partition_id not in partitions])
-    index_ids = {index.index_id for index in context.catalog.indexes(collection_id)}
+    index_ids = {index.index_id for index in context.catalog.built_indexes(collection_id)}
     stale = [s for s in flushed if any(part.index_id not in index_ids for part in s.indexes)]
     for batch in in_batches(stale):
         await _strip_batch(context, batch, index_ids)

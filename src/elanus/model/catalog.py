@@ -21,6 +21,8 @@ from elanus.model.types import (
 DEFAULT_DATABASE = "default"
 DEFAULT_PARTITION = "_default"
 ALL_PARTITIONS = -1
+TEXT_INDEX = "TEXT"
+"""The type of the token indexes of text_match, which no user defines."""
 
 
 class DatabaseInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -65,6 +67,25 @@ class CollectionInfo(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def partition_by_name(self) -> dict[str, PartitionInfo]:
         return {partition.name: partition for partition in self.partitions}
 
+    @cached_property
+    def text_indexes(self) -> "tuple[IndexInfo, ...]":
+        """The token indexes that the schema asks for. Their ids are negative, apart from those
+        that are given out."""
+        return tuple(
+            IndexInfo(
+                index_id=-field.field_id,
+                collection_id=self.collection_id,
+                field_name=field.name,
+                name=field.name,
+                index_type=TEXT_INDEX,
+                metric_type=None,
+                created_ts=self.created_ts,
+                params=dict(field.type_params),
+            )
+            for field in self.schema.fields
+            if field.enable_match
+        )
+
     @property
     def ttl_seconds(self) -> int:
         """Life of a row in seconds; 0 or less means that rows do not expire."""
@@ -88,10 +109,7 @@ class IndexInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def has_file(self) -> bool:
         """Whether segments are searched by a file of this index, and not by scanning them."""
-        if self.metric_type is None:
-            # An index of all paths of a document has no structure yet.
-            return self.params.get("json_cast_type") != "JSON"
-        return self.index_type not in ("FLAT", "BIN_FLAT")
+        return self.metric_type is None or self.index_type not in ("FLAT", "BIN_FLAT")
 
 
 class SegmentIndex(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -68,12 +68,14 @@ def search_results(
     session_ts: int = 0,
     iterator: IteratorState | None = None,
     searched_rows: int = 0,
+    highlights: Sequence[Any] = (),
 ) -> Any:
     """A SearchResults message.
 
     rows: a row for each hit, in the hits' order (may be None without ``field_names``).
     field_names: the columns to send. output_fields: what the user asked for, echoed; by default
-    the columns. searched_rows: how many rows were looked at, if known.
+    the columns. searched_rows: how many rows were looked at, if known. highlights: HighlightResult
+    messages.
     """
     data = schema.SearchResultData(
         num_queries=len(hits.counts),
@@ -85,6 +87,7 @@ def search_results(
         output_fields=field_names if output_fields is None else output_fields,
         all_search_count=searched_rows,
         primary_field_name=collection.primary.name,
+        highlight_results=highlights,
     )
     if iterator is not None:
         data.search_iterator_v2_results.token = iterator.token

@@ -25,6 +25,16 @@ def test_run_analyzer(client: MilvusClient):
         "position_length": 1,
         "hash": 725768567,
     }
+    japanese = {"tokenizer": {"type": "lindera", "dict_kind": "ipadic"}}
+    assert client.run_analyzer("東京に行く", japanese).tokens == ["東京", "に", "行く"]
+    languages = {"default": {}, "English": {"type": "english"}, "Mandarin": {"type": "chinese"}}
+    identified = {"tokenizer": {"type": "language_identifier", "analyzers": languages}}
+    texts = ["The foxes are jumping over the lazy dogs", "我们在北京的大学学习"]
+    english, chinese = client.run_analyzer(texts, identified)
+    assert english.tokens == ["fox", "jump", "over", "lazi", "dog"]
+    assert chinese.tokens == ["我们", "在", "北京", "的", "大学", "学习"]
+    with pytest.raises(MilvusException, match="dict_kind must be set"):
+        client.run_analyzer("x", {"tokenizer": "lindera"})
     with pytest.raises(MilvusException, match="filter not found :nope"):
         client.run_analyzer("x", {"tokenizer": "standard", "filter": ["nope"]})
 

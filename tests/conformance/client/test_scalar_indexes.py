@@ -29,6 +29,7 @@ INDEXES = [
     ("tags", {"index_type": "INVERTED"}),
     ("meta", {"index_type": "INVERTED", "json_path": 'meta["n"]', "json_cast_type": "double"}),
     ("meta", {"index_type": "INVERTED", "json_path": 'meta["w"]', "json_cast_type": "varchar"}),
+    ("meta", {"index_type": "INVERTED", "json_path": "meta", "json_cast_type": "json"}),
     ("color", {"index_type": "INVERTED", "json_path": "color", "json_cast_type": "varchar"}),
     ("place", {"index_type": "RTREE"}),
     ("made", {"index_type": "STL_SORT"}),

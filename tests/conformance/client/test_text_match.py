@@ -42,27 +42,32 @@ def texts(client: MilvusClient, name: str, request):
     return name
 
 
-@pytest.mark.parametrize(
-    ("expression", "found"),
-    [
-        ('text_match(plain, "fox")', [0]),
-        ('text_match(english, "foxes")', [0, 2]),
-        ('text_match(plain, "FOX apple")', [0, 3]),
-        ('TEXT_MATCH(plain, "quick dog", minimum_should_match=2)', [0, 1]),
-        ('text_match(plain, "quick") and id > 0', [1, 2]),
-        ('not text_match(plain, "quick")', [3, 4]),
-        ('text_match(plain, "")', []),
-        ('phrase_match(plain, "brown fox")', [0]),
-        ('phrase_match(plain, "fox brown")', []),
-        ('phrase_match(plain, "fox brown", 2)', [0]),
-        ('phrase_match(plain, "quick fox", 1)', [0]),
-        ('phrase_match(english, "jumps over the lazy dogs")', [0]),
-    ],
-)
-def test_rows_that_match(client: MilvusClient, texts: str, expression: str, found: list[int]):
-    assert [row["id"] for row in client.query(texts, expression, ["id"])] == found
-    hits = client.search(texts, [[0, 0, 0, 0]], limit=10, filter=expression)[0]
-    assert sorted(hit["id"] for hit in hits) == found
+MATCHES = [
+    ('text_match(plain, "fox")', [0]),
+    ('text_match(english, "foxes")', [0, 2]),
+    ('text_match(plain, "FOX apple")', [0, 3]),
+    ('TEXT_MATCH(plain, "quick dog", minimum_should_match=2)', [0, 1]),
+    ('text_match(plain, "quick") and id > 0', [1, 2]),
+    ('not text_match(plain, "quick")', [3, 4]),
+    ('text_match(plain, "")', []),
+    ('text_match_fuzzy(plain, "qiuck", max_edit_distance=1)', [0, 1, 2]),
+    ('text_match_fuzzy(plain, "fax", max_edit_distance=0)', []),
+    (r'plain =~ "qu[a-z]+\b"', [0, 1, 2]),
+    ('plain !~ "^(The|A)"', [2, 3, 4]),
+    ('phrase_match(plain, "brown fox")', [0]),
+    ('phrase_match(plain, "fox brown")', []),
+    ('phrase_match(plain, "fox brown", 2)', [0]),
+    ('phrase_match(plain, "quick fox", 1)', [0]),
+    ('phrase_match(english, "jumps over the lazy dogs")', [0]),
+]
+
+
+def test_rows_that_match(client: MilvusClient, texts: str):
+    for expression, found in MATCHES:
+        rows = client.query(texts, expression, ["id"])
+        assert (expression, [row["id"] for row in rows]) == (expression, found)
+        hits = client.search(texts, [[0, 0, 0, 0]], limit=10, filter=expression)[0]
+        assert (expression, sorted(hit["id"] for hit in hits)) == (expression, found)
 
 
 def test_a_field_without_match_says_so(client: MilvusClient, texts: str):

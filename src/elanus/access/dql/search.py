@@ -5,12 +5,14 @@ then asked of all shards at one guarantee timestamp. HybridSearch plans its sub-
 same code.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from elanus.access.context import CallContext
 from elanus.access.dql import consistency, parameters
 from elanus.access.dql.fan_out import ReadScope, search_shards
+from elanus.access.dql.highlight import highlighted, parse_highlighter
 from elanus.access.dql.index_parameters import check_index_parameters
 from elanus.access.dql.iterator import cut_page, page_query, state_after
 from elanus.access.dql.output import resolve_output, time_output
@@ -56,7 +58,10 @@ async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
     collection = meta.info
     output = resolve_output(request.output_fields, collection.schema)
     planned = await plan_search(proxy, meta, request, context)
-    given = planned.parameters
+    given, query = planned.parameters, planned.query
+    highlight = parse_highlighter(
+        request, collection, query.field_name, query.metric, given.analyzer_name
+    )
     times = time_output(collection, given.timezone, given.time_fields)
     instant = await consistency.resolve(
         consistency.Wish.of(request),
@@ -71,14 +76,17 @@ async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
         planned.plan,
         planned.partition_ids,
         instant,
-        output.fields,
+        output.fields if highlight is None else _with(output.fields, highlight.columns),
         given.ignore_growing,
     )
-    answer = await search_shards(proxy, scope, planned.query, context, offset=given.offset)
+    answer = await search_shards(proxy, scope, query, context, offset=given.offset)
     iterator = None
     if given.page is not None:
         answer = cut_page(answer, given.limit)
-        iterator = state_after(proxy.world, given.page, answer.hits, planned.query.metric)
+        iterator = state_after(proxy.world, given.page, answer.hits, query.metric)
+    marked: Sequence[Any] = ()
+    if highlight is not None:
+        marked = await highlighted(proxy, highlight, answer.hits, answer.rows)
     return search_results(
         collection.schema,
         _rounded(answer.hits, given.round_decimal),
@@ -90,6 +98,7 @@ async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
         times=times,
         session_ts=answer.read_ts,
         iterator=iterator,
+        highlights=marked,
     )
 
 
@@ -162,7 +171,6 @@ def _refuse_unsupported(request: Any) -> None:
     unsupported = {
         "function_score": request.function_score.functions,
         "function_chains": request.function_chains,
-        "highlighter": request.HasField("highlighter"),
         "search_aggregation": request.HasField("search_aggregation"),
         "namespace": request.namespace,
     }
@@ -213,6 +221,10 @@ def _metric(index: IndexInfo, given: str) -> MetricType:
             "metric type not match", expected=str(index.metric_type), actual=given
         )
     return index.metric_type
+
+
+def _with(names: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*names, *others)))
 
 
 def _rounded(hits: Hits, decimals: int) -> Hits:

@@ -157,7 +157,7 @@ class IndexTasks:
         if info is None:
             return []
         min_rows = self._context.settings.data_coord.min_segment_num_rows_to_enable_index
-        indexes = self._catalog.indexes(collection_id)
+        indexes = self._catalog.built_indexes(collection_id)
         return missing_parts(info, indexes, self._catalog.flushed(collection_id), min_rows)
 
     def _trivial(self, collection_id: int) -> list[MissingPart]:
@@ -291,5 +291,5 @@ def _is_needed(catalog: Catalog, part: Part) -> bool:
     return (
         segment is not None
         and segment.state is SegmentState.FLUSHED
-        and index_id in catalog.tables.indexes.get(collection_id, {})
+        and any(index.index_id == index_id for index in catalog.built_indexes(collection_id))
     )

@@ -215,7 +215,7 @@ class LoadedShard:
         """Loading of the planned copies that are missing or outdated."""
         # The deletes of this very moment, which ``target.delta_ts`` is about.
         deltas = self._catalog.deltas(collection.collection_id, self.vchannel)
-        indexes = self._catalog.indexes(collection.collection_id)
+        indexes = self._catalog.built_indexes(collection.collection_id)
         self._refresh_copies(target, deltas)
         wanted = [
             (segment, node_id)

@@ -12,11 +12,16 @@ import numpy as np
 
 from elanus.engine.filter import predicates
 from elanus.engine.filter.column import Column
-from elanus.engine.filter.constants import fold_arithmetic, fold_comparison, type_of, wrap
+from elanus.engine.filter.constants import (
+    fold_arithmetic,
+    fold_comparison,
+    template_value,
+    type_of,
+    wrap,
+)
 from elanus.engine.filter.expression import And, Literal, Node, Not, Or
 from elanus.engine.filter.faults import Fault, no_such_field
 from elanus.engine.filter.functions import call
-from elanus.engine.filter.lexer import INT64_MAX, INT64_MIN
 from elanus.engine.filter.operands import (
     Computed,
     Constant,
@@ -135,7 +140,7 @@ class Binder:
         name = node.value
         if name not in self._templates:
             return Constant(value=None, template=name, missing=True, start=node.start, end=node.end)
-        value = _checked(self._templates[name], name, node.start)
+        value = template_value(self._templates[name], name, node.start)
         return Constant(value=value, template=name, start=node.start, end=node.end)
 
     def _option(self, node: Syntax) -> Option:
@@ -179,16 +184,24 @@ class Binder:
         return Predicate(node=found, start=node.start, end=node.end)
 
     def _like(self, node: Syntax, operands: list[Operand]) -> Predicate:
+        found = predicates.like(operands[0], self._pattern(node))
+        return Predicate(node=found, start=operands[0].start, end=node.end)
+
+    def _pattern(self, node: Syntax) -> str:
         pattern = node.value
-        if not isinstance(pattern, str):
-            given = self._template(pattern)
-            self._require(given)
-            if not isinstance(given.value, str):
-                raise Fault(
-                    f"the pattern of like must be a string: {self.shown(given)}", pattern.start
-                )
-            pattern = given.value
-        found = predicates.like(operands[0], pattern)
+        if isinstance(pattern, str):
+            return pattern
+        given = self._template(pattern)
+        self._require(given)
+        if not isinstance(given.value, str):
+            raise Fault(
+                f"the pattern of {node.kind} must be a string: {self.shown(given)}", pattern.start
+            )
+        return given.value
+
+    def _matches(self, node: Syntax, operands: list[Operand]) -> Predicate:
+        negated = node.kind == "!~"
+        found = predicates.matches(operands[0], self._pattern(node), negated=negated)
         return Predicate(node=found, start=operands[0].start, end=node.end)
 
     def _range(self, node: Syntax, operands: list[Operand]) -> Predicate:
@@ -347,28 +360,6 @@ def missing_value(constant: Constant, role: str) -> Fault:
     return Fault(reason, constant.start, "bare")
 
 
-def _checked(value: object, name: str, position: int) -> Any:
-    """A template's value as a constant."""
-    if value is None:
-        raise Fault(
-            f"expression template variable value is nil, template name: {{{name}}}",
-            position,
-            "bare",
-        )
-    if isinstance(value, np.ndarray):
-        return value.astype(np.int64) if value.dtype.kind == "i" else value.tolist()
-    if isinstance(value, tuple | list):
-        if set(map(type, value)) <= {bool, float, str}:
-            return list(value)
-        return [_checked(item, name, position) for item in value]
-    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
-        raise Fault(f"template {{{name}}} is out of the range of int64: {value}", position, "bare")
-    if not isinstance(value, bool | int | float | str):
-        kind = type(value).__name__
-        raise Fault(f"template {{{name}}} has the unknown type {kind}", position, "bare")
-    return value
-
-
 def _type_name(operand: Operand) -> str:
     if isinstance(operand, Constant):
         return type_of(operand.value).milvus_name
@@ -391,6 +382,8 @@ _INNER: dict[str, Callable[[Binder, Syntax, list[Any]], Operand]] = {
     "list": Binder._list,
     "is null": Binder._is_null,
     "like": Binder._like,
+    "=~": Binder._matches,
+    "!~": Binder._matches,
     "range": Binder._range,
     "call": Binder._call,
     "prefix": Binder._prefix,

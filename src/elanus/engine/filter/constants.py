@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from elanus.engine.filter.faults import Fault
+from elanus.engine.filter.lexer import INT64_MAX, INT64_MIN
 from elanus.engine.filter.operators import ARITHMETIC_NAMES
 from elanus.model.types import DataType
 
@@ -254,3 +255,25 @@ def distinct(values: Any) -> Any:
     # Sorting is several times faster than np.unique, which hashes.
     ordered = np.sort(values)
     return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))]
+
+
+def template_value(value: object, name: str, position: int) -> Any:
+    """A template's value as a constant."""
+    if value is None:
+        raise Fault(
+            f"expression template variable value is nil, template name: {{{name}}}",
+            position,
+            "bare",
+        )
+    if isinstance(value, np.ndarray):
+        return value.astype(np.int64) if value.dtype.kind == "i" else value.tolist()
+    if isinstance(value, tuple | list):
+        if set(map(type, value)) <= {bool, float, str}:
+            return list(value)
+        return [template_value(item, name, position) for item in value]
+    if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+        raise Fault(f"template {{{name}}} is out of the range of int64: {value}", position, "bare")
+    if not isinstance(value, bool | int | float | str):
+        kind = type(value).__name__
+        raise Fault(f"template {{{name}}} has the unknown type {kind}", position, "bare")
+    return value

@@ -24,6 +24,7 @@ from elanus.engine.filter.expression import (
     And,
     CompareColumns,
     Document,
+    FuzzyMatch,
     IsNull,
     Leaf,
     Literal,
@@ -197,7 +198,7 @@ def _answered_rows(node: Node, answer: Answer, source: _Source, mask: Bools | No
 
 def _worth_gathering(node: Node, mask: Bools, row_count: int) -> bool:
     assert isinstance(node, Leaf | Document)
-    if isinstance(node, TextMatch | PhraseMatch):
+    if isinstance(node, TextMatch | PhraseMatch | FuzzyMatch):
         return False  # an index knows whole columns
     share = float(np.count_nonzero(mask)) / max(row_count, 1)
     if node.cost >= COST_DECODED:
@@ -225,12 +226,14 @@ def _leaf_truth(node: Node, source: _Source) -> Bools:
 
 def _column_truth(node: Leaf, column: pa.Array, texts: TextIndexes | None) -> Bools:
     """The truth of a leaf (its ``negated`` aside) that reads one column that isn't JSON."""
-    if isinstance(node, TextMatch | PhraseMatch):
+    if isinstance(node, TextMatch | PhraseMatch | FuzzyMatch):
         if texts is None:
             raise Unimplemented("text_match and phrase_match are not supported yet")
         index = texts(node.column.name, column)
         if isinstance(node, TextMatch):
             return index.match(node.query, node.minimum)
+        if isinstance(node, FuzzyMatch):
+            return index.match_fuzzy(node.query, node.distance)
         return index.match_phrase(node.query, node.slop)
     if isinstance(node, Spatial):
         return spatial_truth(node, column)

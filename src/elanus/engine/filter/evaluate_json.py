@@ -25,10 +25,12 @@ from elanus.engine.filter.expression import (
     Leaf,
     Length,
     Like,
+    Matches,
     Node,
     Or,
 )
 from elanus.engine.filter.json_scan import MIN_ROWS, scan_tree
+from elanus.engine.filter.regex import finder
 from elanus.errors import CorruptData, InternalError
 
 Test: TypeAlias = Callable[[Any], bool]
@@ -216,6 +218,11 @@ def _like(leaf: Any) -> Test:
     return lambda value: type(value) is str and matches(value)
 
 
+def _matches(leaf: Any) -> Test:
+    is_found = finder(leaf.expression)
+    return lambda value: type(value) is str and is_found(value)
+
+
 def _arithmetic(leaf: Any) -> Test:
     arithmetic, operand = leaf.arithmetic, leaf.operand
     operator, wanted = leaf.operator, leaf.value
@@ -276,6 +283,7 @@ _VALUE_TESTS: dict[type, Callable[[Any], Test]] = {
     Between: _between,
     In: _in,
     Like: _like,
+    Matches: _matches,
     Arithmetic: _arithmetic,
     Length: _length,
     Contains: _contains,

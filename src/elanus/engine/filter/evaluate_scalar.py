@@ -17,10 +17,12 @@ from elanus.engine.filter.expression import (
     In,
     Leaf,
     Like,
+    Matches,
     Shifted,
 )
 from elanus.engine.filter.operators import COMPARISONS, ORDERINGS
 from elanus.engine.filter.pattern import LikePattern
+from elanus.engine.filter.regex import found_in
 from elanus.errors import InternalError
 from elanus.model.timestamptz import shifted
 from elanus.model.types import DataType
@@ -67,6 +69,8 @@ def scalar_truth(leaf: Leaf, column: pa.Array) -> Bools:
         return strings.member(column, leaf.values) if is_string else member(column, leaf.values)
     if isinstance(leaf, Like):
         return _like(leaf.pattern, column)
+    if isinstance(leaf, Matches):
+        return found_in(leaf.expression, column)
     if isinstance(leaf, Shifted):
         return by_blocks(values_of(column), partial(_shifted, leaf))
     if isinstance(leaf, Arithmetic):

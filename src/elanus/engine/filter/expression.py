@@ -108,6 +108,20 @@ class Like(Leaf, frozen=True, kw_only=True):
         return self.column.cost + (COST_PATTERN if self.pattern.kind == "general" else COST_STRING)
 
 
+class Matches(Leaf, frozen=True, kw_only=True):
+    """The regular expression is found in the text."""
+
+    expression: str
+
+    @property
+    def wording(self) -> str:
+        return f"=~ {self.expression!r}"
+
+    @property
+    def cost(self) -> int:
+        return self.column.cost + COST_PATTERN
+
+
 class Arithmetic(Leaf, frozen=True, kw_only=True):
     """``column arithmetic operand operator value``."""
 
@@ -238,6 +252,21 @@ class PhraseMatch(Leaf, frozen=True, kw_only=True):
         return 2 * COST_TEXT
 
 
+class FuzzyMatch(Leaf, frozen=True, kw_only=True):
+    """A token occurs that is at most ``distance`` edits from one of the query's."""
+
+    query: str
+    distance: int
+
+    @property
+    def wording(self) -> str:
+        return f"fuzzy match {self.query!r} {self.distance}"
+
+    @property
+    def cost(self) -> int:
+        return 3 * COST_TEXT
+
+
 class Spatial(Leaf, frozen=True, kw_only=True):
     """``relation(column, shape)``: a name of evaluate_geometry.RELATIONS and a WKB; or ``valid``,
     which needs none."""
@@ -324,6 +353,7 @@ AnyLeaf: TypeAlias = (
     | Between
     | In
     | Like
+    | Matches
     | Arithmetic
     | Length
     | Contains
@@ -333,6 +363,7 @@ AnyLeaf: TypeAlias = (
     | Shifted
     | TextMatch
     | PhraseMatch
+    | FuzzyMatch
     | Spatial
     | Near
 )

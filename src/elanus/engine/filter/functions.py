@@ -11,6 +11,7 @@ from elanus.engine.filter.expression import (
     AnyLeaf,
     Compare,
     Contains,
+    FuzzyMatch,
     Near,
     PhraseMatch,
     Spatial,
@@ -29,6 +30,7 @@ from elanus.engine.filter.operands import (
 from elanus.engine.filter.operators import (
     CONTAINS_NAMES,
     LENGTH_NAME,
+    MAX_EDIT_DISTANCE,
     MINIMUM_SHOULD_MATCH,
     SAMPLE_NAME,
     SPATIAL_NAMES,
@@ -40,6 +42,7 @@ from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType
 
 MOST_SHOULD_MATCH = 1_000
+LARGEST_EDIT_DISTANCE = 2
 LARGEST_SLOP = (1 << 32) - 1
 SAMPLE_MARGIN = 1e-10
 """The share of a sample is that far from 0 and from 1."""
@@ -80,7 +83,7 @@ def _count(name: str, arguments: list[Any], least: int, most: int, node: Syntax)
             f"{name} takes {wanted} arguments, but got: {len(arguments)}", node.start, "syntax"
         )
     for argument in arguments:
-        if isinstance(argument, Option) and name != "text_match":
+        if isinstance(argument, Option) and name not in ("text_match", "text_match_fuzzy"):
             raise Fault(f"{name} has no option {argument.name}", argument.start, "syntax")
 
 
@@ -204,9 +207,7 @@ def _text_match(
     column = _text_column(context, "text", operand).column
     minimum = 1
     if option is not None:
-        if not isinstance(option, Option):
-            raise Fault(f"{name} takes {MINIMUM_SHOULD_MATCH} by its name", option.start, "syntax")
-        minimum = option.value
+        minimum = _option(name, option, MINIMUM_SHOULD_MATCH)
         if minimum < 1:
             raise Fault(f"{MINIMUM_SHOULD_MATCH} should be >= 1, got {minimum}", option.start)
         if minimum > MOST_SHOULD_MATCH:
@@ -215,6 +216,25 @@ def _text_match(
                 option.start,
             )
     return TextMatch(column=column, query=_query("text", query), minimum=minimum)
+
+
+def _option(name: str, option: Operand, wanted: str) -> int:
+    if not isinstance(option, Option) or option.name != wanted:
+        raise Fault(f"{name} takes {wanted} by its name", option.start, "syntax")
+    return option.value
+
+
+def _fuzzy_match(
+    context: Context, name: str, operand: Operand, query: Operand, option: Operand
+) -> AnyLeaf:
+    column = _text_column(context, "text", operand).column
+    distance = _option(name, option, MAX_EDIT_DISTANCE)
+    if not 0 <= distance <= LARGEST_EDIT_DISTANCE:
+        raise Fault(
+            f"{MAX_EDIT_DISTANCE} should be in [0, {LARGEST_EDIT_DISTANCE}], got {distance}",
+            option.start,
+        )
+    return FuzzyMatch(column=column, query=_query("text", query), distance=distance)
 
 
 def _phrase_match(
@@ -306,6 +326,7 @@ _BINDERS: dict[str, tuple[Callable[..., AnyLeaf], int, int]] = {
     "starts_with": (_string, 2, 2),
     "text_match": (_text_match, 2, 3),
     "phrase_match": (_phrase_match, 2, 3),
+    "text_match_fuzzy": (_fuzzy_match, 3, 3),
     "st_dwithin": (_near, 3, 3),
     "st_isvalid": (_is_valid, 1, 1),
 }

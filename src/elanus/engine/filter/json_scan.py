@@ -27,6 +27,7 @@ from elanus.engine.filter.expression import (
     Leaf,
     Length,
     Like,
+    Matches,
     Node,
     Or,
 )
@@ -279,6 +280,7 @@ _TESTS: dict[type, Callable[[Any, _Texts, Rows, bool], Decision]] = {
     Between: _between,
     In: _in,
     Like: _text,
+    Matches: _text,
     Arithmetic: _unsure,
     Length: _array,
     Contains: _array,

@@ -13,11 +13,11 @@ import numpy as np
 import orjson
 
 from elanus.engine.filter.faults import Fault
-from elanus.errors import Unimplemented
 
 INT64_MIN = -(1 << 63)
 INT64_MAX = (1 << 63) - 1
 MOST_DIGITS = 80
+EXPRESSION_OPERATORS = ("=~", "!~")
 
 _DOUBLE_QUOTED = r'"[^"\\\r\n]*+(?:\\.[^"\\\r\n]*+)*+"'
 _SINGLE_QUOTED = r"'[^'\\\r\n]*+(?:\\.[^'\\\r\n]*+)*+'"
@@ -51,6 +51,7 @@ _ESCAPE = re.compile(
     rb"|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.?))",
     re.DOTALL,
 )
+_EXPRESSION_ESCAPE = re.compile(r"\\([\\'\"])")
 _SIMPLE_ESCAPES = {
     b"a": b"\a",
     b"b": b"\b",
@@ -123,7 +124,8 @@ def tokenize(text: str) -> list[Token]:
         elif kind == "int":
             token = Token("constant", _integer(value, start), start, position)
         elif kind == "string":
-            token = Token("constant", _unquote(value, start), start, position)
+            unquote = _unquote_expression if _is_expression(tokens) else _unquote
+            token = Token("constant", unquote(value, start), start, position)
         elif kind == "float":
             token = Token("constant", _float(value, start), start, position)
         elif kind == "path":
@@ -136,6 +138,11 @@ def tokenize(text: str) -> list[Token]:
             tokens.append(Token("end", None, start, position))
             return tokens
         tokens.append(token)
+
+
+def _is_expression(before: list[Token]) -> bool:
+    """Whether the string after these tokens is a regular expression."""
+    return bool(before) and before[-1].kind == "op" and before[-1].value in EXPRESSION_OPERATORS
 
 
 def _unrecognised(text: str, position: int) -> Fault:
@@ -159,8 +166,6 @@ def _symbol(text: str, symbol: str, start: int, end: int) -> Token:
         bulk = _bulk_list(text, start)
         if bulk is not None:
             return bulk
-    elif symbol in ("=~", "!~"):
-        raise Unimplemented(f"operator {symbol} is not supported in filters yet")
     return Token("op", _SYMBOLS.get(symbol, symbol), start, end)
 
 
@@ -273,3 +278,9 @@ def _unquote(quoted: str, start: int) -> str:
         return _ESCAPE.sub(replace, body.encode()).decode()
     except UnicodeDecodeError as error:
         raise Fault(f"invalid syntax: {quoted}", start) from error
+
+
+def _unquote_expression(quoted: str, start: int) -> str:
+    """A regular expression from a quoted string: a doubled backslash or an escaped quote is one
+    character, all other escapes are the expression's own."""
+    return _EXPRESSION_ESCAPE.sub(r"\1", quoted[1:-1])

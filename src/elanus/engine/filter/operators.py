@@ -80,6 +80,9 @@ CONTAINS_NAMES = {
 LENGTH_NAME = "array_length"
 SAMPLE_NAME = "random_sample"
 MINIMUM_SHOULD_MATCH = "minimum_should_match"
+MAX_EDIT_DISTANCE = "max_edit_distance"
+OPTIONS = frozenset((MINIMUM_SHOULD_MATCH, MAX_EDIT_DISTANCE))
+"""Arguments that are given by their name."""
 SPATIAL_NAMES = {
     "st_equals": "STEuqals",
     "st_touches": "STTouches",
@@ -96,7 +99,6 @@ SPATIAL_NAMES = {
 # Recognised, so that the refusal can name them.
 UNIMPLEMENTED_FUNCTIONS = frozenset(
     (
-        "text_match_fuzzy",
         "element_filter",
         "match_all",
         "match_any",

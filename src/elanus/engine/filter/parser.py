@@ -10,13 +10,19 @@ from typing import Any
 import msgspec
 
 from elanus.engine.filter.faults import Fault
-from elanus.engine.filter.lexer import INT64_MAX, Token, out_of_range, tokenize
+from elanus.engine.filter.lexer import (
+    EXPRESSION_OPERATORS,
+    INT64_MAX,
+    Token,
+    out_of_range,
+    tokenize,
+)
 from elanus.engine.filter.operators import (
     BINDING_LIKE,
     BINDING_RANGE,
     COMPARISONS,
     INFIX,
-    MINIMUM_SHOULD_MATCH,
+    OPTIONS,
     ORDERINGS,
     PREFIX,
     UNIMPLEMENTED_FUNCTIONS,
@@ -32,7 +38,8 @@ class Node(msgspec.Struct, frozen=True, gc=False):
     """A node of the syntax tree over ``count`` operands before it.
 
     kind: ``constant``, ``name``, ``path``, ``template``, ``list`` (with values, or over operands),
-    ``option``, ``time``, ``is null``, ``like``, ``range``, ``call``, ``prefix``, ``infix``. value:
+    ``option``, ``time``, ``is null``, ``like``, ``=~``, ``!~``, ``range``, ``call``, ``prefix``,
+    ``infix``. value:
     see the parser's methods. start: where the node begins in the text; end: where its own last
     token ends, or where the text of its operands ends.
     """
@@ -154,7 +161,8 @@ class _Parser:
         return True
 
     def _takes_option(self, token: Token) -> bool:
-        named = token.value in (MINIMUM_SHOULD_MATCH, MINIMUM_SHOULD_MATCH.upper())
+        lowered = token.value.lower()
+        named = lowered in OPTIONS and token.value in (lowered, lowered.upper())
         return named and bool(self._pending) and self._pending[-1].kind == "call"
 
     def _option(self, token: Token) -> bool:
@@ -163,7 +171,7 @@ class _Parser:
         if value.kind != "constant" or type(value.value) is not int:
             raise self._unexpected(value)
         self._at += 2
-        self._emit("option", (MINIMUM_SHOULD_MATCH, value.value), 0, token.start, value.end)
+        self._emit("option", (token.value.lower(), value.value), 0, token.start, value.end)
         return True
 
     def _is_time(self, following: Token) -> bool:
@@ -224,8 +232,8 @@ class _Parser:
             self._at += 1
             self._infix("not in", INFIX["in"], token)
             return True
-        if operator == "like":
-            self._like(token)
+        if operator in ("like", *EXPRESSION_OPERATORS):
+            self._pattern(token)
             return False
         if operator == ",":
             return self._comma(token)
@@ -267,7 +275,7 @@ class _Parser:
         self._push("range", (token.value, second.value), BINDING_RANGE, 3, token.start)
         return True
 
-    def _like(self, token: Token) -> None:
+    def _pattern(self, token: Token) -> None:
         """The value is the pattern, or the node of a template."""
         pattern = self._tokens[self._at + 1]
         self._at += 2
@@ -279,7 +287,7 @@ class _Parser:
         else:
             raise self._unexpected(pattern)
         self._reduce(BINDING_LIKE)
-        self._emit("like", value, 1, token.start, self._tokens[self._at - 1].end)
+        self._emit(token.value, value, 1, token.start, self._tokens[self._at - 1].end)
 
     def _comma(self, token: Token) -> bool:
         self._reduce(1)

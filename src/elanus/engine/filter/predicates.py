@@ -22,11 +22,13 @@ from elanus.engine.filter.expression import (
     IsNull,
     Length,
     Like,
+    Matches,
 )
 from elanus.engine.filter.faults import Fault
 from elanus.engine.filter.operands import ArrayLength, Computed, Constant, Operand, Reference
 from elanus.engine.filter.operators import ARITHMETIC_NAMES, FLIPPED, ORDERINGS
 from elanus.engine.filter.pattern import parse_like
+from elanus.engine.filter.regex import finder
 from elanus.model.types import DataType
 
 _NO_ARRAYS = "can not comparisons array fields directly"
@@ -242,17 +244,31 @@ def _in_values(column: Column, values: Any, position: int) -> Any:
 
 def like(operand: Operand, source: str) -> AnyLeaf:
     """``operand like source``."""
-    if isinstance(operand, Constant):
-        raise Fault("like operation on complicated expr is unsupported", operand.start)
-    if not isinstance(operand, Reference):
-        raise Fault("like operation on complicated expr is unsupported", operand.start)
-    column = operand.column
-    if column.type not in (DataType.VARCHAR, DataType.JSON):
-        raise Fault("like operation on non-string or no-json field is unsupported", operand.start)
+    column = _text_column("like", operand)
     pattern = parse_like(source)
     if pattern.kind == "equal":
         return Compare(column=column, operator="==", value=pattern.text)
     return Like(column=column, pattern=pattern)
+
+
+def matches(operand: Operand, expression: str, *, negated: bool) -> AnyLeaf:
+    """``operand =~ expression``, or ``!~``."""
+    column = _text_column("regex", operand)
+    try:
+        finder(expression)
+    except ValueError as error:
+        raise Fault(f"invalid regex pattern: {expression}: {error}", operand.start) from None
+    return Matches(column=column, expression=expression, negated=negated)
+
+
+def _text_column(operation: str, operand: Operand) -> Column:
+    if not isinstance(operand, Reference):
+        raise Fault(f"{operation} operation on complicated expr is unsupported", operand.start)
+    if operand.column.type not in (DataType.VARCHAR, DataType.JSON):
+        raise Fault(
+            f"{operation} operation on non-string or no-json field is unsupported", operand.start
+        )
+    return operand.column
 
 
 # Nulls, JSON and arrays ---------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What text_match and phrase_match ask of a text index, which answers for a whole column.
+"""What the matches of words ask of a text index, which answers for a whole column.
 
 How a text becomes tokens is the field's matter, for the rows and for the query alike.
 """
@@ -21,6 +21,10 @@ class TextIndex(Protocol):
 
     def match_phrase(self, query: str, slop: int) -> Bools:
         """The query's tokens occur in order, displaced by at most ``slop`` in all, bool (rows,)."""
+        ...
+
+    def match_fuzzy(self, query: str, distance: int) -> Bools:
+        """A token occurs at most ``distance`` edits from one of the query's, bool (rows,)."""
         ...
 
 

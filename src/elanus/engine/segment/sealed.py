@@ -28,7 +28,7 @@ from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.hits import hits_of, missing_column, rows_of
 from elanus.engine.segment.keys import KeyIndex, equal, matches
 from elanus.engine.segment.texts import ColumnTexts, SegmentTexts
-from elanus.engine.text.fields import has_match
+from elanus.engine.text.index import TextIndex
 from elanus.errors import CorruptData
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema
@@ -151,10 +151,14 @@ class SealedSegment(Segment):
     def detach_scalar(self, index_id: int) -> None:
         self._scalars = {k: held for k, held in self._scalars.items() if k != index_id}
 
+    def attach_texts(self, field_name: str, loaded: TextIndex) -> None:
+        """Match words of the field by this token index over the segment's rows from now on."""
+        self._texts.attach(field_name, loaded)
+
     def build_texts(self) -> None:
-        """Make the token indexes of the fields that can be matched. For a compute thread."""
+        """Make the token indexes that are not attached yet. For a compute thread."""
         for field in self.schema.fields:
-            if has_match(field) and self._columns.has_column(field.name):
+            if field.enable_match and self._columns.has_column(field.name):
                 self._texts.of(field, self._columns.column(field.name), self._row_count)
 
     def attach_interim(self, field_name: str, index: Interim) -> None:

@@ -1,7 +1,7 @@
 """Finding words in the text columns of a segment: a field's analyzer and a token index, together.
 
-An index is made when it is first asked for, and kept as long as the rows are; a query that comes
-meanwhile waits for it rather than making another.
+An index is attached, or made when it is first asked for, and kept as long as the rows are; a query
+that comes meanwhile waits for it rather than making another.
 """
 
 import threading
@@ -25,6 +25,10 @@ class ColumnTexts:
 
     def match(self, query: str, minimum: int) -> Bools:
         rows = self._index.match(self._analyzer.tokens(query), minimum)
+        return rows.mask[: self._row_count]
+
+    def match_fuzzy(self, query: str, distance: int) -> Bools:
+        rows = self._index.fuzzy(self._analyzer.tokens(query), distance)
         return rows.mask[: self._row_count]
 
     def match_phrase(self, query: str, slop: int) -> Bools:

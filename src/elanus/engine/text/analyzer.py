@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from elanus.engine.text.filters import TokenFilter
-from elanus.engine.text.tokenizers import Tokenizer
+from elanus.engine.text.tokenizers import Tokenizer, Word, byte_offsets
 
 REMEMBERED_WORDS = 200_000
 HASHED_BYTES = 100
@@ -49,16 +49,23 @@ class Analyzer:
         filtered = self._filtered
         return [
             (token, position)
-            for position, word in enumerate(self._tokenizer.words(text))
+            for position, word in self._tokenizer.positioned(text)
             for token in filtered[word]
         ]
 
-    def detailed(self, text: str) -> list[Token]:
-        byte_at = _byte_offsets(text)
+    def placed(self, text: str) -> list[Word]:
+        """The tokens, each with the place of its word."""
         return [
-            Token(token, byte_at[word.start], byte_at[word.end], position)
-            for position, word in enumerate(self._tokenizer.spans(text))
+            word._replace(text=token)
+            for word in self._tokenizer.spans(text)
             for token in self._filtered[word.text]
+        ]
+
+    def detailed(self, text: str) -> list[Token]:
+        byte_at = byte_offsets(text)
+        return [
+            Token(w.text, byte_at[w.start], byte_at[w.end], w.position, w.position_length)
+            for w in self.placed(text)
         ]
 
 
@@ -77,13 +84,3 @@ class _Filtered(dict[str, Sequence[str]]):
             self.clear()
         self[word] = tokens = tuple(tokens)
         return tokens
-
-
-def _byte_offsets(text: str) -> Sequence[int]:
-    """The offset in UTF-8 of each character, and of the end."""
-    if text.isascii():
-        return range(len(text) + 1)
-    offsets = [0]
-    for character in text:
-        offsets.append(offsets[-1] + len(character.encode()))
-    return offsets

@@ -13,7 +13,6 @@ from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.types import DataType
 
 ENABLE_ANALYZER = "enable_analyzer"
-ENABLE_MATCH = "enable_match"
 ANALYZER_PARAMS = "analyzer_params"
 MULTI_ANALYZER_PARAMS = "multi_analyzer_params"
 DEFAULT = "default"
@@ -34,10 +33,6 @@ class MultiAnalyzer:
 
 def has_analyzer(field: FieldSchema) -> bool:
     return _is_true(field, ENABLE_ANALYZER)
-
-
-def has_match(field: FieldSchema) -> bool:
-    return _is_true(field, ENABLE_MATCH)
 
 
 def analyzer_for(field: FieldSchema, name: str = "") -> Analyzer:
@@ -77,10 +72,17 @@ def multi_analyzer_of(text: str) -> MultiAnalyzer:
     return MultiAnalyzer(by_field, analyzers, aliases)
 
 
+def deciding_field(field: FieldSchema) -> str | None:
+    """The name of the field that chooses the analyzer of each row; None if there is one analyzer.
+    Of a field whose parameters have been checked."""
+    several = field.type_params.get(MULTI_ANALYZER_PARAMS)
+    return str(orjson.loads(several)["by_field"]) if several else None
+
+
 def check_text_fields(fields: Sequence[FieldSchema]) -> None:
     """Raises InvalidParameter for fields whose parameters of text contradict each other."""
     for field in fields:
-        if has_match(field) and not has_analyzer(field):
+        if field.enable_match and not has_analyzer(field):
             raise InvalidParameter(
                 f"field {field.name} which has enable_match or is input of BM25 function "
                 "must also enable_analyzer"
@@ -114,7 +116,7 @@ def _check_several(field: FieldSchema) -> None:
         raise InvalidParameter(
             f"field {field.name} analyzer params should be none if has multi analyzer params"
         )
-    if has_match(field):
+    if field.enable_match:
         raise InvalidParameter(
             f"multi analyzer now only support for bm25, but now field {field.name} enable match"
         )

@@ -1,9 +1,10 @@
 """The token index of a text column: for each token the rows and places where it stands.
 
-Answers ``text_match`` and ``phrase_match``. Immutable; what it holds are four arrays that are
-mapped from its file as they are. Occurrences are sorted by (token, row, position).
+Answers ``text_match``, ``phrase_match`` and ``text_match_fuzzy``. Immutable; what it holds are five
+arrays that are mapped from its file as they are. Occurrences are sorted by (token, row, position).
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from rapidfuzz.distance import OSA
+from rapidfuzz.process import cdist
 
+from elanus.engine.index.arrays import open_arrays, write_arrays
 from elanus.engine.index.rows import RowSet
 from elanus.engine.text.analyzer import Analyzer
 from elanus.errors import CorruptData
@@ -20,29 +24,39 @@ Rows = npt.NDArray[np.int32]
 Positions = npt.NDArray[np.uint16]
 Places = npt.NDArray[np.int64]
 
+_KIND = "a token index"
 # A VarChar has at most 65,535 bytes, so a token's position fits 16 bits, and a displacement 17.
 _ROW_SHIFT = 20
 _POSITION_BASE = 1 << 18
 _LARGEST_SLOP = 1 << 17
+_CHARACTER_BYTES = 4
+"""At most, in UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextIndex:
     """See the module.
 
-    tokens: sorted by their bytes. starts: int64 (tokens + 1,). rows, positions: (occurrences,).
+    token_bytes: uint8, the tokens one after the other, sorted by their bytes. token_offsets: int64
+    (tokens + 1,). starts: int64 (tokens + 1,). rows, positions: (occurrences,). is_mapped: the
+    arrays are those of a file.
     """
 
     row_count: int
-    tokens: pa.LargeStringArray
+    token_offsets: npt.NDArray[np.int64]
+    token_bytes: npt.NDArray[np.uint8]
     starts: npt.NDArray[np.int64]
     rows: Rows
     positions: Positions
+    is_mapped: bool = False
 
     @property
     def size_bytes(self) -> int:
-        arrays = (self.tokens, self.starts, self.rows, self.positions)
-        return int(sum(array.nbytes for array in arrays))
+        """Memory beside what is mapped."""
+        if self.is_mapped:
+            return 0
+        words = self.token_offsets.nbytes + self.token_bytes.nbytes
+        return words + self.starts.nbytes + self.rows.nbytes + self.positions.nbytes
 
     def match(self, tokens: Sequence[str], minimum: int = 1) -> RowSet:
         """Rows in which at least ``minimum`` of the tokens stand; one that is named twice counts
@@ -76,6 +90,31 @@ class TextIndex:
         mask[windows >> _ROW_SHIFT] = True
         return RowSet(self.row_count, mask=mask)
 
+    def fuzzy(self, tokens: Sequence[str], distance: int) -> RowSet:
+        """Rows in which a token stands that is at most ``distance`` edits from one of ``tokens``: a
+        character more, less or another, or two neighbours that have changed places."""
+        mask = np.zeros(self.row_count, np.bool_)
+        for token in set(tokens):
+            for number in self._near(token, distance).tolist():
+                start, end = self.starts[number : number + 2].tolist()
+                mask[self.rows[start:end]] = True
+        return RowSet(self.row_count, mask=mask)
+
+    def _near(self, token: str, distance: int) -> npt.NDArray[np.int64]:
+        """The numbers of the tokens within ``distance`` edits."""
+        surplus = np.diff(self.token_offsets) - len(token.encode())
+        numbers = np.flatnonzero(np.abs(surplus) <= distance * _CHARACTER_BYTES)
+        if not len(numbers):
+            return numbers
+        buffers = [None, pa.py_buffer(self.token_offsets), pa.py_buffer(self.token_bytes)]
+        tokens = pa.Array.from_buffers(pa.large_string(), len(self.starts) - 1, buffers)
+        candidates = tokens.take(pa.array(numbers)).to_pylist()
+        edits = cdist(
+            [token], candidates, scorer=OSA.distance, score_cutoff=distance, dtype=np.uint8
+        )
+        found: npt.NDArray[np.int64] = numbers[edits[0] <= distance]
+        return found
+
     def _places(self, token: str, position: int) -> Places:
         """Where a phrase with this token at ``position`` would begin, with the row, ascending."""
         rows, positions = self._occurrences(token)
@@ -89,15 +128,13 @@ class TextIndex:
 
     def _number_of(self, token: str) -> int | None:
         wanted = token.encode()
-        low, high = 0, len(self.tokens)
-        while low < high:
-            middle = (low + high) // 2
-            if self.tokens[middle].as_buffer().to_pybytes() < wanted:
-                low = middle + 1
-            else:
-                high = middle
-        found = low < len(self.tokens) and self.tokens[low].as_py() == token
-        return low if found else None
+        tokens = range(len(self.starts) - 1)
+        number = bisect_left(tokens, wanted, key=self._token)
+        return number if number < len(tokens) and self._token(number) == wanted else None
+
+    def _token(self, number: int) -> bytes:
+        start, end = self.token_offsets[number : number + 2].tolist()
+        return self.token_bytes[start:end].tobytes()
 
 
 def build_text_index(analyzer: Analyzer, texts: pa.Array) -> TextIndex:
@@ -121,49 +158,59 @@ def build_text_index(analyzer: Analyzer, texts: pa.Array) -> TextIndex:
     rank[by_bytes] = np.arange(len(tokens))
     ranks = rank[np.array(numbers, np.int64)]
     order = np.argsort(ranks, kind="stable")
-    counts = np.bincount(ranks, minlength=len(tokens))
+    ordered = tokens[by_bytes].tolist()
     return TextIndex(
         row_count=len(texts),
-        tokens=pa.array([token.decode() for token in tokens[by_bytes]], pa.large_string()),
-        starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        token_offsets=_offsets(np.fromiter(map(len, ordered), np.int64, len(ordered))),
+        token_bytes=np.array(bytearray().join(ordered), np.uint8),
+        starts=_offsets(np.bincount(ranks, minlength=len(tokens))),
         rows=np.repeat(np.arange(len(texts), dtype=np.int32), lengths)[order],
         positions=np.array(positions, np.uint16)[order],
     )
 
 
-def to_batch(index: TextIndex) -> pa.RecordBatch:
-    """One row of lists, for an Arrow file."""
-    arrays = {
-        "tokens": index.tokens,
-        "starts": pa.array(index.starts),
-        "rows": pa.array(index.rows),
-        "positions": pa.array(index.positions),
-    }
-    columns = {
-        name: pa.LargeListArray.from_arrays(pa.array([0, len(array)], pa.int64()), array)
-        for name, array in arrays.items()
-    }
-    return pa.record_batch({"row_count": pa.array([index.row_count], pa.int64()), **columns})
+def _offsets(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 
-def from_batch(batch: pa.RecordBatch, name: str) -> TextIndex:
-    """The index of a batch that ``to_batch`` made, without a copy. Raises CorruptData, with the
-    file's ``name``, if it is not one."""
+def write_text_index(index: TextIndex, path: str) -> None:
+    """Write the file at ``path``; the caller makes it durable."""
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "token_offsets": index.token_offsets,
+        "token_bytes": index.token_bytes,
+        "starts": index.starts,
+        "rows": index.rows,
+        "positions": index.positions,
+    }
+    write_arrays(path, _KIND, {"rows": index.row_count}, arrays)
+
+
+def open_text_index(path: str, row_count: int) -> TextIndex:
+    """Map the index file at ``path``. Raises CorruptData if it isn't a whole index over
+    ``row_count`` rows."""
+    file = open_arrays(path, _KIND)
+    if file.facts.get("rows") != row_count:
+        raise CorruptData(
+            f"index file {path} has {file.facts.get('rows')} rows, the segment has {row_count}"
+        )
+    arrays = file.arrays
     try:
-        arrays: dict[str, Any] = {
-            key: batch.column(key).values for key in ("tokens", "starts", "rows", "positions")
-        }
-        row_count = batch.column("row_count")[0].as_py()
-    except (KeyError, AttributeError, IndexError) as error:
-        raise CorruptData(f"file {name} is no text index: {error}") from error
-    index = TextIndex(
-        row_count,
-        arrays["tokens"],
-        np.asarray(arrays["starts"]),
-        np.asarray(arrays["rows"]),
-        np.asarray(arrays["positions"]),
+        index = TextIndex(
+            row_count,
+            arrays["token_offsets"],
+            arrays["token_bytes"],
+            arrays["starts"],
+            arrays["rows"],
+            arrays["positions"],
+            is_mapped=True,
+        )
+    except KeyError as error:
+        raise CorruptData(f"index file {path} lacks {error}") from error
+    is_whole = (
+        len(index.starts) == len(index.token_offsets) > 0
+        and index.token_offsets[-1] == len(index.token_bytes)
+        and index.starts[-1] == len(index.rows) == len(index.positions)
     )
-    whole = len(index.starts) == len(index.tokens) + 1 and len(index.rows) == len(index.positions)
-    if not whole or index.starts[-1] != len(index.rows):
-        raise CorruptData(f"text index {name} is not whole")
+    if not is_whole:
+        raise CorruptData(f"index file {path} is not whole")
     return index

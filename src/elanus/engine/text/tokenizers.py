@@ -3,29 +3,39 @@
 A tokenizer is safe to use from several threads.
 """
 
-import itertools
 import unicodedata
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 from elanus.errors import Unimplemented
 
 
 class Word(NamedTuple):
-    """``start``, ``end``: offsets in characters."""
+    """``start``, ``end``: offsets in characters. ``position``: the word's number in the text,
+    ``position_length``: how many words it stands for."""
 
     text: str
     start: int
     end: int
+    position: int
+    position_length: int = 1
 
 
-class Tokenizer(Protocol):
+class Tokenizer(ABC):
+    @abstractmethod
     def words(self, text: str) -> list[str]: ...
 
-    def spans(self, text: str) -> list[Word]: ...
+    @abstractmethod
+    def spans(self, text: str) -> list[Word]:
+        """The same words, with their places."""
+
+    def positioned(self, text: str) -> Iterable[tuple[int, str]]:
+        """The same words, each with its position."""
+        return enumerate(self.words(text))
 
 
-class TantivyTokenizer:
+class TantivyTokenizer(Tokenizer):
     """``standard``: runs of alphanumeric characters. ``whitespace``: what stands between blanks."""
 
     def __init__(self, name: str) -> None:
@@ -34,17 +44,20 @@ class TantivyTokenizer:
 
         kind = {"standard": Kinds.simple, "whitespace": Kinds.whitespace}[name]
         analyzer = TextAnalyzerBuilder(kind()).build()
-        self.words: Callable[[str], list[str]] = analyzer.analyze
+        self._analyze: Callable[[str], list[str]] = analyzer.analyze
         self._tokenize = analyzer.pre_tokenize
+
+    def words(self, text: str) -> list[str]:
+        return self._analyze(text)
 
     def spans(self, text: str) -> list[Word]:
         return [
-            Word(token.text, token.char_offset_from, token.char_offset_to)
-            for token in self._tokenize(text).tokens
+            Word(token.text, token.char_offset_from, token.char_offset_to, position)
+            for position, token in enumerate(self._tokenize(text).tokens)
         ]
 
 
-class JiebaTokenizer:
+class JiebaTokenizer(Tokenizer):
     """Chinese words from a dictionary; runs of other letters and every other character stand alone.
 
     ``search``: long words are given besides the shorter ones in them. ``guess_unknown``: words that
@@ -75,12 +88,13 @@ class JiebaTokenizer:
         return cut
 
     def spans(self, text: str) -> list[Word]:
-        return list(
-            itertools.starmap(Word, self._jieba.tokenize(text, self._mode, self._guess_unknown))
-        )
+        found = self._jieba.tokenize(text, self._mode, self._guess_unknown)
+        return [
+            Word(text, start, end, position) for position, (text, start, end) in enumerate(found)
+        ]
 
 
-class IcuTokenizer:
+class IcuTokenizer(Tokenizer):
     """Unicode's word boundaries (UAX #29), with dictionaries for scripts without blanks. Blanks and
     punctuation are words too. Needs the extra ``icu``."""
 
@@ -98,7 +112,10 @@ class IcuTokenizer:
         return [text[start:end] for start, end in self._boundaries(text)]
 
     def spans(self, text: str) -> list[Word]:
-        return [Word(text[start:end], start, end) for start, end in self._boundaries(text)]
+        return [
+            Word(text[start:end], start, end, position)
+            for position, (start, end) in enumerate(self._boundaries(text))
+        ]
 
     def _boundaries(self, text: str) -> Iterable[tuple[int, int]]:
         pairs: Iterable[tuple[int, int]] = self._breaker(text, "en").segments()
@@ -118,7 +135,7 @@ CHARACTER_GROUPS: dict[str, Callable[[str], bool]] = {
 }
 
 
-class CharacterGroupTokenizer:
+class CharacterGroupTokenizer(Tokenizer):
     """What stands between delimiters: single characters, or names of CHARACTER_GROUPS."""
 
     def __init__(self, delimiters: Iterable[str]) -> None:
@@ -135,9 +152,19 @@ class CharacterGroupTokenizer:
             if character is not None and not self._is_delimiter(character):
                 continue
             if at > start:
-                found.append(Word(text[start:at], start, at))
+                found.append(Word(text[start:at], start, at, len(found)))
             start = at + 1
         return found
 
     def _is_delimiter(self, character: str) -> bool:
         return character in self._characters or any(has(character) for has in self._groups)
+
+
+def byte_offsets(text: str) -> Sequence[int]:
+    """The offset in UTF-8 of each character, and of the end."""
+    if text.isascii():
+        return range(len(text) + 1)
+    offsets = [0]
+    for character in text:
+        offsets.append(offsets[-1] + len(character.encode()))
+    return offsets

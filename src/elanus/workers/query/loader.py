@@ -1,9 +1,10 @@
 """Brings sealed segments into a query node: mapped columns, deletes, index files.
 
 Order: manifest and columns (each file verified by its checksum, then mapped) → deletes of the
-manifest and of the L0 segments → indexes. Nothing serves before its deletes are in. A newer version
-of a loaded segment has the same rows in the same order, so its new deletes and indexes are added
-to the copy that serves, and the deletes that this has had from the delegator stay.
+manifest and of the L0 segments → indexes → token indexes that lack a file. Nothing serves before
+its deletes are in. A newer version of a loaded segment has the same rows in the same order, so its
+new deletes and indexes are added to the copy that serves, and the deletes that this has had from
+the delegator stay.
 
 A damaged index file is reported by name and not used: the segment answers by scanning, and the
 coordinator is told, which has the index built anew. Damaged columns or deletes are an error.
@@ -26,9 +27,15 @@ from elanus.engine.index.scalar.files import open_scalar_index
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.footprint import resident_bytes_per_row
 from elanus.engine.segment.sealed import SealedSegment
-from elanus.engine.text.fields import has_match
+from elanus.engine.text.index import open_text_index
 from elanus.errors import CorruptData
-from elanus.model.catalog import ALL_PARTITIONS, IndexInfo, SegmentIndex, SegmentInfo
+from elanus.model.catalog import (
+    ALL_PARTITIONS,
+    TEXT_INDEX,
+    IndexInfo,
+    SegmentIndex,
+    SegmentInfo,
+)
 from elanus.model.types import IndexState, MetricType
 from elanus.runtime.world import World
 from elanus.services.messages import LoadSegment
@@ -72,7 +79,7 @@ class Loaded:
     """A segment of this node. ``change_ts``: no insert or delete that it knows is later.
 
     ``applied``: keys of the delta files that are in. ``attached``: by field of vectors, the key of
-    its index file; ``scalars``: by index id, that of a scalar index. ``damaged``: keys of index
+    its index file; ``scalars``: by index id, that of any other index. ``damaged``: keys of index
     files that can't be used. ``changing``: held by whoever marks deletes.
     """
 
@@ -120,11 +127,11 @@ class Loader:
                 MappedColumns(files),
                 self._filter_cache,
             )
-            if any(map(has_match, segment.schema.fields)):
-                await self._world.executor.run("compute", segment.build_texts)
             loaded = Loaded(info, segment, reserved_bytes, manifest.min_ts, manifest.max_ts)
             await self._add_deletes(loaded, request, manifest)
             await self._attach_indexes(loaded, request)
+            if any(field.enable_match for field in segment.schema.fields):
+                await self._world.executor.run("compute", segment.build_texts)
         except BaseException:
             self._world.memory.release("sealed", reserved_bytes)
             raise
@@ -199,10 +206,13 @@ class Loader:
         path = await self._local_file(part)
         if path is None:
             return
-        opened = await self._world.executor.run(
-            "io", open_scalar_index, str(path), loaded.segment.row_count
-        )
-        loaded.segment.attach_scalar(index.index_id, index.field_name, opened)
+        segment, run = loaded.segment, self._world.executor.run
+        if index.index_type == TEXT_INDEX:
+            texts = await run("io", open_text_index, str(path), segment.row_count)
+            segment.attach_texts(index.field_name, texts)
+        else:
+            opened = await run("io", open_scalar_index, str(path), segment.row_count)
+            segment.attach_scalar(index.index_id, index.field_name, opened)
         loaded.scalars[index.index_id] = part.key
 
     async def _attach_vectors(

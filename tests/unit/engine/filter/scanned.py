@@ -37,10 +37,31 @@ class ScannedText:
 
         return self._rows(found) if wanted else np.zeros(len(self._column), np.bool_)
 
+    def match_fuzzy(self, query: str, distance: int) -> Bools:
+        wanted = self._analyze(query)
+
+        def found(tokens: Sequence[str]) -> bool:
+            return any(edits(one, token) <= distance for one in wanted for token in tokens)
+
+        return self._rows(found)
+
     def _rows(self, found: Callable[[Sequence[str]], bool]) -> Bools:
         analyze = self._analyze
         matches = (text is not None and found(analyze(text)) for text in self._column.to_pylist())
         return np.fromiter(matches, np.bool_, len(self._column))
+
+
+def edits(left: str, right: str) -> int:
+    """The fewest characters to insert, to drop, to change, and neighbours to exchange."""
+    table = np.zeros((len(left) + 1, len(right) + 1), int)
+    table[:, 0], table[0] = range(len(left) + 1), range(len(right) + 1)
+    for n, a in enumerate(left, 1):
+        for m, b in enumerate(right, 1):
+            least = min(table[n - 1, m] + 1, table[n, m - 1] + 1, table[n - 1, m - 1] + (a != b))
+            if n > 1 and m > 1 and (left[n - 2], a) == (b, right[m - 2]):
+                least = min(least, table[n - 2, m - 2] + 1)
+            table[n, m] = least
+    return int(table[-1, -1])
 
 
 def phrase_occurs(wanted: Sequence[str], tokens: Sequence[str], slop: int) -> bool:

@@ -82,6 +82,7 @@ def variants(name: str) -> list[list[Wanted]]:
             on_paths("DOUBLE", "VARCHAR", "BOOL"),
             on_paths("ARRAY_DOUBLE", "ARRAY_VARCHAR", "ARRAY_BOOL"),
             [("NGRAM", {**params, **NGRAM[1]}) for _, params in on_paths("VARCHAR")],
+            [("INVERTED", {"json_path": "", "json_cast_type": "JSON"})],
         ]
     if kind in ("string", "text"):
         return [[SORTED], [BITMAP], [NGRAM]]
@@ -107,7 +108,7 @@ def check(tree: tuple, table: list[dict[str, Any]], choice: int) -> None:
 
 
 @examples(share=0.3)
-@given(cases(leaves() | leaves().map(lambda leaf: ("not", leaf))), st.integers(0, 2))
+@given(cases(leaves() | leaves().map(lambda leaf: ("not", leaf))), st.integers(0, 3))
 def test_every_predicate_gives_the_rows_of_a_scan(
     case: tuple[tuple, list[dict[str, Any]]], choice: int
 ) -> None:
@@ -115,7 +116,7 @@ def test_every_predicate_gives_the_rows_of_a_scan(
 
 
 @examples(share=0.15)
-@given(cases(filters), st.integers(0, 2))
+@given(cases(filters), st.integers(0, 3))
 def test_every_filter_gives_the_rows_of_a_scan(
     case: tuple[tuple, list[dict[str, Any]]], choice: int
 ) -> None:
@@ -218,6 +219,12 @@ LARGE: list[tuple[str, Wanted, list[str]]] = [
         ("INVERTED", {"json_path": "/n", "json_cast_type": "DOUBLE"}),
         ['j["n"] < 5', 'j["n"] == 17 and j["t"] != "x"', 'not (j["n"] in [1, 2.0])'],
     ),
+    (
+        "j",
+        ("INVERTED", {"json_path": "", "json_cast_type": "JSON"}),
+        ['j["n"] < 5', 'not (j["t"] == "rot rot rot")', 'j["t"] =~ "^rot (rot|50%)"'],
+    ),
+    ("s", ("Trie", {}), ['s =~ "^rot.*rot$"', 's !~ "rot"']),
     (
         "j",
         ("NGRAM", {"json_path": "/t", "json_cast_type": "VARCHAR", **NGRAM[1]}),

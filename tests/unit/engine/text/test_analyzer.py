@@ -9,6 +9,17 @@ from elanus.engine.text.parameters import analyzer_of
 from elanus.errors import InvalidParameter, Unimplemented
 
 STANDARD = '{"tokenizer": "standard", "filter": [%s]}'
+LINDERA = '{"tokenizer": {"type": "lindera", "dict_kind": %s, "filter": [%s]}}'
+LANGUAGES = '{"tokenizer": {"type": "language_identifier", "analyzers": %s%s}}'
+DEFAULT = '{"default": {}}'
+WITHOUT_CONFIDENCE = ', "identifier": {"type": "whatlang", "confidence": "high"}'
+
+
+def nested(times: int) -> str:
+    analyzers = DEFAULT
+    for _ in range(times):
+        analyzers = DEFAULT.replace("{}", LANGUAGES % (analyzers, ""))
+    return LANGUAGES % (analyzers, "")
 
 
 @pytest.mark.parametrize(
@@ -90,6 +101,22 @@ def test_dimensions_are_those_of_milvus() -> None:
         (STANDARD % '{"type": "regex", "expr": "("}', "regex expr"),
         ('{"tokenizer": {"type": "jieba", "mode": "x"}}', "invalid jieba mode"),
         ('{"tokenizer": {"type": "char_group", "delimiters": ["ab"]}}', "invalid delimiter"),
+        ('{"tokenizer": "lindera"}', "lindera tokenizer dict_kind must be set"),
+        (LINDERA % ("3", ""), "lindera tokenizer dict kind should be string"),
+        (LINDERA % ('"x"', ""), "unsupported lindera dict type: x"),
+        (LINDERA % ('"ipadic"', '"x"'), "unsupported lindera filter: 'x'"),
+        (LINDERA % ('"ipadic"', '{"kind": "korean_stop_tags"}'), "tags must be set"),
+        ('{"tokenizer": "language_identifier"}', "analyzers must be set"),
+        (LANGUAGES % ("[]", ""), "analyzers must be dict"),
+        (LANGUAGES % ('{"a": 1}', ""), 'sub analyzer "a" params must be dict'),
+        (LANGUAGES % ('{"a": {}}', ""), "default sub analyzer for language identifier analyzer"),
+        (LANGUAGES % (DEFAULT, ', "mapping": []'), "mapping must be dict"),
+        (LANGUAGES % (DEFAULT, ', "identifier": "x"'), "unknown identifier name: x"),
+        (LANGUAGES % (DEFAULT, ', "identifier": 1'), "identifier params must be string or dict"),
+        (LANGUAGES % (DEFAULT, ', "identifier": {}'), "identifier type must be set"),
+        (LANGUAGES % (DEFAULT, ', "identifier": {"type": "x"}'), "unknown identifier type: x"),
+        (LANGUAGES % (DEFAULT, WITHOUT_CONFIDENCE), "confidence must be float"),
+        (nested(8), "analyzers can be nested at most 8 deep"),
     ],
 )
 def test_wrong_parameters_say_what_is_wrong(parameters: str, message: str) -> None:
@@ -99,8 +126,8 @@ def test_wrong_parameters_say_what_is_wrong(parameters: str, message: str) -> No
 
 
 def test_what_is_not_served_says_so() -> None:
-    with pytest.raises(Unimplemented, match="lindera"):
-        analyzer_of('{"tokenizer": "lindera"}')
+    with pytest.raises(Unimplemented, match="thai"):
+        analyzer_of('{"tokenizer": "thai"}')
 
 
 def test_threads_share_an_analyzer() -> None:

@@ -1,13 +1,17 @@
 """text_match and phrase_match against a slow reading of every row."""
 
+import tempfile
 from itertools import product
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.unit.engine.filter.scanned import edits
 
-from elanus.engine.text.index import build_text_index, from_batch, to_batch
+from elanus.engine.index.arrays import write_arrays
+from elanus.engine.text.index import build_text_index, open_text_index, write_text_index
 from elanus.engine.text.parameters import analyzer_of
 from elanus.errors import CorruptData
 
@@ -46,21 +50,42 @@ def test_phrase_finds_tokens_in_order(rows: list[str | None], query: list[str], 
     assert index.phrase(phrase, slop).mask.tolist() == expected
 
 
+similar = st.lists(st.text("abé", max_size=5), max_size=6)
+
+
+@given(similar, st.text("abé", max_size=4), st.integers(0, 2))
+def test_fuzzy_finds_tokens_a_few_edits_away(rows: list[str], query: str, distance: int) -> None:
+    index = build_text_index(ANALYZER, pa.array(rows, pa.string()))
+    expected = [bool(row) and bool(query) and edits(query, row) <= distance for row in rows]
+    assert index.fuzzy(ANALYZER.tokens(query), distance).mask.tolist() == expected
+
+
 @given(texts)
 def test_a_stored_index_answers_the_same(rows: list[str | None]) -> None:
     index = build_text_index(ANALYZER, pa.array(rows, pa.string()))
-    sink = pa.BufferOutputStream()
-    batch = to_batch(index)
-    with pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    opened = from_batch(pa.ipc.open_file(sink.getvalue()).get_batch(0), "a")
-    for word in WORDS:
+    with tempfile.TemporaryDirectory() as directory:
+        path = f"{directory}/index"
+        write_text_index(index, path)
+        opened = open_text_index(path, len(rows))
+    for word in (*WORDS, "absent"):
         assert opened.match([word]).mask.tolist() == index.match([word]).mask.tolist()
+    assert opened.phrase([("red", 0), ("wine", 1)], 1).mask.tolist() == (
+        index.phrase([("red", 0), ("wine", 1)], 1).mask.tolist()
+    )
+    assert opened.size_bytes == 0 < index.size_bytes
 
 
-def test_a_file_of_something_else_is_refused_by_name() -> None:
+def test_a_file_that_is_not_whole_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "segment-7"
+    write_text_index(build_text_index(ANALYZER, pa.array(["red wine", "pie"])), str(path))
+    with pytest.raises(CorruptData, match="segment-7 has 2 rows, the segment has 3"):
+        open_text_index(str(path), 3)
+    path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(CorruptData, match="segment-7"):
-        from_batch(pa.record_batch({"x": [1]}), "segment-7")
+        open_text_index(str(path), 2)
+    write_arrays(str(path), "a scalar index", {"rows": 2}, {})
+    with pytest.raises(CorruptData, match="segment-7 holds a scalar index, not a token index"):
+        open_text_index(str(path), 2)
 
 
 def test_a_phrase_keeps_the_gaps_of_dropped_words() -> None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from elanus.engine.filter.arrays import Bools, validity
-from elanus.engine.filter.expression import Between, Compare, Contains, In, Leaf, Like
+from elanus.engine.filter.expression import Between, Compare, Contains, In, Leaf, Like, Matches
 from elanus.engine.filter.indexes import Answer
 from elanus.engine.index.rows import RowSet
 
@@ -46,6 +46,10 @@ class ColumnIndex(ABC):
         self._path = path_of(self._pointer)
         self._valid = arrays.get("valid")
 
+    @property
+    def path(self) -> tuple[str, ...]:
+        return self._path
+
     @abstractmethod
     def answer(self, leaf: Leaf) -> Answer | None: ...
 
@@ -66,7 +70,7 @@ class ColumnIndex(ABC):
         elif isinstance(leaf, In | Contains):
             constants = leaf.values
         else:
-            return isinstance(leaf, Like) and str in self._kinds
+            return isinstance(leaf, Like | Matches) and str in self._kinds
         return all(type(one) in self._kinds and _is_exact(one) for one in constants)
 
     def finished(self, truth: Bools, leaf: Leaf) -> Bools:

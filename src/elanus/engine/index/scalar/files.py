@@ -4,6 +4,7 @@
 BITMAP, HYBRID               bitmaps of a column of at most 100 distinct values
 NGRAM                        runs of characters
 RTREE                        bounds of geometries
+INVERTED, cast to JSON       sorted values of each path
 all others, and many values  sorted values
 ============================ =============================================================
 """
@@ -20,14 +21,18 @@ from elanus.engine.index.arrays import open_arrays, write_arrays
 from elanus.engine.index.scalar.base import ColumnIndex, path_of, valid_rows
 from elanus.engine.index.scalar.bitmap import BitmapIndex, bitmap_arrays
 from elanus.engine.index.scalar.json_path import path_values
+from elanus.engine.index.scalar.json_tree import JsonTreeIndex, tree_arrays
 from elanus.engine.index.scalar.ngram import NgramIndex, ngram_arrays
 from elanus.engine.index.scalar.rtree import RtreeIndex, rtree_arrays
 from elanus.engine.index.scalar.sorted import SortedIndex, sorted_arrays
 from elanus.errors import CorruptData
 
 _KIND = "a scalar index"
+JSON_CAST = "JSON"
+"""The cast that keeps values of all kinds, at all paths."""
 _STRUCTURES: dict[str, type[ColumnIndex]] = {
     "bitmap": BitmapIndex,
+    "json tree": JsonTreeIndex,
     "ngram": NgramIndex,
     "rtree": RtreeIndex,
     "sorted": SortedIndex,
@@ -46,6 +51,9 @@ def build_scalar_index(
     if index_type == "RTREE":
         arrays = rtree_arrays(column)
         facts["structure"] = "rtree"
+    elif params.get("json_cast_type") == JSON_CAST:
+        arrays = tree_arrays(column, path_of(params["json_path"]), facts)
+        facts["structure"] = "json tree"
     else:
         values, rows = _values(params, column, facts)
         arrays = _arrays(index_type, params, values, rows, facts)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from elanus.engine.filter.evaluate_json import MISSING, step
 
-_ARROW: dict[str, pa.DataType] = {
+ARROW_TYPES: dict[str, pa.DataType] = {
     "BOOL": pa.bool_(),
     "DOUBLE": pa.float64(),
     "VARCHAR": pa.string(),
@@ -54,15 +54,15 @@ def path_values(column: pa.Array, path: tuple[str, ...], cast: str) -> PathValue
         for one in found:
             if type(one) not in kinds:
                 continue
-            if type(one) is int and not _fits(one):
+            if type(one) is int and not fits_double(one):
                 is_exact = False
                 continue
             values.append(one)
             rows.append(row)
-    return PathValues(pa.array(values, _ARROW[held]), np.array(rows, np.int64), is_exact)
+    return PathValues(pa.array(values, ARROW_TYPES[held]), np.array(rows, np.int64), is_exact)
 
 
-def _fits(value: int) -> bool:
+def fits_double(value: int) -> bool:
     """Whether the integer is the same as a double."""
     try:
         return int(float(value)) == value

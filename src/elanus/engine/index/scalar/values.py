@@ -16,7 +16,16 @@ import pyarrow.compute as pc
 
 from elanus.engine.filter.arrays import values_of
 from elanus.engine.filter.evaluate_scalar import scalar_truth
-from elanus.engine.filter.expression import Arithmetic, Between, Compare, In, Leaf, Like, Shifted
+from elanus.engine.filter.expression import (
+    Arithmetic,
+    Between,
+    Compare,
+    In,
+    Leaf,
+    Like,
+    Matches,
+    Shifted,
+)
 
 MAX_LOOKED_UP = 32
 """Strings of an ``in`` list that are looked up one by one; more are compared with all values."""
@@ -228,7 +237,7 @@ def chosen_by_scan(values: SortedValues, leaf: Leaf) -> Ints:
 
 def is_scannable(leaf: Leaf) -> bool:
     """Whether ``chosen_by_scan`` takes the leaf."""
-    return isinstance(leaf, In | Like | Arithmetic | Shifted)
+    return isinstance(leaf, In | Like | Matches | Arithmetic | Shifted)
 
 
 def _ranges(*found: tuple[int, int]) -> Ints:
