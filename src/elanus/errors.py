@@ -31,6 +31,7 @@
     │   ├── AliasNotFound               1600
     │   ├── AliasConflict               1601
     │   ├── AliasExists                 1602
+    │   ├── FieldNotFound               1700
     │   └── InvalidFieldName            1701
     ├── Unavailable                      2     retriable
     │   ├── NotReady                     1     retriable
@@ -270,6 +271,13 @@ class AliasExists(InputError):
 
     def __init__(self, message: str, database: str, alias: str) -> None:
         super().__init__(f"{message}: alias already exist[database={database}][alias={alias}]")
+
+
+class FieldNotFound(InputError):
+    code = 1700
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(f"{message}: field not found[field={field}]")
 
 
 class InvalidFieldName(InputError):

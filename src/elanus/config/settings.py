@@ -120,6 +120,9 @@ class CommonSettings(Section, frozen=True, kw_only=True):
 class LimitsSettings(Section, frozen=True, kw_only=True):
     top_k: Annotated[Positive, Meta(description="Most hits of a query vector.")] = 16_384
     nq: Annotated[Positive, Meta(description="Most query vectors of a search.")] = 16_384
+    max_group_size: Annotated[
+        Positive, Meta(description="Most hits of a group of a grouping search.")
+    ] = 10
     max_query_result_window: Annotated[Positive, Meta(description="Largest offset + limit.")] = (
         16_384
     )

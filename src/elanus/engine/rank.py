@@ -40,12 +40,13 @@ class Weighted:
 
 @dataclass(frozen=True, slots=True)
 class Fused:
-    """counts: int64 (nq,). scores: float32 (total,), keys: (total,) as in Hits, best first within
-    a query."""
+    """counts: int64 (nq,). scores: float32 (total,), keys, groups: (total,) as in Hits, best first
+    within a query."""
 
     counts: IntArray
     scores: FloatArray
     keys: Any
+    groups: Any = None
 
 
 def fuse(
@@ -65,10 +66,9 @@ def fuse(
     keys, key_ranks = _order_keys([hits.keys for hits in lists])
     if isinstance(ranker, ReciprocalRank):
         parts = [_reciprocal_ranks(hits.counts, ranker.k) for hits in lists]
-        descending = True
     else:
         parts = _weighted_scores(lists, metrics, ranker)
-        descending = _is_descending(metrics, ranker)
+    descending = is_descending(metrics, ranker)
     slots, row_of_hit = np.unique(queries * max(len(keys), 1) + key_ranks, return_inverse=True)
     scores = np.zeros(len(slots), dtype=np.float32)
     np.add.at(scores, row_of_hit, np.concatenate(parts))
@@ -79,7 +79,7 @@ def fuse(
     return Fused(
         counts=np.clip(totals - offset, 0, limit).astype(np.int64),
         scores=scores[kept],
-        keys=_take(keys, rank_of_row[kept]),
+        keys=take_keys(keys, rank_of_row[kept]),
     )
 
 
@@ -105,7 +105,10 @@ def _reciprocal_ranks(counts: IntArray, k: float) -> FloatArray:
     return (np.float32(1) / (np.float32(k) + rank.astype(np.float32))).astype(np.float32)
 
 
-def _is_descending(metrics: Sequence[MetricType], ranker: Weighted) -> bool:
+def is_descending(metrics: Sequence[MetricType], ranker: ReciprocalRank | Weighted) -> bool:
+    """Whether larger scores are better after the fusion."""
+    if isinstance(ranker, ReciprocalRank):
+        return True
     return ranker.normalise or any(metric.larger_is_better for metric in metrics)
 
 
@@ -138,16 +141,16 @@ def _order_keys(keys: Sequence[Any]) -> tuple[Any, IntArray]:
     """The distinct keys, ascending, and the position of each key among them."""
     if isinstance(keys[0], np.ndarray):
         return np.unique(np.concatenate(keys), return_inverse=True)
-    encoded = pa.concat_arrays([_one_array(part) for part in keys]).dictionary_encode()
+    encoded = pa.concat_arrays([one_array(part) for part in keys]).dictionary_encode()
     order = pc.sort_indices(encoded.dictionary).to_numpy()
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     return encoded.dictionary.take(pa.array(order)), rank[encoded.indices.to_numpy()]
 
 
-def _one_array(keys: Any) -> Any:
+def one_array(keys: Any) -> Any:
     return keys.combine_chunks() if isinstance(keys, pa.ChunkedArray) else keys
 
 
-def _take(keys: Any, positions: IntArray) -> Any:
+def take_keys(keys: Any, positions: IntArray) -> Any:
     return keys[positions] if isinstance(keys, np.ndarray) else keys.take(pa.array(positions))

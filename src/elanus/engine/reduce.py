@@ -44,7 +44,7 @@ def merge_hits(parts: Sequence[Hits], top_k: int, larger_is_better: bool) -> Hit
         part = full[0]
         queries = np.repeat(np.arange(query_count), part.counts)
         if not _has_duplicates(queries, part.keys):
-            return part if int(part.counts.max()) <= top_k else slice_hits(part, 0, top_k)
+            return at_most(part, top_k)
         return _ranked(part, queries, query_count, top_k, larger_is_better)
     queries = np.concatenate([np.repeat(np.arange(query_count), part.counts) for part in full])
     together = Hits(
@@ -54,6 +54,7 @@ def merge_hits(parts: Sequence[Hits], top_k: int, larger_is_better: bool) -> Hit
         np.concatenate([part.timestamps for part in full]),
         np.concatenate([part.sources for part in full]),
         np.concatenate([part.offsets for part in full]),
+        None if full[0].groups is None else _joined([part.groups for part in full]),
     )
     return _ranked(together, queries, query_count, top_k, larger_is_better)
 
@@ -80,6 +81,11 @@ def merge_rows(parts: Sequence[Rows], limit: int | None) -> Rows:
     return Rows(_taken(keys, kept), timestamps[kept], sources[kept], offsets[kept])
 
 
+def at_most(hits: Hits, limit: int) -> Hits:
+    """Each query's first ``limit`` hits."""
+    return hits if int(hits.counts.max(initial=0)) <= limit else slice_hits(hits, 0, limit)
+
+
 def slice_hits(hits: Hits, offset: int, limit: int | None = None) -> Hits:
     """Each query's hits without the first ``offset``, at most ``limit`` of them."""
     starts = np.cumsum(hits.counts) - hits.counts
@@ -90,7 +96,7 @@ def slice_hits(hits: Hits, offset: int, limit: int | None = None) -> Hits:
     counts = np.maximum(hits.counts - offset, 0)
     if limit is not None:
         counts = np.minimum(counts, limit)
-    return _selected(hits, np.flatnonzero(kept), counts)
+    return selected(hits, np.flatnonzero(kept), counts)
 
 
 def _ranked(
@@ -110,7 +116,7 @@ def _ranked(
     found = np.bincount(queries, minlength=query_count)
     starts = np.cumsum(found) - found
     order = order[np.arange(len(order)) - starts[queries] < top_k]
-    return _selected(hits, order, np.minimum(found, top_k).astype(np.int64))
+    return selected(hits, order, np.minimum(found, top_k).astype(np.int64))
 
 
 def _first_of_each(queries: Ints, ranks: Ints) -> Any:
@@ -130,7 +136,8 @@ def _has_duplicates(queries: Ints, keys: Any) -> bool:
     return not isinstance(_first_of_each(queries, ranks), slice)
 
 
-def _selected(hits: Hits, order: Ints, counts: Ints) -> Hits:
+def selected(hits: Hits, order: Ints, counts: Ints) -> Hits:
+    """The hits at the positions ``order``, of which each query has ``counts``."""
     return Hits(
         counts,
         hits.scores[order],
@@ -138,6 +145,7 @@ def _selected(hits: Hits, order: Ints, counts: Ints) -> Hits:
         hits.timestamps[order],
         hits.sources[order],
         hits.offsets[order],
+        None if hits.groups is None else hits.groups.take(pa.array(order)),
     )
 
 

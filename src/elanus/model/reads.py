@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elanus.model.types import MetricType
+from elanus.model.types import DataType, MetricType
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,15 +19,39 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
+class Grouping:
+    """Hits in groups: rows that have the same value, null included, in a field.
+
+    path: of a JSON field, the subscripts that lead to the value. cast: the type that the value has
+        there; None means the text of whatever stands there. What isn't of the type is null, or
+        refuses the search if ``strict_cast``.
+    size: most rows of a group.
+    within: Arrow array of values, those of each query vector one after another: the groups that it
+        is about, of each of which all of its best rows are wanted. None: the best groups, with such
+        of their rows as are seen on the way.
+    within_counts: int64 (nq,), how many values of ``within`` belong to each query vector.
+    """
+
+    field_name: str
+    size: int = 1
+    path: tuple[str, ...] = ()
+    cast: DataType | None = None
+    strict_cast: bool = False
+    within: Any = None
+    within_counts: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class VectorQuery:
     """What to search for.
 
     vectors: one for each query, as the user gave them (not normalised). Of a dense field float32
         (nq, dim), C-contiguous, whatever its elements are; of a binary one uint8 (nq, dim / 8); of
         a sparse one an Arrow array (nq,) as :mod:`elanus.model.vectors` has them.
-    top_k: hits wanted for each query vector, offset included.
+    top_k: hits wanted for each query vector, offset included; with a grouping, groups.
     params: search parameters of the index (ef, nprobe, …), already validated.
     radius, range_filter: bounds of a range search on the returned score (see the metric).
+    grouping: None: hits stand for themselves.
     """
 
     field_name: str
@@ -37,6 +61,12 @@ class VectorQuery:
     params: dict[str, int | float | str] = field(default_factory=dict)
     radius: float | None = None
     range_filter: float | None = None
+    grouping: Grouping | None = None
+
+    @property
+    def most_hits(self) -> int:
+        """That there can be for a query vector."""
+        return self.top_k * (1 if self.grouping is None else self.grouping.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +77,8 @@ class Hits:
     squared, COSINE and IP larger is better). keys: int64 NumPy array or Arrow string array
     (total,), the primary keys. timestamps: uint64 (total,), the rows' insert timestamps.
     sources: int64 (total,), segment ids. offsets: int64 (total,), row offsets in their segments.
+    groups: Arrow array (total,), the values that the hits are grouped by; None if they are not, or
+    there are no hits.
     """
 
     counts: npt.NDArray[np.int64]
@@ -55,6 +87,7 @@ class Hits:
     timestamps: npt.NDArray[np.uint64]
     sources: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
+    groups: Any = None
 
 
 @dataclass(frozen=True, slots=True)

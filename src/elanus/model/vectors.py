@@ -189,3 +189,8 @@ class VectorLists:
 def list_column(offsets: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> Any:
     """An Arrow array of lists of vectors, the reverse of :class:`VectorLists`."""
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), vector_column(vectors))
+
+
+def take_vectors(vectors: Any, which: npt.NDArray[np.int64]) -> Any:
+    """The query vectors at these positions."""
+    return vectors[which] if isinstance(vectors, np.ndarray) else vectors.take(pa.array(which))

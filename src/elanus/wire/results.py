@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
 
 from elanus.model.reads import Hits
-from elanus.model.schema import CollectionSchema
+from elanus.model.schema import CollectionSchema, FieldSchema, arrow_type
 from elanus.model.timestamptz import UTC_TEXT, TimeOutput
 from elanus.model.types import DataType
 from elanus.wire.columns import encode_column, ids_message
@@ -67,6 +68,7 @@ def search_results(
     times: TimeOutput = UTC_TEXT,
     session_ts: int = 0,
     iterator: IteratorState | None = None,
+    group_field: FieldSchema | None = None,
     searched_rows: int = 0,
     highlights: Sequence[Any] = (),
 ) -> Any:
@@ -76,6 +78,7 @@ def search_results(
     field_names: the columns to send. output_fields: what the user asked for, echoed; by default
     the columns. searched_rows: how many rows were looked at, if known. highlights: HighlightResult
     messages.
+    group_field: the field whose values the hits are grouped by, if they are.
     """
     data = schema.SearchResultData(
         num_queries=len(hits.counts),
@@ -89,6 +92,11 @@ def search_results(
         primary_field_name=collection.primary.name,
         highlight_results=highlights,
     )
+    if group_field is not None:
+        groups = hits.groups
+        if groups is None:
+            groups = pa.array([], arrow_type(group_field))
+        data.group_by_field_value.CopyFrom(encode_column(group_field, groups, times=times))
     if iterator is not None:
         data.search_iterator_v2_results.token = iterator.token
         data.search_iterator_v2_results.last_bound = iterator.last_bound

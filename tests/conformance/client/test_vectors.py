@@ -172,7 +172,7 @@ def test_built_indexes_find_the_nearest(client, name, kind, metric, index_type, 
 def test_structures_are_found_among_binary_vectors(client, name):
     rows = [0b1100_0000, 0b1110_0000, 0b0000_0011, 0b0100_0000]
     for number, (metric, query, keys) in enumerate(
-        [("SUBSTRUCTURE", 0b1110_0000, [0, 1, 3]), ("SUPERSTRUCTURE", 0b1100_0000, [0, 1])]
+        [("SUPERSTRUCTURE", 0b1110_0000, [0, 1, 3]), ("SUBSTRUCTURE", 0b1100_0000, [0, 1])]
     ):
         client.create_collection(
             f"{name}{number}",

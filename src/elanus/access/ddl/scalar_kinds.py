@@ -141,7 +141,7 @@ def _json_params(field: FieldSchema, given: Mapping[str, str]) -> dict[str, str]
             f"json_cast_function {function} is not supported for json_cast_type {cast}"
         )
     params = {
-        "json_path": _pointer(field, given.get("json_path") or field.name),
+        "json_path": json_pointer(field, given.get("json_path") or field.name),
         "json_cast_type": cast.upper(),
     }
     if function is not None:
@@ -149,7 +149,7 @@ def _json_params(field: FieldSchema, given: Mapping[str, str]) -> dict[str, str]
     return params
 
 
-def _pointer(field: FieldSchema, text: str) -> str:
+def json_pointer(field: FieldSchema, text: str) -> str:
     """The JSON pointer of an identifier such as ``meta["a"]["b"]``; of the dynamic field also that
     of a key alone, in quotes or not."""
     try:

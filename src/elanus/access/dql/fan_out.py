@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,7 +20,8 @@ from elanus.access.dql.scope import shards_of
 from elanus.access.owners import read_from_owner
 from elanus.access.proxy import Proxy
 from elanus.engine.filter.plan import Plan
-from elanus.engine.reduce import merge_hits, slice_hits
+from elanus.engine.groups import merge_found
+from elanus.engine.reduce import slice_hits
 from elanus.errors import Rejected
 from elanus.model.catalog import CollectionInfo
 from elanus.model.reads import Hits, VectorQuery
@@ -200,9 +202,15 @@ def _merge_searches(answers: Sequence[SearchResponse], query: VectorQuery) -> Se
     for answer in answers:
         placed.append(_placed(answer.hits, start))
         start += len(answer.hits.scores)
-    hits = merge_hits(placed, top_k=query.top_k, larger_is_better=query.metric.larger_is_better)
+    hits = merge_found(placed, query)
     rows = pa.concat_batches([answer.rows for answer in answers])
     return SearchResponse(hits, _at(rows, hits), _read_ts(answers))
+
+
+def reordered(answer: SearchResponse, hits: Hits, order: npt.NDArray[np.int64]) -> SearchResponse:
+    """``hits``, which stand at the places ``order`` of the answer, with their rows."""
+    rows = answer.rows.take(pa.array(order)) if answer.rows.num_columns else answer.rows
+    return SearchResponse(hits, rows, answer.read_ts, answer.stages)
 
 
 def _cut(answer: SearchResponse, offset: int) -> SearchResponse:

@@ -18,13 +18,16 @@ from elanus.access.context import CallContext
 from elanus.access.dql import consistency
 from elanus.access.dql.consistency import ReadInstant
 from elanus.access.dql.fan_out import ReadScope, query_shards, search_shards
+from elanus.access.dql.group_by import resolve_group_by
+from elanus.access.dql.grouping import find_groups
 from elanus.access.dql.output import Output, resolve_output, time_output
 from elanus.access.dql.plans import key_plan
-from elanus.access.dql.rankers import parse_rank
+from elanus.access.dql.rankers import RankParameters, parse_rank
 from elanus.access.dql.scope import find_meta
-from elanus.access.dql.search import PlannedSearch, plan_search
+from elanus.access.dql.search import HybridPart, PlannedSearch, plan_search
 from elanus.access.proxy import Proxy
-from elanus.engine.rank import Fused, fuse, round_scores
+from elanus.engine.rank import Fused, fuse, round_scores, take_keys
+from elanus.engine.rank_groups import fuse_groups
 from elanus.errors import Rejected
 from elanus.model.catalog import CollectionInfo
 from elanus.model.reads import Hits
@@ -48,17 +51,10 @@ async def hybrid_search(proxy: Proxy, request: Any, context: CallContext) -> Any
         proxy.settings.quota_and_limits.limits,
         requests=len(request.requests),
     )
+    group = rank.group_by and resolve_group_by(rank.group_by, collection.schema)
+    part = HybridPart(rank.limit + rank.offset, request.partition_names, group)
     planned = [
-        _without_offset(
-            await plan_search(
-                proxy,
-                meta,
-                sub_request,
-                context,
-                default_limit=rank.limit + rank.offset,
-                partition_names=sub_request.partition_names or request.partition_names,
-            )
-        )
+        _without_offset(await plan_search(proxy, meta, sub_request, context, part_of=part))
         for sub_request in request.requests
     ]
     if len({len(part.query.vectors) for part in planned}) > 1:
@@ -72,13 +68,7 @@ async def hybrid_search(proxy: Proxy, request: Any, context: CallContext) -> Any
         one_instant=True,
     )
     lists = await _search_all(proxy, collection, planned, instant, context)
-    fused = fuse(
-        lists,
-        [part.query.metric for part in planned],
-        rank.ranker,
-        offset=rank.offset,
-        limit=rank.limit,
-    )
+    fused = _fuse(lists, planned, rank)
     fused, rows = await _fetch(proxy, collection, fused, output, instant, planned, context)
     return search_results(
         collection.schema,
@@ -90,6 +80,7 @@ async def hybrid_search(proxy: Proxy, request: Any, context: CallContext) -> Any
         dynamic_keys=output.dynamic_keys,
         times=times,
         session_ts=instant.read_ts,
+        group_field=None if group is None else group.output,
     )
 
 
@@ -123,6 +114,8 @@ async def _search_all(
             (),
             part.parameters.ignore_growing,
         )
+        if part.group is not None:
+            return (await find_groups(proxy, scope, part.query, part.group, context)).hits
         return (await search_shards(proxy, scope, part.query, context)).hits
 
     tasks = [asyncio.ensure_future(search_one(part)) for part in planned]
@@ -131,6 +124,21 @@ async def _search_all(
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _fuse(lists: Sequence[Hits], planned: Sequence[PlannedSearch], rank: RankParameters) -> Fused:
+    metrics = [part.query.metric for part in planned]
+    if rank.group_by is None:
+        return fuse(lists, metrics, rank.ranker, offset=rank.offset, limit=rank.limit)
+    return fuse_groups(
+        lists,
+        metrics,
+        rank.ranker,
+        size=rank.group_by.size,
+        scorer=rank.scorer,
+        offset=rank.offset,
+        limit=rank.limit,
+    )
 
 
 async def _fetch(
@@ -157,18 +165,19 @@ async def _fetch(
     places = pc.index_in(keys, value_set=rows.column(primary))
     if places.null_count:
         there = places.is_valid().to_numpy(zero_copy_only=False)
-        fused, places = _only(fused, keys, there), places.drop_null()
+        fused, places = _only(fused, there), places.drop_null()
     return fused, rows.take(places)
 
 
-def _only(fused: Fused, keys: pa.Array, there: npt.NDArray[np.bool_]) -> Fused:
+def _only(fused: Fused, there: npt.NDArray[np.bool_]) -> Fused:
     """The rows where ``there`` (total,) is true."""
     query = np.repeat(np.arange(len(fused.counts)), fused.counts)[there]
-    kept = keys.filter(pa.array(there))
+    positions = np.flatnonzero(there)
     return Fused(
         counts=np.bincount(query, minlength=len(fused.counts)).astype(np.int64),
-        scores=fused.scores[there],
-        keys=kept.to_numpy() if isinstance(fused.keys, np.ndarray) else kept,
+        scores=fused.scores[positions],
+        keys=take_keys(fused.keys, positions),
+        groups=None if fused.groups is None else fused.groups.take(pa.array(positions)),
     )
 
 
@@ -194,4 +203,5 @@ def _as_hits(fused: Fused, decimals: int) -> Hits:
         timestamps=nowhere.astype(np.uint64),
         sources=nowhere,
         offsets=nowhere,
+        groups=fused.groups,
     )

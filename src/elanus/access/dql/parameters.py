@@ -12,13 +12,14 @@ from functools import lru_cache
 from typing import Any
 
 from elanus.access.dql import pairs as kv
+from elanus.access.dql.group_by import GroupBy, parse_group_by
 from elanus.config.settings import LimitsSettings
 from elanus.errors import ElanusError, InvalidParameter, Rejected
 from elanus.model.types import MetricType
 
 MAX_ROUND_DECIMAL = 6
 _HINTS = ("iterative_filter", "disable", "")
-_UNSUPPORTED = ("group_by_field", "group_by_fields", "order_by_fields", "search_aggregation")
+_UNSUPPORTED = ("order_by_fields", "search_aggregation")
 _RESERVED = frozenset(
     {
         "anns_field", "topk", "limit", "offset", "metric_type", "params", "round_decimal",
@@ -40,8 +41,8 @@ class IteratorPage:
 
 @dataclass(frozen=True, slots=True)
 class SearchParameters:
-    """``limit`` is the number of hits wanted after ``offset``. ``metric`` is empty if the user
-    named none. ``index`` are the raw parameters of the index, to be read only."""
+    """``limit``: hits, or groups, wanted after ``offset``. ``metric`` is empty if
+    the user named none. ``index`` are the raw parameters of the index, to be read only."""
 
     limit: int
     offset: int = 0
@@ -58,6 +59,7 @@ class SearchParameters:
     timezone: str = ""
     time_fields: str = ""
     analyzer_name: str = ""
+    group_by: GroupBy | None = None
 
     @property
     def top_k(self) -> int:
@@ -126,6 +128,7 @@ def _parse_search(
         timezone=given.get("timezone", ""),
         time_fields=given.get("time_fields", ""),
         analyzer_name=given.get("analyzer_name", ""),
+        group_by=parse_group_by(given, limits.max_group_size),
     )
 
 

@@ -6,24 +6,29 @@ from typing import Any
 
 from elanus.access.dql import pairs as kv
 from elanus.access.dql import parameters
+from elanus.access.dql.group_by import GroupBy, parse_group_by
 from elanus.config.settings import LimitsSettings
 from elanus.engine.rank import DEFAULT_RRF_K, ReciprocalRank, Weighted
+from elanus.engine.rank_groups import GroupScorer
 from elanus.errors import InvalidParameter, Rejected, Unimplemented
 from elanus.wire.schema import pairs_to_dict
 
 RERANK_FUNCTION = 3
 MAX_K = 16_384
-_UNSUPPORTED = ("group_by_field", "group_by_fields", "order_by_fields")
+_UNSUPPORTED = ("order_by_fields",)
 
 
 @dataclass(frozen=True, slots=True)
 class RankParameters:
-    """``limit`` rows after the first ``offset`` of the fused list."""
+    """``limit`` rows (groups if there is a ``group_by``) after the first ``offset`` of the fused
+    list."""
 
     ranker: ReciprocalRank | Weighted
     limit: int
     offset: int
     round_decimal: int
+    group_by: GroupBy | None = None
+    scorer: GroupScorer = GroupScorer.MAX
 
 
 def parse_rank(
@@ -52,7 +57,16 @@ def parse_rank(
         limit=limit,
         offset=offset,
         round_decimal=parameters.parse_round_decimal(given),
+        group_by=parse_group_by(given, limits.max_group_size),
+        scorer=_scorer(given.get("rank_group_scorer", GroupScorer.MAX)),
     )
+
+
+def _scorer(name: str) -> GroupScorer:
+    try:
+        return GroupScorer(name)
+    except ValueError as error:
+        raise InvalidParameter(f"input group scorer type: {name} is not supported!") from error
 
 
 def _params(given: Mapping[str, str]) -> dict[str, Any]:

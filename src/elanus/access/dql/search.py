@@ -12,6 +12,8 @@ from typing import Any
 from elanus.access.context import CallContext
 from elanus.access.dql import consistency, parameters
 from elanus.access.dql.fan_out import ReadScope, search_shards
+from elanus.access.dql.group_by import GroupField, check_groupable, resolve_group_by
+from elanus.access.dql.grouping import search_groups
 from elanus.access.dql.highlight import highlighted, parse_highlighter
 from elanus.access.dql.index_parameters import check_index_parameters
 from elanus.access.dql.iterator import cut_page, page_query, state_after
@@ -43,12 +45,24 @@ ACTION = "failed to search"
 
 @dataclass(frozen=True, slots=True)
 class PlannedSearch:
-    """A search that has been checked. ``partition_ids`` empty means all."""
+    """A search that has been checked. ``partition_ids`` empty means all. ``group``: None if hits
+    stand for themselves."""
 
     parameters: SearchParameters
     query: VectorQuery
     plan: Plan | None
     partition_ids: tuple[int, ...]
+    group: GroupField | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HybridPart:
+    """What a hybrid search says of all its parts. ``limit``, ``partition_names``: of parts that
+    name none of their own."""
+
+    limit: int
+    partition_names: Sequence[str]
+    group: GroupField | None
 
 
 async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
@@ -58,7 +72,7 @@ async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
     collection = meta.info
     output = resolve_output(request.output_fields, collection.schema)
     planned = await plan_search(proxy, meta, request, context)
-    given, query = planned.parameters, planned.query
+    given, query, group = planned.parameters, planned.query, planned.group
     highlight = parse_highlighter(
         request, collection, query.field_name, query.metric, given.analyzer_name
     )
@@ -69,6 +83,7 @@ async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
         proxy.coordinator,
         proxy.world.clock,
         proxy.settings.common,
+        one_instant=group is not None and group.has_second_round,
         is_iterator=given.is_iterator,
     )
     scope = ReadScope(
@@ -79,7 +94,10 @@ async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
         output.fields if highlight is None else _with(output.fields, highlight.columns),
         given.ignore_growing,
     )
-    answer = await search_shards(proxy, scope, query, context, offset=given.offset)
+    if group is None:
+        answer = await search_shards(proxy, scope, query, context, offset=given.offset)
+    else:
+        answer = await search_groups(proxy, scope, query, group, context, offset=given.offset)
     iterator = None
     if given.page is not None:
         answer = cut_page(answer, given.limit)
@@ -99,6 +117,7 @@ async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
         session_ts=answer.read_ts,
         iterator=iterator,
         highlights=marked,
+        group_field=None if group is None else group.output,
     )
 
 
@@ -108,26 +127,29 @@ async def plan_search(
     request: Any,
     context: CallContext,
     *,
-    default_limit: int | None = None,
-    partition_names: Any = None,
+    part_of: HybridPart | None = None,
 ) -> PlannedSearch:
     """Checks one SearchRequest against its collection.
 
-    default_limit, partition_names: of the hybrid search that the request is part of.
+    part_of: the hybrid search that the request is one of.
     """
     collection = meta.info
     limits = proxy.settings.quota_and_limits.limits
     given = parameters.parse_search(
-        pairs_to_dict(request.search_params), limits, nq=request.nq, default_limit=default_limit
+        pairs_to_dict(request.search_params),
+        limits,
+        nq=request.nq,
+        default_limit=None if part_of is None else part_of.limit,
     )
     parameters.check_collection_id(given.collection_id, collection.collection_id)
     field = anns_field(collection, given.anns_field)
     if field.data_type is DataType.ARRAY_OF_VECTOR:
         parameters.check_lists(given, field.name)
+    group = _group_field(collection, field, given, part_of)
     plan = compile_plan(
         proxy, collection, request.dsl, request.expr_template_values, zone=given.timezone
     )
-    names = request.partition_names if partition_names is None else partition_names
+    names = request.partition_names or (part_of.partition_names if part_of is not None else ())
     wanted = named_partitions(collection, names) or pruned_partitions(collection, plan)
     partition_ids = await loaded_partitions(proxy, collection, wanted, ACTION)
     if request.WhichOneof("search_input") != "ids":
@@ -142,7 +164,10 @@ async def plan_search(
             expected=str(request.nq),
             actual=str(len(vectors)),
         )
-    return PlannedSearch(given, _vector_query(meta, field, given, vectors), plan, partition_ids)
+    query = _vector_query(meta, field, given, vectors)
+    if group is not None:
+        query = replace(query, grouping=group.grouping)
+    return PlannedSearch(given, query, plan, partition_ids, group)
 
 
 def anns_field(collection: CollectionInfo, name: str) -> FieldSchema:
@@ -177,6 +202,25 @@ def _refuse_unsupported(request: Any) -> None:
     for name, is_asked in unsupported.items():
         if is_asked:
             raise Unimplemented(f"{name} in search is not supported yet: service unimplemented")
+
+
+def _group_field(
+    collection: CollectionInfo,
+    field: FieldSchema,
+    given: SearchParameters,
+    part_of: HybridPart | None,
+) -> GroupField | None:
+    """What the hits of a search of the vector field are grouped by. A hybrid search says it for all
+    of its parts."""
+    group = None
+    if part_of is not None:
+        group = part_of.group
+    elif given.group_by is not None:
+        group = resolve_group_by(given.group_by, collection.schema)
+    if group is not None:
+        is_range = given.radius is not None
+        check_groupable(field, is_iterator=given.is_iterator, is_range=is_range)
+    return group
 
 
 def _vector_query(

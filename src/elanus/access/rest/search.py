@@ -128,7 +128,8 @@ def _field_and_offset(body: Body) -> dict[str, str]:
 
 
 def _grouping(body: Body) -> dict[str, str]:
-    return {key: as_text(body.get(given)) for given, key in _GROUPING.items() if body.get(given)}
+    given = {key: body.get(name) for name, key in _GROUPING.items()}
+    return {key: as_text(value) for key, value in given.items() if value not in (None, "")}
 
 
 def _rank_params(body: Body) -> dict[str, str]:

@@ -21,10 +21,12 @@ class Interim(ABC):
     """Answers for the rows ``0 … covered-1`` of a column while no built index is there.
 
     Never changes: covering more rows gives a new one. ``metric``: the one it was made for.
+    ``orders_ties``: of rows that score the same, searches give those with the smaller offsets.
     """
 
     metric: MetricType
     covered: int
+    orders_ties = True
 
     @property
     @abstractmethod
@@ -92,6 +94,7 @@ class VectorIndex(ABC):
     row_count: of vectors (see ``VectorColumn.vector_count``).
 
     dim: dimensions, 0 of a sparse index. size_bytes: memory beside what is mapped.
+    orders_ties: as of an Interim.
     """
 
     index_type: str
@@ -99,6 +102,7 @@ class VectorIndex(ABC):
     row_count: int
     dim: int
     size_bytes: int
+    orders_ties = True
 
     @abstractmethod
     def search(self, column: VectorColumn, query: VectorQuery, rows: RowSet | None) -> Neighbours:

@@ -78,6 +78,9 @@ def is_worth_building(row_count: int, dim: int) -> bool:
 class InterimIndex(Interim):
     """Covers the rows ``0 … covered-1`` of a segment. ``trained_rows``: there were so many."""
 
+    # Equal rows have equal codes, of which a scan keeps any.
+    orders_ties = False
+
     def __init__(self, metric: MetricType, codes: Any, trained_rows: int) -> None:
         self.metric = metric
         self.trained_rows = trained_rows

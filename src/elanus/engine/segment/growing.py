@@ -21,12 +21,15 @@ from elanus.engine.index.dense.neighbours import Ints, Neighbours
 from elanus.engine.index.rows import RowSet, intersect
 from elanus.engine.index.sparse.column import SparseColumn
 from elanus.engine.index.sparse.statistics import TermStatistics
+from elanus.engine.reduce import at_most
 from elanus.engine.segment import chunks as chunk_list
 from elanus.engine.segment.base import Segment, sampled
 from elanus.engine.segment.blocks import Numbers, growing_vectors
 from elanus.engine.segment.chunks import Chunks
+from elanus.engine.segment.grouped import search_groups
 from elanus.engine.segment.hits import hits_of, key_order, missing_column, rows_of
 from elanus.engine.segment.keys import KeyIndex, equal
+from elanus.engine.segment.ties import find_with_ties
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema
 from elanus.model.timestamp import MAX_TIMESTAMP
@@ -36,7 +39,8 @@ from elanus.model.types import MetricType
 @dataclass(frozen=True, slots=True)
 class _State:
     """What readers see. ``deletes`` has room for more rows; entries past ``row_count`` are MAX.
-    ``integer_keys`` is empty if primary keys are strings."""
+    ``integer_keys`` is empty if primary keys are strings. ``keys_ascend``: they are integers, and
+    no row has a smaller one than those before it."""
 
     row_count: int
     chunks: Chunks
@@ -46,6 +50,7 @@ class _State:
     first_delete_ts: int
     keys: KeyIndex
     integer_keys: Ints
+    keys_ascend: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ class GrowingSegment(Segment):
             first_delete_ts=MAX_TIMESTAMP,
             keys=KeyIndex(),
             integer_keys=self._integer_keys.view,
+            keys_ascend=self.schema.primary.data_type.is_integer,
         )
 
     @property
@@ -115,8 +121,11 @@ class GrowingSegment(Segment):
         scalars = [name for name in rows.schema.names if name not in self._vectors]
         self._timestamps.append(timestamp, rows.num_rows)
         keys = rows.column(self.schema.primary.name)
+        ascend = state.keys_ascend
         if pa.types.is_integer(keys.type):
-            self._integer_keys.append(np.asarray(keys), rows.num_rows)
+            numbers = np.asarray(keys)
+            ascend = ascend and _continues(state.integer_keys, numbers)
+            self._integer_keys.append(numbers, rows.num_rows)
         count = state.row_count + rows.num_rows
         deletes = state.deletes
         if count > len(deletes):
@@ -131,6 +140,7 @@ class GrowingSegment(Segment):
             deletes=deletes,
             keys=state.keys.added(keys, state.row_count),
             integer_keys=self._integer_keys.view,
+            keys_ascend=ascend,
         )
 
     def delete(self, keys: pa.Array, timestamp: int) -> int:
@@ -178,13 +188,16 @@ class GrowingSegment(Segment):
         column = state.vectors.get(query.field_name)
         if column is not None:
             rows = column.with_vectors(rows, end)
-        if column is None or end == 0 or (rows is not None and rows.count == 0):
-            found = Neighbours.none(len(query.vectors))
-        else:
-            found = column.search(query, end, rows, self._interim.get(query.field_name))
-        keys = self._keys_at(state, found.offsets)
-        timestamps = state.timestamps[found.offsets]
-        return hits_of(found, query.metric, keys, timestamps, self.segment_id)
+
+        def hits(asked: VectorQuery, wanted: RowSet | None) -> Hits:
+            found = self._found(state, column, end, asked, wanted)
+            keys = self._keys_at(state, found.offsets)
+            timestamps = state.timestamps[found.offsets]
+            return hits_of(found, asked.metric, keys, timestamps, self.segment_id)
+
+        if query.grouping is not None:
+            return search_groups(query, rows, end, hits, self.take)
+        return at_most(hits(query, rows), query.top_k)
 
     def select(self, snapshot: Snapshot, plan: Plan | None, limit: int | None = None) -> Rows:
         state = self._state
@@ -212,6 +225,27 @@ class GrowingSegment(Segment):
         return column.statistics(terms, self._interim.get(field_name))
 
     # --- parts of the above -------------------------------------------------------------------
+
+    def _found(
+        self,
+        state: _State,
+        column: VectorColumn | None,
+        end: int,
+        query: VectorQuery,
+        rows: RowSet | None,
+    ) -> Neighbours:
+        """The best of ``rows`` (None: the first ``end``), and what ties with the last of them."""
+        available = end if rows is None else rows.count
+        if column is None or available == 0:
+            return Neighbours.none(len(query.vectors))
+        interim = self._interim.get(query.field_name)
+
+        def find(asked: VectorQuery) -> Neighbours:
+            return column.search(asked, end, rows, interim)
+
+        if state.keys_ascend and (interim is None or interim.orders_ties):
+            return find(query)
+        return find_with_ties(find, query, available)
 
     def _wanted(
         self, state: _State, snapshot: Snapshot, plan: Plan | None
@@ -301,3 +335,9 @@ class GrowingSegment(Segment):
 
     def _column(self, state: _State, name: str, size: int) -> pa.Array:
         return pa.concat_arrays([chunk.rows.column(name) for chunk in state.chunks]).slice(0, size)
+
+
+def _continues(before: Ints, numbers: Ints) -> bool:
+    """Whether ``numbers`` ascend, from the last of ``before`` on."""
+    follows = not len(before) or bool(numbers[0] >= before[-1])
+    return follows and bool((numbers[1:] >= numbers[:-1]).all())

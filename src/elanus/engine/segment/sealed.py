@@ -23,11 +23,14 @@ from elanus.engine.index.rows import RowSet, intersect
 from elanus.engine.index.sparse.column import SparseColumn
 from elanus.engine.index.sparse.index import SparseIndex
 from elanus.engine.index.sparse.statistics import TermStatistics
+from elanus.engine.reduce import at_most
 from elanus.engine.segment.base import Segment, sampled
 from elanus.engine.segment.cache import BitmapCache
+from elanus.engine.segment.grouped import search_groups
 from elanus.engine.segment.hits import hits_of, missing_column, rows_of
 from elanus.engine.segment.keys import KeyIndex, equal, matches
 from elanus.engine.segment.texts import ColumnTexts, SegmentTexts
+from elanus.engine.segment.ties import find_with_ties
 from elanus.engine.text.index import TextIndex
 from elanus.errors import CorruptData
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
@@ -206,18 +209,16 @@ class SealedSegment(Segment):
         column = self._column_of_vectors(query.field_name)
         if column is not None:
             rows = column.with_vectors(rows, self._row_count)
-        if column is None or self._row_count == 0 or (rows is not None and rows.count == 0):
-            found = Neighbours.none(len(query.vectors))
-        else:
-            loaded = self._indexes.get(query.field_name)
-            if loaded is not None and loaded.metric is query.metric:
-                found = loaded.search(column, query, rows)
-            else:
-                interim = self._interim.get(query.field_name)
-                found = column.search(query, self._row_count, rows, interim)
-        keys = self._keys_at(found.offsets)
-        timestamps = self._timestamps[found.offsets]
-        return hits_of(found, query.metric, keys, timestamps, self.segment_id)
+
+        def hits(asked: VectorQuery, wanted: RowSet | None) -> Hits:
+            found = self._found(column, asked, wanted)
+            keys = self._keys_at(found.offsets)
+            timestamps = self._timestamps[found.offsets]
+            return hits_of(found, asked.metric, keys, timestamps, self.segment_id)
+
+        if query.grouping is not None:
+            return search_groups(query, rows, self._row_count, hits, self.take)
+        return at_most(hits(query, rows), query.top_k)
 
     def select(self, snapshot: Snapshot, plan: Plan | None, limit: int | None = None) -> Rows:
         if plan is not None and plan.primary_keys is not None:
@@ -257,6 +258,31 @@ class SealedSegment(Segment):
         return column.statistics(terms, self._interim.get(field_name))
 
     # --- parts of the above -------------------------------------------------------------------
+
+    def _found(
+        self, column: VectorColumn | None, query: VectorQuery, rows: RowSet | None
+    ) -> Neighbours:
+        """The best of ``rows`` (None: all), and what ties with the last of them."""
+        available = self._row_count if rows is None else rows.count
+        if column is None or available == 0:
+            return Neighbours.none(len(query.vectors))
+        loaded = self._indexes.get(query.field_name)
+        if loaded is not None and loaded.metric is query.metric:
+            index = loaded
+            orders_ties = index.orders_ties
+
+            def find(asked: VectorQuery) -> Neighbours:
+                return index.search(column, asked, rows)
+
+        else:
+            interim = self._interim.get(query.field_name)
+            orders_ties = interim is None or interim.orders_ties
+
+            def find(asked: VectorQuery) -> Neighbours:
+                return column.search(asked, self._row_count, rows, interim)
+
+        # Rows are sorted by primary key: equal ones in the order of their offsets are as wanted.
+        return find(query) if orders_ties else find_with_ties(find, query, available)
 
     @property
     def _keys(self) -> pa.Array:

@@ -14,8 +14,9 @@ import pyarrow as pa
 import structlog
 
 from elanus.config.settings import QueryNodeSettings
+from elanus.engine.groups import merge_found
 from elanus.engine.index.sparse.statistics import TermStatistics
-from elanus.engine.reduce import merge_hits, merge_rows
+from elanus.engine.reduce import merge_rows
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.sealed import SealedSegment
 from elanus.errors import Unavailable
@@ -122,7 +123,14 @@ class QueryNode:
             asked = FetchRows(hits.sources, hits.offsets, request.output_fields, request.schema)
             rows = await self.fetch(asked) if len(hits.sources) else None
         return SegmentHits(
-            hits.counts, hits.scores, hits.keys, hits.timestamps, hits.sources, hits.offsets, rows
+            hits.counts,
+            hits.scores,
+            hits.keys,
+            hits.timestamps,
+            hits.sources,
+            hits.offsets,
+            hits.groups,
+            rows,
         )
 
     async def _search(self, request: SegmentSearch) -> Hits:
@@ -137,8 +145,7 @@ class QueryNode:
                 for group in groups
             )
         )
-        query = request.query
-        return merge_hits(found, query.top_k, query.metric.larger_is_better)
+        return merge_found(found, request.query)
 
     async def _search_group(
         self, loaded: Sequence[Loaded], segments: Sequence[SealedSegment], request: SegmentSearch
@@ -216,7 +223,7 @@ class _SearchOf:
 
     def __call__(self, query: VectorQuery) -> Hits:
         found = [segment.search(query, self.snapshot, self.plan) for segment in self.segments]
-        return merge_hits(found, query.top_k, query.metric.larger_is_better)
+        return merge_found(found, query)
 
 
 def batch_key(loaded: Sequence[Loaded], request: SegmentSearch) -> Hashable | None:
@@ -225,8 +232,10 @@ def batch_key(loaded: Sequence[Loaded], request: SegmentSearch) -> Hashable | No
     Snapshots behind the last change of all segments see the same rows; the change itself is in the
     key, because a later delete may be visible to later reads only.
     """
-    plan, query = request.plan, request.query
+    plan, query, grouping = request.plan, request.query, request.query.grouping
     if plan is not None and plan.is_random:
+        return None
+    if grouping is not None and grouping.within is not None:
         return None
     change_ts = max((each.change_ts for each in loaded), default=0)
     min_ts = min((each.min_ts for each in loaded), default=0)
@@ -243,6 +252,7 @@ def batch_key(loaded: Sequence[Loaded], request: SegmentSearch) -> Hashable | No
         tuple(sorted(query.params.items())),
         query.radius,
         query.range_filter,
+        grouping,
     )
 
 

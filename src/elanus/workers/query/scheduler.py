@@ -184,6 +184,7 @@ def split_hits(hits: Hits, sizes: Sequence[int]) -> list[Hits]:
                 timestamps=hits.timestamps[low:high],
                 sources=hits.sources[low:high],
                 offsets=hits.offsets[low:high],
+                groups=None if hits.groups is None else hits.groups[low:high],
             )
         )
         start += size

@@ -16,7 +16,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from elanus.engine.filter.plan import Plan
-from elanus.engine.reduce import empty_hits, merge_hits, merge_rows
+from elanus.engine.groups import merge_found
+from elanus.engine.reduce import empty_hits, merge_rows
 from elanus.engine.reduce import empty_rows as no_rows
 from elanus.engine.segment.base import Segment
 from elanus.errors import CollectionNotLoaded, Unavailable
@@ -177,7 +178,7 @@ class Delegator:
             return empty_hits(len(query.vectors), _has_string_keys(shard)), brought
         if len(found) == 1:
             return found[0], brought
-        return merge_hits(found, query.top_k, query.metric.larger_is_better), brought
+        return merge_found(found, query), brought
 
     async def _search_sealed(
         self, parts: Parts, request: SearchRequest, brought: list[SegmentHits]
@@ -185,7 +186,7 @@ class Delegator:
         names, query = request.output_fields, request.query
         if names == (parts.schema.primary.name,):
             names = ()
-        is_small = len(query.vectors) * query.top_k <= MAX_ROWS_BROUGHT
+        is_small = len(query.vectors) * query.most_hits <= MAX_ROWS_BROUGHT
 
         def ask(node: QueryNodeService, segment_ids: tuple[int, ...]) -> Awaitable[SegmentHits]:
             # Of what one node finds alone most stays; then a second call would only cost time.
@@ -308,14 +309,16 @@ def expiry_ts(now_ts: int, ttl_seconds: int) -> int:
 def _check_fields(shard: Shard, request: SearchRequest | QueryRequest) -> None:
     """A field that was added just now may be asked for before the shard has heard of it."""
     known = shard.collection.schema.by_name
-    wanted = (*request.output_fields, *(request.plan.fields if request.plan else ()))
+    wanted = [*request.output_fields, *(request.plan.fields if request.plan else ())]
+    if isinstance(request, SearchRequest) and request.query.grouping is not None:
+        wanted.append(request.query.grouping.field_name)
     if not all(name in known for name in wanted):
         raise Unavailable(f"the schema of {shard.vchannel} is being changed, try again")
 
 
 def _is_quick(segments: Sequence[Segment], request: SearchRequest, data_type: DataType) -> bool:
     """Whether these growing segments may be searched on the event loop."""
-    if request.plan is not None:
+    if request.plan is not None or request.query.grouping is not None:
         return False
     rows = sum(segment.row_count for segment in segments)
     vectors = request.query.vectors
@@ -333,7 +336,7 @@ def search_growing(
 ) -> Hits:
     """The merged hits of several segments."""
     found = [segment.search(query, snapshot, plan) for segment in segments]
-    return merge_hits(found, query.top_k, query.metric.larger_is_better)
+    return merge_found(found, query)
 
 
 def query_segments(

@@ -119,6 +119,6 @@ def score(metric: MetricType, query: Any, row: Any) -> float | None:
         case MetricType.JACCARD:
             return 1 - both / either if either else 1.0
         case MetricType.SUBSTRUCTURE:
-            return 0.0 if both == sum(row) else None
-        case MetricType.SUPERSTRUCTURE:
             return 0.0 if both == sum(query) else None
+        case MetricType.SUPERSTRUCTURE:
+            return 0.0 if both == sum(row) else None

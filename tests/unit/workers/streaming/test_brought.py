@@ -16,7 +16,8 @@ def brought(offsets: list[int]) -> SegmentHits:
     rows = pa.record_batch({"value": pa.array([10 * each for each in offsets], pa.int64())})
     count = np.array([len(offsets)])
     scores = found.astype(np.float32)
-    return SegmentHits(count, scores, found, found.astype(np.uint64), found * 0 + 7, found, rows)
+    stamps, source = found.astype(np.uint64), found * 0 + 7
+    return SegmentHits(count, scores, found, stamps, source, found, rows=rows)
 
 
 def chosen(offsets: list[int]) -> Hits:

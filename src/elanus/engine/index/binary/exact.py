@@ -2,8 +2,8 @@
 
 One kernel counts the bits in which a query and each row differ; with the number of bits that are
 set in each, the size of union and intersection follow, and so every metric. A row belongs among
-the hits of SUBSTRUCTURE if its bits are among the query's, of SUPERSTRUCTURE if the query's are
-among its own; all such rows have the same score, 0.
+the hits of SUBSTRUCTURE if the query's bits are among its own (the query is a part of the row), of
+SUPERSTRUCTURE if its own are among the query's; all such rows have the same score, 0.
 """
 
 from collections.abc import Callable, Sequence
@@ -86,7 +86,7 @@ def score_rows(query: Bytes, block: BinaryBlock, metric: MetricType, ids: Ints |
         similar = shared.astype(np.float32) / np.maximum(union, 1).astype(np.float32)
         distances: Floats = np.float32(1) - similar
         return -distances
-    holds = shared == (own if metric is MetricType.SUBSTRUCTURE else asked)
+    holds = shared == (asked if metric is MetricType.SUBSTRUCTURE else own)
     return np.where(holds, np.float32(-0.0), np.float32(-np.inf))
 
 

@@ -88,6 +88,9 @@ class Expected:
 class DenseIndex(VectorIndex):
     """An index over dense vectors. See the module."""
 
+    # Kernels keep any of equal rows.
+    orders_ties = False
+
     def __init__(self, expected: Expected, size_bytes: int = 0) -> None:
         self.index_type = expected.index_type
         self.metric = expected.metric

@@ -1,0 +1,92 @@
+"""Rows that tie with the last hit.
+
+Which of several equal rows is a hit is decided by their primary keys, so that pages neither repeat
+nor lose a row. A kernel decides by row offset, or as it pleases. So one row more than wanted is
+asked for: it shows whether the last hit ties with a row behind it, and only then the search goes on
+until it is past the tie.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from elanus.engine.index.dense.neighbours import Ints, Neighbours, scatter
+from elanus.model.reads import VectorQuery
+from elanus.model.vectors import take_vectors
+
+Find = Callable[[VectorQuery], Neighbours]
+
+GROWTH = 16
+"""Rows asked for next, for each row that was not enough: bounds the number of searches."""
+
+
+def find_with_ties(find: Find, query: VectorQuery, available: int) -> Neighbours:
+    """The best ``top_k`` rows of each query, and whatever else scores as the last of them.
+
+    find: the best rows of a query, equal ones in any choice. available: rows that there are.
+    """
+    top_k = query.top_k
+    if available <= top_k:
+        return find(query)
+    width = top_k + 1
+    found = find(replace(query, top_k=width))
+    torn = _are_torn(found, top_k, width)
+    if not torn.any():
+        return _without_worse(found, top_k)
+    pending = np.arange(len(found.counts))
+    parts = []
+    while True:
+        parts.append((pending[~torn], _without_worse(part_of(found, ~torn), top_k)))
+        pending = pending[torn]
+        if not len(pending):
+            return scatter(parts, len(query.vectors))
+        width = min(width * GROWTH, available)
+        vectors = take_vectors(query.vectors, pending)
+        found = find(replace(query, vectors=vectors, top_k=width))
+        torn = _are_torn(found, top_k, width)
+        if width == available:
+            torn[:] = False
+
+
+def part_of(found: Neighbours, which: npt.NDArray[np.bool_]) -> Neighbours:
+    """What was found for the queries ``which``, bool (nq,)."""
+    if which.all():
+        return found
+    rows = np.repeat(which, found.counts)
+    return Neighbours(found.counts[which], found.similarities[rows], found.offsets[rows])
+
+
+def _are_torn(found: Neighbours, top_k: int, width: int) -> npt.NDArray[np.bool_]:
+    """bool (nq,): whether the last of ``width`` rows equals the one at place ``top_k``, so that
+    more such rows may follow."""
+    torn = found.counts == width
+    ends = np.cumsum(found.counts)[torn]
+    torn[torn] = found.similarities[ends - 1] == found.similarities[ends - 1 - width + top_k]
+    return torn
+
+
+def _without_worse(found: Neighbours, top_k: int) -> Neighbours:
+    """Without the rows that score less than the one at place ``top_k`` of their query."""
+    if int(found.counts.max(initial=0)) <= top_k:
+        return found
+    if len(found.counts) == 1:
+        tied = found.similarities[top_k:] == found.similarities[top_k - 1]
+        end = top_k + int(np.count_nonzero(tied))
+        return Neighbours(np.array([end]), found.similarities[:end], found.offsets[:end])
+    starts = np.cumsum(found.counts) - found.counts
+    queries = np.repeat(np.arange(len(found.counts)), found.counts)
+    places = np.arange(len(found.offsets)) - starts[queries]
+    last = _last_of(found, starts, top_k)
+    kept = (places < top_k) | (found.similarities == last[queries])
+    counts: Ints = np.bincount(queries[kept], minlength=len(found.counts))
+    return Neighbours(counts, found.similarities[kept], found.offsets[kept])
+
+
+def _last_of(found: Neighbours, starts: Ints, top_k: int) -> npt.NDArray[np.float32]:
+    """float32 (nq,): the similarity at place ``top_k`` of each query; NaN where there is none."""
+    last = np.full(len(starts), np.nan, np.float32)
+    long = found.counts >= top_k
+    last[long] = found.similarities[starts[long] + top_k - 1]
+    return last
