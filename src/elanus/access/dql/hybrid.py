@@ -51,7 +51,9 @@ async def hybrid_search(proxy: Proxy, request: Any, context: CallContext) -> Any
         proxy.settings.quota_and_limits.limits,
         requests=len(request.requests),
     )
-    group = rank.group_by and resolve_group_by(rank.group_by, collection.schema)
+    group = None
+    if rank.group_by is not None:
+        group = resolve_group_by(rank.group_by, collection.schema)
     part = HybridPart(rank.limit + rank.offset, request.partition_names, group)
     planned = [
         _without_offset(await plan_search(proxy, meta, sub_request, context, part_of=part))

@@ -73,6 +73,8 @@ def _reader(cast: DataType | None) -> Callable[[Any], Any]:
 
 
 def _as_text(value: Any) -> str | None:
-    if value is MISSING or type(value) is str:
-        return None if value is MISSING else value
+    if value is MISSING:
+        return None
+    if isinstance(value, str):
+        return value
     return orjson.dumps(value).decode()

@@ -61,7 +61,7 @@ def part_of(found: Neighbours, which: npt.NDArray[np.bool_]) -> Neighbours:
 def _are_torn(found: Neighbours, top_k: int, width: int) -> npt.NDArray[np.bool_]:
     """bool (nq,): whether the last of ``width`` rows equals the one at place ``top_k``, so that
     more such rows may follow."""
-    torn = found.counts == width
+    torn: npt.NDArray[np.bool_] = found.counts == width
     ends = np.cumsum(found.counts)[torn]
     torn[torn] = found.similarities[ends - 1] == found.similarities[ends - 1 - width + top_k]
     return torn

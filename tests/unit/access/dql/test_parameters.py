@@ -88,7 +88,22 @@ BAD_SEARCHES: list[tuple[dict[str, str], str, int]] = [
     ({"params": '{"ef": 1}', "ef": "2"}, "ambiguous parameter: ef", 1100),
     ({"params": '{"radius": "x"}'}, "type must be number", 65535),
     ({"hints": "fast"}, "Create Plan by expr failed:  => hints: fast not supported", 65535),
-    ({"group_by_field": "colour"}, "group_by_field is not supported in search yet", 10),
+    ({"group_by_fields": "a,b"}, "several group_by_fields are not supported yet", 10),
+    (
+        {"group_by_field": "a", "group_size": "11"},
+        "input group size:11 exceeds configured max group size:10",
+        1100,
+    ),
+    (
+        {"group_by_field": "a", "group_size": "-1"},
+        "input group size:-1 is negative, failed to do search_groupby",
+        1100,
+    ),
+    (
+        {"group_by_field": "a", "group_size": "x"},
+        "failed to parse input group size:x",
+        1100,
+    ),
     ({"order_by_fields": "a:asc"}, "order_by_fields is not supported in search yet", 10),
     ({**PAGE, "iterator": "False"}, "both iterator and search_iter_v2 must be set", 65535),
     ({**PAGE, "offset": "1"}, "Setting an offset is not permitted when using a search", 65535),

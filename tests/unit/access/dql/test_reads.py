@@ -245,7 +245,6 @@ BAD_SEARCHES: list[tuple[dict[str, Any], str, int]] = [
     ({"partition_names": ["nowhere"]}, "partition name nowhere not found", 65535),
     ({"params": {"params": '{"radius": 1, "range_filter": 2}'}}, "must be less than radius", 65535),
     ({"params": {"collection_id": 77}}, "collection id:77 in the request is not consist", 65535),
-    ({"params": {"group_by_field": "colour"}}, "group_by_field is not supported in search", 10),
 ]
 
 
@@ -507,7 +506,11 @@ BAD_RANKS = [
         "rank param weight should be in range [0, 1]",
         65535,
     ),
-    ({"group_by_field": "colour"}, "group_by_field is not supported in hybrid search", 10),
+    (
+        {"strategy": "rrf", "params": "{}", "rank_group_scorer": "best"},
+        "input group scorer type: best is not supported!",
+        1100,
+    ),
 ]
 
 
