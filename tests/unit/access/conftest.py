@@ -18,7 +18,8 @@ import pytest
 from elanus.access.context import CallContext
 from elanus.access.proxy import Proxy
 from elanus.config.settings import Settings
-from elanus.engine.reduce import merge_hits, merge_rows
+from elanus.engine.groups import merge_found
+from elanus.engine.reduce import merge_rows
 from elanus.engine.segment.growing import GrowingSegment
 from elanus.errors import CollectionNotFound
 from elanus.model.catalog import (
@@ -124,11 +125,8 @@ class MemoryCluster:
 
     async def search(self, request: SearchRequest) -> SearchResponse:
         segments, snapshot = self._parts(request)
-        metric = request.query.metric
         found = [each.search(request.query, snapshot, request.plan) for each in segments]
-        hits = merge_hits(
-            found, top_k=request.query.top_k, larger_is_better=metric.larger_is_better
-        )
+        hits = merge_found(found, request.query)
         rows = self._take(segments, hits, request.output_fields)
         return SearchResponse(hits, rows, snapshot.read_ts, {"search": 0.001})
 

@@ -6,6 +6,7 @@ other, and the number of looks is bounded by the growth of their depth. What has
 a prefix of the rows by score, ties included, so that groups are ranked as if all rows were.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -32,6 +33,9 @@ FIRST_DEPTH = 2
 """Rows looked at first for each that is wanted."""
 GROWTH = 16
 """How many times more rows each further look is for."""
+COVERING = ("ef", "reorder_k", "search_list", "search_list_size")
+"""Search parameters that say how many candidates hits are chosen from: as many for each hit where
+more hits are looked at than the user asked for."""
 
 
 def search_groups(
@@ -147,7 +151,13 @@ class _GroupSearch:
         return enough
 
     def _look(self, query: VectorQuery, rows: RowSet | None, depth: int) -> Hits:
-        hits = self._find(replace(query, top_k=max(depth, 1)), rows)
+        params = dict(query.params)
+        for name in COVERING:
+            if name in params and depth > self._query.top_k:
+                given = float(params[name])
+                scaled = given * depth / self._query.top_k
+                params[name] = math.ceil(min(scaled, max(given, self._row_count)))
+        hits = self._find(replace(query, top_k=max(depth, 1), params=params), rows)
         return merge_all([replace(hits, groups=self._values(hits.offsets))], query)
 
     def _one(self, number: int) -> VectorQuery:
