@@ -1,18 +1,22 @@
 """Grouping search, alone and in a hybrid search, over rows that grow and rows that are flushed."""
 
+import uuid
+
 import numpy as np
 import pytest
 from pymilvus import AnnSearchRequest, DataType, MilvusClient, MilvusException, WeightedRanker
 
-from conftest import DIM
+from conftest import DIM, URI
 
 ROWS = 600
 GROUPS = 12
 
 
-@pytest.fixture
-def grouped(client, name):
+@pytest.fixture(scope="module")
+def grouped():
     """Half of the rows flushed, over two shards; gives (name, vectors, group of each row)."""
+    client = MilvusClient(uri=URI)
+    name = f"c_{uuid.uuid4().hex[:12]}"
     schema = MilvusClient.create_schema(enable_dynamic_field=True)
     schema.add_field("id", DataType.INT64, is_primary=True)
     schema.add_field("v", DataType.FLOAT_VECTOR, dim=DIM)
@@ -48,7 +52,9 @@ def grouped(client, name):
     client.insert(name, rows[: ROWS // 2])
     client.flush(name)
     client.insert(name, rows[ROWS // 2 :])
-    return name, vectors, groups
+    yield name, vectors, groups
+    client.drop_collection(name)
+    client.close()
 
 
 def best_groups(vectors, groups, query, limit, size):
