@@ -88,8 +88,8 @@ def check(
         expected = [scores[key] for key in ranked]
         np.testing.assert_allclose(hits.scores[part], expected, rtol=1e-5, atol=1e-6)
         assert len(set(found)) == len(found)
-        if exact:  # which of equal rows are the last ones is not said
-            assert found == sorted(found, key=lambda key: (-sign * scores[key], key))
+        if exact:
+            assert found == ranked
         for key, value in zip(found, hits.scores[part], strict=True):
             assert value == pytest.approx(scores[key], rel=1e-5, abs=1e-6)
 
