@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from elanus.engine.index.dense.neighbours import Ints
 from elanus.engine.reduce import merge_hits, selected
+from elanus.errors import Unavailable
 from elanus.model.reads import Hits, VectorQuery
 
 
@@ -74,7 +75,10 @@ def standings(counts: Ints, groups: Any) -> tuple[Ints, Ints]:
 
 
 def group_codes(values: Any) -> Ints:
-    """int64 (n,): equal for equal values of an Arrow array, nulls among them."""
+    """int64 (n,): equal for equal values of an Arrow array, nulls among them. Raises Unavailable if
+    the hits have come without groups, from a node of an older version."""
+    if values is None:
+        raise Unavailable("a node of an older version can't group hits yet, try again later")
     encoded = values.dictionary_encode(null_encoding="encode")
     codes: Ints = np.asarray(encoded.indices).astype(np.int64)
     return codes

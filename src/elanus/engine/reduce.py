@@ -54,7 +54,7 @@ def merge_hits(parts: Sequence[Hits], top_k: int, larger_is_better: bool) -> Hit
         np.concatenate([part.timestamps for part in full]),
         np.concatenate([part.sources for part in full]),
         np.concatenate([part.offsets for part in full]),
-        None if full[0].groups is None else _joined([part.groups for part in full]),
+        _joined_groups([part.groups for part in full]),
     )
     return _ranked(together, queries, query_count, top_k, larger_is_better)
 
@@ -157,6 +157,10 @@ def _joined(keys: Sequence[Any]) -> Any:
     if isinstance(keys[0], np.ndarray):
         return np.concatenate(keys)
     return pa.concat_arrays(list(keys))
+
+
+def _joined_groups(groups: Sequence[Any]) -> Any:
+    return None if any(part is None for part in groups) else pa.concat_arrays(list(groups))
 
 
 def _no_keys(string_keys: bool) -> Any:

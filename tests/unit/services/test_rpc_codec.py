@@ -13,8 +13,8 @@ import elanus.errors
 from elanus.engine.filter import compile_filter, evaluate
 from elanus.engine.filter.plan import Plan
 from elanus.errors import ElanusError, FilterError
-from elanus.model.reads import Hits, VectorQuery
-from elanus.model.types import MetricType
+from elanus.model.reads import Grouping, Hits, VectorQuery
+from elanus.model.types import DataType, MetricType
 from elanus.model.vectors import concat_vectors, sparse_column
 from elanus.services.interfaces import (
     CoordinatorService,
@@ -22,7 +22,13 @@ from elanus.services.interfaces import (
     QueryNodeService,
     StreamingService,
 )
-from elanus.services.messages import PartitionRows, PrimaryKeys, SearchRequest, WriteRequest
+from elanus.services.messages import (
+    PartitionRows,
+    PrimaryKeys,
+    SearchRequest,
+    SegmentHits,
+    WriteRequest,
+)
 from elanus.services.rpc.codec import decode, encode
 from elanus.services.rpc.failures import Failure, error_of, failure_of
 from elanus.services.rpc.methods import methods_of
@@ -184,3 +190,26 @@ def test_every_method_of_a_role_can_be_bound(interface: type) -> None:
     for method in methods.values():
         msgspec.msgpack.Decoder(method.request, dec_hook=lambda kind, value: value)
         msgspec.msgpack.Decoder(method.answer, dec_hook=lambda kind, value: value)
+
+
+def test_groups_travel_with_the_question_and_the_answer() -> None:
+    grouping = Grouping(
+        "meta",
+        size=3,
+        path=("a", "0"),
+        cast=DataType.VARCHAR,
+        within=pa.array(["x", None, "y"]),
+        within_counts=np.array([2, 1]),
+    )
+    query = VectorQuery("v", MetricType.IP, np.ones((2, 3), np.float32), 10, grouping=grouping)
+    arrived = decode(encode(query), VectorQuery).grouping
+    assert arrived is not None
+    assert arrived.within.to_pylist() == ["x", None, "y"]
+    assert arrived.within_counts.tolist() == [2, 1]
+    assert (arrived.path, arrived.cast, arrived.size) == (("a", "0"), DataType.VARCHAR, 3)
+    none = np.empty(0, np.int64)
+    groups = pa.array([1, None], pa.int8())
+    hits = SegmentHits(none, none.astype(np.float32), none, none, none, none, groups)
+    back = decode(encode(hits), SegmentHits)
+    assert back.groups.equals(groups)
+    assert back.rows is None

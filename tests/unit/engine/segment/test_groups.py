@@ -25,7 +25,7 @@ from elanus.errors import Rejected
 from elanus.model.reads import Grouping, Hits, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.types import DataType, MetricType
-from elanus.model.vectors import vector_column
+from elanus.model.vectors import sparse_column, vector_column
 
 NOW = Snapshot(1_000)
 
@@ -115,7 +115,7 @@ def named(query: VectorQuery, hits: Hits) -> VectorQuery:
 group_numbers = st.one_of(st.none(), st.integers(0, 12), st.just(0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     groups=st.lists(group_numbers, min_size=1, max_size=120),
     parts=st.integers(1, 3),
@@ -171,7 +171,7 @@ def test_groups_are_those_of_all_rows_sorted(
     assert by_group(later) == [dict(list(wanted.items())[2:]) for wanted in expected]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     rows=st.integers(1, 150),
@@ -275,3 +275,57 @@ def test_values_of_documents_are_read_as_one_type_or_as_text() -> None:
     assert read(("a",), DataType.INT8)[3] == 300 - 256
     with pytest.raises(Rejected, match="failed to cast json value to int64_t, wrong json data"):
         read(("a", "b"), DataType.INT64, strict=True)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    rows=st.integers(1, 80),
+    top_k=st.integers(1, 6),
+    size=st.integers(1, 3),
+    sealed=st.booleans(),
+)
+def test_rows_of_sparse_vectors_group_if_they_share_something_with_the_query(
+    seed: int, rows: int, top_k: int, size: int, sealed: bool
+) -> None:
+    random = np.random.default_rng(seed)
+    fields = (
+        FieldSchema(name="pk", data_type=DataType.INT64, is_primary=True),
+        FieldSchema(name="group", data_type=DataType.BOOL),
+        FieldSchema(name="v", data_type=DataType.SPARSE_FLOAT_VECTOR),
+    )
+    schema = CollectionSchema(name="things", fields=fields)
+    keys = random.permutation(rows)
+    groups = random.random(rows) < 0.8
+    indices = random.integers(0, 5, rows).astype(np.uint32)
+    values = random.integers(1, 3, rows).astype(np.float32)
+    growing = GrowingSegment(schema, 1, 10)
+    columns = [
+        pa.array(keys),
+        pa.array(groups),
+        sparse_column(np.arange(rows + 1), indices, values),
+    ]
+    growing.append(pa.RecordBatch.from_arrays(columns, schema=schema.arrow), 1)
+    flushed = growing.rows_for_flush()
+    segment: Segment = growing
+    if sealed:
+        segment = SealedSegment(schema, 1, 10, SparseColumns(flushed.rows, flushed.timestamps))
+    asked = sparse_column([0, 2, 2], np.uint32([1, 3]), np.float32([1, 2]))
+    grouping = Grouping("group", size)
+    query = VectorQuery("v", MetricType.IP, asked, top_k, grouping=grouping)
+    scores = values * (indices == 1) + 2 * values * (indices == 3)
+    ranked = sorted(
+        (-score, key, group)
+        for score, key, group in zip(scores.tolist(), keys.tolist(), groups.tolist(), strict=True)
+        if score > 0
+    )
+    first = segment.search(query, NOW, None)
+    second = segment.search(named(query, first), NOW, None)
+    assert by_group(first)[0].keys() == best_groups(ranked, top_k, size).keys()
+    if len(first.scores):
+        assert by_group(second) == [best_groups(ranked, top_k, size), {}]
+
+
+class SparseColumns(ArrowColumns):
+    def vectors(self, name: str) -> Any:
+        return self.rows.column(name)
