@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from elanus.errors import TooManyRequests
@@ -60,7 +61,8 @@ def echo(asked: VectorQuery) -> Hits:
     """As many hits as the value of each vector says, each with that value as its key."""
     counts = asked.vectors[:, 0].astype(np.int64)
     keys = np.repeat(counts, counts)
-    return Hits(counts, keys.astype(np.float32), keys, keys.astype(np.uint64), keys, keys)
+    scores, stamps = keys.astype(np.float32), keys.astype(np.uint64)
+    return Hits(counts, scores, keys, stamps, keys, keys, groups=pa.array(keys))
 
 
 async def test_a_free_slot_is_used_at_once(
@@ -86,6 +88,7 @@ async def test_waiting_searches_of_one_key_are_one_call_and_get_their_own_hits(
     answers = await asyncio.gather(*searches)
     assert [hits.counts.tolist() for hits in answers] == [[9], [1], [2, 0], [3]]
     assert [hits.keys.tolist() for hits in answers] == [[9] * 9, [1], [2, 2], [3, 3, 3]]
+    assert [hits.groups.to_pylist() for hits in answers] == [hits.keys.tolist() for hits in answers]
     assert executor.calls == 2
 
 
