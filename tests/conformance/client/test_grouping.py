@@ -4,7 +4,15 @@ import uuid
 
 import numpy as np
 import pytest
-from pymilvus import AnnSearchRequest, DataType, MilvusClient, MilvusException, WeightedRanker
+from pymilvus import (
+    AnnSearchRequest,
+    DataType,
+    Function,
+    FunctionType,
+    MilvusClient,
+    MilvusException,
+    WeightedRanker,
+)
 
 from conftest import DIM, URI
 
@@ -195,3 +203,44 @@ def test_rows_are_searched_by_their_keys(client, grouped):
     assert [[hit["id"] for hit in each] for each in hits] == [
         best_groups(vectors, groups, vectors[row], 4, 2) for row in (5, 6)
     ]
+
+
+def test_texts_are_grouped_by_their_best_document(client, name):
+    schema = MilvusClient.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("text", DataType.VARCHAR, max_length=100, enable_analyzer=True)
+    schema.add_field("terms", DataType.SPARSE_FLOAT_VECTOR)
+    schema.add_field("page", DataType.INT32)
+    schema.add_function(
+        Function(
+            name="bm25",
+            function_type=FunctionType.BM25,
+            input_field_names=["text"],
+            output_field_names=["terms"],
+        )
+    )
+    index = client.prepare_index_params()
+    index.add_index("terms", index_type="SPARSE_INVERTED_INDEX", metric_type="BM25")
+    client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong")
+    client.insert(
+        name,
+        [
+            {"id": row, "text": "stone " * (1 + row % 4) + "wall " * 3, "page": row % 3}
+            for row in range(24)
+        ],
+    )
+    plain = client.search(name, ["stone"], anns_field="terms", limit=24, output_fields=["page"])[0]
+    found = client.search(
+        name,
+        ["stone", "nothing"],
+        anns_field="terms",
+        limit=2,
+        group_by_field="page",
+        group_size=3,
+        strict_group_size=True,
+    )
+    pages = {}
+    for hit in plain:
+        pages.setdefault(hit["entity"]["page"], []).append(hit["id"])
+    expected = [key for keys in list(pages.values())[:2] for key in keys[:3]]
+    assert [[hit["id"] for hit in hits] for hits in found] == [expected, []]

@@ -158,16 +158,16 @@ class _GroupSearch:
                 scaled = given * depth / self._query.top_k
                 params[name] = math.ceil(min(scaled, max(given, self._row_count)))
         hits = self._find(replace(query, top_k=max(depth, 1), params=params), rows)
-        return merge_all([replace(hits, groups=self._values(hits.offsets))], query)
+        return merge_all([replace(hits, groups=self._values(hits.offsets, self._grouping))], query)
 
     def _one(self, number: int) -> VectorQuery:
         """One query of several, without grouping."""
         vectors = take_vectors(self._plain.vectors, np.array([number]))
         return replace(self._plain, vectors=vectors)
 
-    def _values(self, offsets: Ints) -> pa.Array:
-        column = self._take(offsets, [self._grouping.field_name]).column(0)
-        return group_values(column, self._grouping)
+    def _values(self, offsets: Ints, grouping: Grouping) -> pa.Array:
+        column = self._take(offsets, [grouping.field_name]).column(0)
+        return group_values(column, grouping)
 
     def _rows_of(self, groups: Bools) -> RowSet:
         of_row = self._coded.of_row
@@ -179,7 +179,9 @@ class _GroupSearch:
     @cached_property
     def _coded(self) -> _Coded:
         ids = np.arange(self._row_count) if self._rows is None else self._rows.ids
-        encoded = self._values(ids).dictionary_encode(null_encoding="encode")
+        # Strict casts are about rows that may be hits, which are looked at.
+        lenient = replace(self._grouping, strict_cast=False)
+        encoded = self._values(ids, lenient).dictionary_encode(null_encoding="encode")
         codes = np.asarray(encoded.indices).astype(np.int64)
         of_row = np.full(self._row_count, -1, np.int64)
         of_row[ids] = codes
