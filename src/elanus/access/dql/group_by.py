@@ -125,6 +125,11 @@ def check_groupable(searched: FieldSchema, *, is_iterator: bool, is_range: bool)
         raise InvalidParameter(
             "Not allowed to do range-search when doing search-group-by", expected="", actual=""
         )
+    if searched.data_type is DataType.ARRAY_OF_VECTOR:
+        raise InvalidParameter(
+            "group by is not supported for vector array (embedding list) fields, "
+            f"fieldName: {searched.name}"
+        )
     if searched.data_type is DataType.BINARY_VECTOR:
         raise Rejected("not support search_group_by operation based on binary vector column")
 

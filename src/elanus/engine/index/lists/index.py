@@ -43,6 +43,8 @@ SCANNED_VECTOR_COST, COMPARED_PAIR_COST = 60.0, 10.0
 class VectorListIndex(VectorIndex):
     """``vectors``: the index over the vectors of all rows, None if there are none."""
 
+    orders_ties = False
+
     def __init__(
         self, index_type: str, metric: MetricType, dim: int, vectors: VectorIndex | None
     ) -> None:
