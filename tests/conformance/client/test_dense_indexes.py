@@ -54,7 +54,7 @@ def _index(client, name, index_type, params):
     index = client.prepare_index_params()
     index.add_index("vector", index_type=index_type, metric_type="L2", params=params)
     client.create_index(name, index)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while client.describe_index(name, "vector")["pending_index_rows"]:
         assert time.monotonic() < deadline
         time.sleep(0.05)

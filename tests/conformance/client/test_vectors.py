@@ -157,7 +157,7 @@ def test_vectors_come_back_as_they_were(client, name, kind, flushed):
 def test_built_indexes_find_the_nearest(client, name, kind, metric, index_type, params):
     create(client, name, kind, metric, index_type, rows=1_100, **params)
     client.flush(name)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while client.describe_index(name, "vector")["pending_index_rows"]:
         assert time.monotonic() < deadline
         time.sleep(0.1)
