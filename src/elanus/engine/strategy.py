@@ -13,7 +13,7 @@ ratios matter.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -22,14 +22,14 @@ from elanus.engine.index.dense.exact import (
     MATRIX_QUERIES,
     VectorBlock,
     exact_search_prepared,
-    score_pairs_of,
+    score_labels,
 )
 from elanus.engine.index.dense.neighbours import (
-    LOWEST,
     Bounds,
     Floats,
     Ints,
     Neighbours,
+    best_of_each,
     prepare_queries,
     scatter,
 )
@@ -45,6 +45,8 @@ RANGE_EF = 512
 """Milvus's default ef of a range search."""
 TAIL_PART = 16
 """If none of the last sixteenth of the candidates is within the radius, nothing behind them is."""
+MAX_ROWS_AHEAD = 4_096
+"""Rows that are read ahead of their comparison at once."""
 
 
 def exact_cost(row_count: int, wanted: int, dim: int, queries: int) -> float:
@@ -61,7 +63,8 @@ class Search:
     """One search of one segment.
 
     queries: prepared, float32 (nq, dim). rows: what may be found, None: all. blocks: the segment's
-    vectors, exact. top_k: hits that there can be.
+    vectors, exact. top_k: hits that there can be. read_ahead: is told the rows that are about to be
+    read, at most MAX_ROWS_AHEAD at once; -1 is no row.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Search:
         self.queries = prepare_queries(query.vectors, metric)
         self.rows = rows
         self.blocks = blocks
+        self.read_ahead: Callable[[Ints], None] | None = None
         self.bounds = Bounds.of(query)
         last = blocks[-1]
         self.row_count = last.first_row + len(last.vectors)
@@ -90,24 +94,28 @@ class Search:
 
     def exact(self, which: Ints) -> Neighbours:
         """By a scan of the rows, for the queries at these positions."""
+        if self.read_ahead is not None and self.wanted <= MAX_ROWS_AHEAD and self.rows is not None:
+            self.read_ahead(self.rows.ids)
         return exact_search_prepared(
-            self.blocks, self.queries[which], self.metric, self.top_k, self.rows, self.bounds
+            self.blocks, self.queries_at(which), self.metric, self.top_k, self.rows, self.bounds
         )
+
+    def queries_at(self, which: Ints) -> Floats:
+        return self.queries if len(which) == len(self.queries) else self.queries[which]
 
     def scored(self, which: Ints, labels: Ints) -> Floats:
         """Exact similarities of the rows ``labels``, (n, depth), to the queries at ``which``; -inf
         where the label is -1."""
-        owners = np.repeat(which, labels.shape[1])
-        flat = labels.ravel()
-        held = flat >= 0
-        if held.all():
-            found = score_pairs_of(self.queries, owners, self.blocks, flat, self.metric)
-            return found.reshape(labels.shape)
-        result = np.full(len(flat), -np.inf, np.float32)
-        result[held] = score_pairs_of(
-            self.queries, owners[held], self.blocks, flat[held], self.metric
-        )
-        return result.reshape(labels.shape)
+        queries = self.queries_at(which)
+        if self.read_ahead is None:
+            return score_labels(queries, self.blocks, labels, self.metric)
+        found = np.empty(labels.shape, np.float32)
+        step = max(1, MAX_ROWS_AHEAD // labels.shape[1])
+        for start in range(0, len(labels), step):
+            part = slice(start, start + step)
+            self.read_ahead(labels[part])
+            found[part] = score_labels(queries[part], self.blocks, labels[part], self.metric)
+        return found
 
     def best(self, similarities: Floats, labels: Ints) -> Neighbours:
         """The best ``top_k`` of each row of candidates, (n, depth); -inf is left out."""
@@ -115,11 +123,7 @@ class Search:
             return Neighbours.none(0)
         if self.bounds is not None:
             similarities = np.where(self.bounds.holds(similarities), similarities, -np.inf)
-        order = np.lexsort((labels, -similarities), axis=-1)[:, : self.top_k]
-        similarities = np.take_along_axis(similarities, order, axis=1)
-        labels = np.take_along_axis(labels, order, axis=1)
-        held = similarities >= LOWEST
-        return Neighbours(held.sum(axis=1, dtype=np.int64), similarities[held], labels[held])
+        return best_of_each(similarities, labels, self.top_k)
 
 
 class Candidates(ABC):
@@ -164,7 +168,11 @@ class _Walks:
         parts: list[tuple[Ints, Neighbours]] = []
         depth = self._candidates.depth_for(self._kept * search.row_count / search.wanted)
         while len(pending) and self._is_cheaper(depth):
-            found, done, next_depth = self._walk(pending, depth)
+            similarities, labels = self._walked(pending, depth)
+            if not self._selective and _are_full(labels):
+                parts.append((pending, self._all_of(pending, similarities, labels)))
+                return scatter(parts, len(search.queries))
+            found, done, next_depth = self._judged(pending, depth, similarities, labels)
             parts.append((pending[done], found))
             pending, next_depth = pending[~done], next_depth[~done]
             if not len(pending):
@@ -184,16 +192,17 @@ class _Walks:
         search = self._search
         return depth < search.row_count and self._candidates.cost(depth) < search.exact_cost
 
-    def _walk(self, which: Ints, depth: int) -> tuple[Neighbours, npt.NDArray[np.bool_], Ints]:
-        """Returns (what the finished queries of ``which`` found, finished or not: bool (n,), the
-        depth that each would need)."""
+    def _walked(self, which: Ints, depth: int) -> tuple[Floats, Ints]:
         search = self._search
         size = depth if self._selective else self._kept
-        queries = search.queries if len(which) == len(search.queries) else search.queries[which]
-        similarities, labels = self._candidates.walk(queries, size, depth)
-        if not self._selective and labels.min() >= 0:
-            every = np.ones(len(which), np.bool_)
-            return self._all_of(which, similarities, labels), every, every.astype(np.int64)
+        return self._candidates.walk(search.queries_at(which), size, depth)
+
+    def _judged(
+        self, which: Ints, depth: int, similarities: Floats, labels: Ints
+    ) -> tuple[Neighbours, npt.NDArray[np.bool_], Ints]:
+        """Of a walk: (what the finished queries of ``which`` found, finished or not: bool (n,), the
+        depth that each would need)."""
+        search = self._search
         kept = labels >= 0
         if search.rows is not None:
             kept &= search.rows.mask[labels]
@@ -208,7 +217,7 @@ class _Walks:
         ranks = np.where(
             enough,
             np.argmax(running >= self._kept, axis=1) + 1,
-            size * self._kept / np.maximum(found, 0.5),
+            labels.shape[1] * self._kept / np.maximum(found, 0.5),
         )
         needed = np.array([self._candidates.depth_for(rank) for rank in ranks])
         done = enough & (needed <= depth * DEPTH_TOLERANCE)
@@ -246,3 +255,10 @@ class _Walks:
         held = np.take_along_axis(kept, order, axis=1)
         labels = np.where(held, np.take_along_axis(labels, order, axis=1), -1)
         return self._search.best(self._search.scored(which[done], labels), labels)
+
+
+def _are_full(labels: Ints) -> bool:
+    """Whether every query has the candidates that were asked for; what lacks, lacks at the end."""
+    if len(labels) == 1:
+        return bool(labels.item(-1) >= 0)
+    return bool(labels[:, -1].min() >= 0)

@@ -30,7 +30,7 @@ def hits_of(
     """keys, timestamps: those of the found rows. Equal scores come out by ascending key."""
     scores = found.similarities if metric.larger_is_better else -found.similarities
     offsets, native = found.offsets, native_keys(keys)
-    if len(scores) > 1 and (scores[1:] == scores[:-1]).any():
+    if len(scores) > 1 and np.count_nonzero(scores[1:] == scores[:-1]):
         queries = np.repeat(np.arange(len(found.counts)), found.counts)
         order = np.lexsort((key_ranks(keys), -found.similarities, queries))
         scores, offsets, timestamps = scores[order], offsets[order], timestamps[order]

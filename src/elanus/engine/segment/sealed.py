@@ -7,6 +7,7 @@ owner deletes and attaches indexes; readers in other threads never wait for it.
 
 import itertools
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,7 +28,7 @@ from elanus.engine.reduce import at_most
 from elanus.engine.segment.base import Segment, sampled
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.grouped import search_groups
-from elanus.engine.segment.hits import hits_of, missing_column, rows_of
+from elanus.engine.segment.hits import hits_of, missing_column, native_keys, rows_of
 from elanus.engine.segment.keys import KeyIndex, equal, matches
 from elanus.engine.segment.texts import ColumnTexts, SegmentTexts
 from elanus.engine.segment.ties import find_with_ties
@@ -288,12 +289,14 @@ class SealedSegment(Segment):
     def _keys(self) -> pa.Array:
         return self._columns.column(self.schema.primary.name)
 
+    @cached_property
+    def _native_keys(self) -> Any:
+        return native_keys(self._keys)
+
     def _keys_at(self, offsets: Ints) -> Any:
         """As Hits hold them."""
-        column = self._keys
-        if pa.types.is_integer(column.type):
-            return np.asarray(column)[offsets]
-        return column.take(pa.array(offsets))
+        keys = self._native_keys
+        return keys[offsets] if isinstance(keys, np.ndarray) else keys.take(pa.array(offsets))
 
     def _wanted(self, snapshot: Snapshot, plan: Plan | None) -> RowSet | None:
         """Rows that are visible and pass; None: all."""

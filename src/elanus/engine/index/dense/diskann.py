@@ -2,20 +2,18 @@
 
 A walk reads links and codes (a bit for each dimension), which together are a small part of the
 vectors; only the ``search_list`` nearest rows by code are read from the column, once each. As in
-the algorithm of that name the vectors need not fit into memory. They are read in no order, so the
-system is told not to read ahead of them.
+the algorithm of that name the vectors need not fit into memory. They are read in no order, and
+asked for together before they are compared.
 """
 
-import ctypes
-import mmap
 from collections.abc import Sequence
 from typing import Any
 
-from elanus.engine.index.dense.column import DenseColumn
 from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.family import Expected, Source
 from elanus.engine.index.dense.hnsw import HnswIndex, Walk, build_graph, write_graph
 from elanus.engine.index.dense.neighbours import Neighbours
+from elanus.engine.index.dense.pages import RandomPages
 from elanus.engine.strategy import RANGE_EF, Search, search_by_walks
 
 DEFAULT_MAX_DEGREE = 56
@@ -28,7 +26,7 @@ class DiskannIndex(HnswIndex):
 
     def __init__(self, expected: Expected, index: Any) -> None:
         super().__init__(expected, index)
-        self._advised: DenseColumn | None = None
+        self._pages: RandomPages | None = None
 
     @classmethod
     def build(cls, index_type: str, source: Source, out_path: str) -> None:
@@ -41,22 +39,14 @@ class DiskannIndex(HnswIndex):
         least = max(search.top_k, MIN_SEARCH_LIST if search.bounds is None else RANGE_EF)
         given = search.params.get("search_list_size", search.params.get("search_list", least))
         width = max(int(given), search.top_k)
-        return search_by_walks(search, Walk(self, search, width, width))
+        pages = self._pages_of(search.blocks)
+        if pages.is_asked_for:
+            search.read_ahead = pages.ask_for
+        with pages.watched():
+            return search_by_walks(search, Walk(self, search, width, width))
 
-    def _blocks(self, column: DenseColumn) -> Sequence[VectorBlock]:
-        blocks = super()._blocks(column)
-        if self._advised is not column:
-            for block in blocks:
-                _expect_no_order(block)
-            self._advised = column
-        return blocks
-
-
-def _expect_no_order(block: VectorBlock) -> None:
-    """Tell the system that the block's pages are read at random. It may not care."""
-    vectors = block.vectors
-    start = -(-vectors.ctypes.data // mmap.PAGESIZE) * mmap.PAGESIZE
-    size = vectors.ctypes.data + vectors.nbytes - start
-    if size > 0 and hasattr(mmap, "MADV_RANDOM"):
-        advise = ctypes.CDLL(None).madvise
-        advise(ctypes.c_void_p(start), ctypes.c_size_t(size), mmap.MADV_RANDOM)
+    def _pages_of(self, blocks: Sequence[VectorBlock]) -> RandomPages:
+        pages = self._pages
+        if pages is None or pages.blocks is not blocks:
+            pages = self._pages = RandomPages(blocks)
+        return pages

@@ -262,6 +262,42 @@ class _Products:
         return keep_best(queries, similarities, found.offsets, len(self._queries), self._top_k)
 
 
+def score_labels(
+    queries: Floats, blocks: Sequence[VectorBlock], labels: Ints, metric: MetricType
+) -> Floats:
+    """Similarities of each query to rows of its own, ``labels`` (nq, depth), of the same shape;
+    -inf where the label is -1."""
+    if len(blocks) == 1 and not blocks[0].first_row and not blocks[0].is_narrow:
+        return _score_labels(queries, blocks[0], labels, metric)
+    flat = labels.ravel()
+    held = np.flatnonzero(flat >= 0)
+    result = np.full(len(flat), -np.inf, np.float32)
+    owners = held // labels.shape[1]
+    result[held] = score_pairs_of(queries, owners, blocks, flat[held], metric)
+    return result.reshape(labels.shape)
+
+
+def _score_labels(queries: Floats, block: VectorBlock, labels: Ints, metric: MetricType) -> Floats:
+    """Of a block that is the whole segment: the kernel knows of labels -1."""
+    labels = np.ascontiguousarray(labels)
+    result = np.empty(labels.shape, np.float32)
+    is_l2 = metric is MetricType.L2
+    kernel = faiss.fvec_L2sqr_by_idx if is_l2 else faiss.fvec_inner_products_by_idx
+    kernel(
+        pointer(result),
+        pointer(queries),
+        pointer(block.vectors),
+        pointer(labels),
+        queries.shape[1],
+        *labels.shape,
+    )
+    if is_l2:
+        return np.negative(result, out=result)
+    if block.inverse_norms is not None and metric is MetricType.COSINE:
+        np.multiply(result, block.inverse_norms[labels], out=result, where=labels >= 0)
+    return result
+
+
 def score_pairs_of(
     queries: Floats, which: Ints, blocks: Sequence[VectorBlock], offsets: Ints, metric: MetricType
 ) -> Floats:

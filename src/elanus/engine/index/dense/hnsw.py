@@ -6,6 +6,7 @@ indeed; the codes then take the vectors' place in the file. A search walks with 
 """
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,9 @@ DEFAULT_EF_CONSTRUCTION = 360
 MIN_EF = 16
 DEPTH_POWER = 0.7
 """ef that finds the survivor at rank r as surely as ef finds rank k: ef · (r / k) ** 0.7."""
+
+KEPT_PARAMETERS = 64
+"""Making the kernel's parameters anew costs as much as a tenth of a small search."""
 
 
 def graph_cost(ef: float, links: int, dim: int) -> float:
@@ -108,12 +112,16 @@ class Walk(Candidates):
         return depth * self._cost
 
     def walk(self, queries: Floats, size: int, depth: int) -> tuple[Floats, Ints]:
-        params = faiss.SearchParametersHNSW(efSearch=max(depth, size))
-        prepared = self._index.prepared(queries)
+        prepared, params = self._index.prepared(queries), _parameters(max(depth, size))
         scores, labels = self._index.index.search(prepared, size, params=params)
         if self._index.metric is MetricType.L2:
             np.negative(scores, out=scores)
         return scores, labels
+
+
+@lru_cache(maxsize=KEPT_PARAMETERS)
+def _parameters(ef: int) -> Any:
+    return faiss.SearchParametersHNSW(efSearch=ef)
 
 
 def build_graph(source: Source, links: int, ef_construction: int) -> Any:

@@ -5,7 +5,7 @@ The kernel takes a filter, so lists are searched once, deep enough to see enough
 """
 
 import math
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,7 @@ from elanus.engine.index.dense.family import (
 )
 from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours
 from elanus.engine.index.library import faiss, faiss_metric
+from elanus.engine.index.rows import RowSet
 from elanus.engine.strategy import Search
 from elanus.model.types import MetricType
 
@@ -44,6 +45,8 @@ LOOKED_AT_PER_HIT_IN_RANGE = 2.0
 """At least, of a range search: codes err about what is within the radius."""
 LISTED_ROW_COST = 15.0
 """Of scanning a row of 100 dimensions in a list, ns."""
+KEPT_PARAMETERS = 64
+"""Of the kernel, which it takes a while to make."""
 
 CLASSES = {
     "IVF_FLAT": ("IndexIVFFlat", "IndexIVFScalarQuantizer"),
@@ -99,12 +102,27 @@ class IvfIndex(DenseIndex):
                 result[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
         return result
 
+    @cached_property
+    def _sizes(self) -> Ints:
+        """int64 (nlist,): rows in each list."""
+        lists = self.index.invlists
+        return np.array([lists.list_size(number) for number in range(self.nlist)], np.int64)
+
+    def _survivors(self, rows: RowSet | None) -> Ints:
+        """int64 (nlist,): rows of the set in each list."""
+        if rows is None:
+            return self._sizes
+        return np.bincount(self.list_of_row[rows.mask], minlength=self.nlist)
+
     def find(self, search: Search) -> Neighbours:
         rows = search.rows
         nprobe = min(int(search.number("nprobe", DEFAULT_NPROBE)), self.nlist)
+        if rows is None and search.bounds is None:
+            scores, labels = self._probed(search, nprobe)
+            if labels[:, search.top_k - 1].min() >= 0:
+                return self._best(search, scores, labels)
         near, numbers = self.index.quantizer.search(search.queries, self.nlist)
-        listed = self.list_of_row if rows is None else self.list_of_row[rows.mask]
-        sizes = np.bincount(listed, minlength=self.nlist)
+        sizes = self._survivors(rows)
         # Without a filter nprobe means what the user was told it means.
         selective = rows is not None or search.bounds is not None
         least = SEEN_PER_HIT * search.top_k if selective else search.top_k
@@ -120,9 +138,19 @@ class IvfIndex(DenseIndex):
         lists = np.where(np.arange(width) < probes[:, None], numbers[:, :width], -1)
         depth = search.wanted if hidden else self._depth(search)
         similarities, labels = self._search_lists(search, near[:, :width], lists, depth)
+        return self._best(search, similarities, labels)
+
+    def _probed(self, search: Search, nprobe: int) -> tuple[Floats, Ints]:
+        """By the kernel's own choice of lists, as nothing is filtered."""
+        depth, params = self._depth(search), self._parameters(search, nprobe)
+        scores, labels = self.index.search(search.queries, depth, params=params)
+        return (np.negative(scores, out=scores), labels) if self._is_l2 else (scores, labels)
+
+    def _best(self, search: Search, similarities: Floats, labels: Ints) -> Neighbours:
         if not self._is_exact:
             similarities = search.scored(np.arange(len(labels)), labels)
-        similarities = np.where(labels >= 0, similarities, -np.inf)
+        elif labels[:, -1].min() < 0:
+            similarities = np.where(labels >= 0, similarities, -np.inf)
         return search.best(similarities, labels)
 
     def _depth(self, search: Search) -> int:
@@ -162,16 +190,25 @@ class IvfIndex(DenseIndex):
         return (np.negative(scores, out=scores), labels) if self._is_l2 else (scores, labels)
 
     def _parameters(self, search: Search, nprobe: int) -> Any:
-        rows = search.rows
-        selector = None if rows is None else faiss.IDSelectorBitmap(rows.packed)
-        if not self._is_rabitq:
-            return faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
-        bits = int(search.number("rbq_bits_query", 0))
-        return faiss.IVFRaBitQSearchParameters(nprobe=nprobe, sel=selector, qb=bits)
+        bits = int(search.number("rbq_bits_query", 0)) if self._is_rabitq else None
+        if search.rows is None:
+            return _unfiltered(nprobe, bits)
+        return _parameters(nprobe, bits, faiss.IDSelectorBitmap(search.rows.packed))
 
     @property
     def _is_l2(self) -> bool:
         return self.metric is MetricType.L2
+
+
+def _parameters(nprobe: int, rabitq_bits: int | None, selector: Any) -> Any:
+    if rabitq_bits is None:
+        return faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
+    return faiss.IVFRaBitQSearchParameters(nprobe=nprobe, sel=selector, qb=rabitq_bits)
+
+
+@lru_cache(maxsize=KEPT_PARAMETERS)
+def _unfiltered(nprobe: int, rabitq_bits: int | None) -> Any:
+    return _parameters(nprobe, rabitq_bits, None)
 
 
 def _untrained(index_type: str, source: Source, nlist: int) -> Any:

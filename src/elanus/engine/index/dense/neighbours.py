@@ -68,8 +68,9 @@ def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
 
 def inverse_norms(vectors: Floats) -> Floats:
     """float32 (rows,): 1 / length of each row, 0 for a zero row."""
-    squares = np.einsum("ij,ij->i", vectors, vectors, dtype=np.float32)
-    if len(squares) and squares.min() > 1e-30 and squares.max() < np.inf:
+    with np.errstate(over="ignore"):
+        squares: Floats = np.vecdot(vectors, vectors)
+    if _are_usual(squares):
         usual: Floats = np.float32(1) / np.sqrt(squares)
         return usual
     # Squares of tiny or huge vectors leave the range of float32; those few rows go in double.
@@ -81,6 +82,13 @@ def inverse_norms(vectors: Floats) -> Floats:
         inverse[row] = 1.0 / length if length > 0 and 1.0 / length < 3e38 else 0.0
     result: Floats = inverse.astype(np.float32, copy=False)
     return result
+
+
+def _are_usual(squares: Floats) -> bool:
+    """Whether the lengths of all vectors can be had from their squares."""
+    if len(squares) == 1:
+        return 1e-30 < squares.item() < np.inf
+    return bool(len(squares) and squares.min() > 1e-30 and squares.max() < np.inf)
 
 
 def best(similarities: Floats, top_k: int) -> Ints:
@@ -115,6 +123,9 @@ def keep_best(
     queries: Ints, similarities: Floats, offsets: Ints, nq: int, top_k: int
 ) -> Neighbours:
     """The best ``top_k`` of each query out of scattered candidates (parallel arrays)."""
+    if nq == 1:
+        order = np.lexsort((offsets, -similarities))[:top_k]
+        return Neighbours(np.array([len(order)]), similarities[order], offsets[order])
     order = np.lexsort((offsets, -similarities, queries))
     queries = queries[order]
     found = np.bincount(queries, minlength=nq)
@@ -125,6 +136,19 @@ def keep_best(
     return Neighbours(counts, similarities[order], offsets[order])
 
 
+def best_of_each(similarities: Floats, labels: Ints, top_k: int) -> Neighbours:
+    """The best ``top_k`` of each query's own candidates, both (nq, depth); -inf is left out."""
+    nq, depth = similarities.shape
+    bar: Floats | float = LOWEST
+    if depth > top_k:
+        # The k-th best tells which few are to be sorted. What is no number comes last.
+        kth = np.partition(-similarities, top_k - 1, axis=1)[:, top_k - 1, None]
+        bar = np.fmax(-kth, LOWEST)
+    chosen = np.flatnonzero(similarities >= bar)
+    queries = chosen // depth
+    return keep_best(queries, similarities.ravel()[chosen], labels.ravel()[chosen], nq, top_k)
+
+
 def merge_neighbours(parts: Sequence[Neighbours], top_k: int) -> Neighbours:
     """The best of several disjoint parts of one segment (the same queries in each)."""
     parts = [part for part in parts if len(part.offsets)] or list(parts[:1])
@@ -133,9 +157,6 @@ def merge_neighbours(parts: Sequence[Neighbours], top_k: int) -> Neighbours:
     nq = len(parts[0].counts)
     similarities = np.concatenate([part.similarities for part in parts])
     offsets = np.concatenate([part.offsets for part in parts])
-    if nq == 1:
-        order = np.lexsort((offsets, -similarities))[:top_k]
-        return Neighbours(np.array([len(order)]), similarities[order], offsets[order])
     queries = np.concatenate([np.repeat(np.arange(nq), part.counts) for part in parts])
     return keep_best(queries, similarities, offsets, nq, top_k)
 

@@ -140,8 +140,16 @@ class _Walk(Candidates):
             lacking = ((0, 0), (0, size - labels.shape[1]))
             labels = np.pad(labels, lacking, constant_values=-1)
             scores = np.pad(scores, lacking, constant_values=np.nan)
-        labels[np.isnan(scores)] = -1
+        if _has_gaps(scores):
+            labels[np.isnan(scores)] = -1
         return (-scores if self._index.metric is MetricType.L2 else scores), labels
+
+
+def _has_gaps(scores: Floats) -> bool:
+    """Whether some query found fewer rows than asked for: the last of its scores are no numbers."""
+    if len(scores) == 1:
+        return math.isnan(scores.item(-1))
+    return bool(np.isnan(scores[:, -1]).any())
 
 
 def _usual_lists(expected: Expected, nlist: int) -> int:
