@@ -20,8 +20,8 @@ from elanus.engine.filter.expression import (
     Matches,
     Shifted,
 )
+from elanus.engine.filter.like import like
 from elanus.engine.filter.operators import COMPARISONS, ORDERINGS
-from elanus.engine.filter.pattern import LikePattern
 from elanus.engine.filter.regex import found_in
 from elanus.errors import InternalError
 from elanus.model.timestamptz import shifted
@@ -68,7 +68,7 @@ def scalar_truth(leaf: Leaf, column: pa.Array) -> Bools:
     if isinstance(leaf, In):
         return strings.member(column, leaf.values) if is_string else member(column, leaf.values)
     if isinstance(leaf, Like):
-        return _like(leaf.pattern, column)
+        return like(leaf.pattern, column)
     if isinstance(leaf, Matches):
         return found_in(leaf.expression, column)
     if isinstance(leaf, Shifted):
@@ -172,49 +172,6 @@ def _hashed_lookup(values: Any, wanted: Any) -> Bools:
     rows = np.flatnonzero(result)
     result[rows] = truth(pc.is_in(pa.array(values[rows]), value_set=pa.array(wanted)))
     return result
-
-
-def _like(pattern: LikePattern, column: pa.Array) -> Bools:
-    if pattern.kind == "any":
-        return np.ones(len(column), np.bool_)
-    if pattern.kind == "prefix":
-        return strings.starts_with(column, pattern.text)
-    if pattern.kind == "suffix":
-        return strings.ends_with(column, pattern.text)
-    if pattern.kind == "contains":
-        return strings.contains(column, pattern.text)
-    rows, left = np.arange(len(column)), column
-    for kind, text in pattern.necessary:
-        if kind == "contains" and pattern.is_simple:
-            continue  # what is left is decided by this test alone, below
-        passing = _TESTS[kind](left, text)
-        if not passing.all():
-            rows, left = rows[passing], left.filter(pa.array(passing))
-    result = np.zeros(len(column), np.bool_)
-    if pattern.is_simple:
-        head, *middle, tail = pattern.literals
-        text = middle[0] if middle else ""
-        result[rows] = strings.contains(left, text, len(head.encode()), len(tail.encode()))
-    else:
-        result[rows] = _like_by_regex(pattern, left)
-    return result
-
-
-_TESTS = {
-    "prefix": strings.starts_with,
-    "suffix": strings.ends_with,
-    "contains": strings.contains,
-}
-
-
-def _like_by_regex(pattern: LikePattern, column: pa.Array) -> Bools:
-    try:
-        return truth(pc.match_substring_regex(column, pattern.regex))
-    except pa.ArrowInvalid:
-        # RE2 refuses patterns beyond its memory; these are decided value by value.
-        texts = column.to_pylist()
-        found = (text is not None and pattern.matches(text) for text in texts)
-        return np.fromiter(found, np.bool_, len(column))
 
 
 def _arithmetic(leaf: Arithmetic, values: Any) -> Bools:

@@ -7,8 +7,12 @@ found from left to right, the last one at the end.
 
 import re
 from functools import cached_property
+from typing import TypeAlias
 
 import msgspec
+
+Piece: TypeAlias = tuple[str | None, ...]
+"""Literal characters, None for ``_``."""
 
 
 class LikePattern(msgspec.Struct, frozen=True, dict=True):
@@ -22,7 +26,7 @@ class LikePattern(msgspec.Struct, frozen=True, dict=True):
     source: str
     kind: str
     text: str
-    pieces: tuple[tuple[str | None, ...], ...] = ()
+    pieces: tuple[Piece, ...] = ()
 
     def matches(self, value: str) -> bool:
         kind = self.kind
@@ -61,54 +65,11 @@ class LikePattern(msgspec.Struct, frozen=True, dict=True):
             for piece in self.pieces
         ]
 
-    @property
-    def is_simple(self) -> bool:
-        """A general pattern without ``_`` and with at most one text between its ends."""
-        return len(self.pieces) in (2, 3) and not any(None in piece for piece in self.pieces)
-
-    @property
-    def literals(self) -> list[str]:
-        """The texts between the ``%`` of a simple pattern."""
-        return [_literals(piece)[0] for piece in self.pieces]
-
-    @cached_property
-    def necessary(self) -> list[tuple[str, str]]:
-        """Simpler patterns that every match of a general one matches too: (kind, text)."""
-        found = []
-        first, *middle = self.pieces
-        prefix = _literals(first)[0]
-        if prefix:
-            found.append(("prefix", prefix))
-        if middle:
-            suffix = _literals(middle.pop())[-1]
-            if suffix:
-                found.append(("suffix", suffix))
-        else:
-            suffix = _literals(first)[-1]
-            if suffix and None in first:
-                found.append(("suffix", suffix))
-        inner = [text for piece in middle for text in _literals(piece)]
-        longest = max(inner, key=len, default="")
-        if longest:
-            found.append(("contains", longest))
-        return found
-
     @cached_property
     def regex(self) -> str:
         """The pattern in the syntax of RE2."""
         pieces = ("".join(map(_quoted, piece)) for piece in self.pieces)
         return r"(?s)\A" + ".*".join(pieces) + r"\z"
-
-
-def _literals(piece: tuple[str | None, ...]) -> list[str]:
-    """The texts between the ``_`` of a piece, empty ones too."""
-    texts = [""]
-    for character in piece:
-        if character is None:
-            texts.append("")
-        else:
-            texts[-1] += character
-    return texts
 
 
 def _quoted(character: str | None) -> str:
@@ -148,7 +109,7 @@ def parse_like(source: str) -> LikePattern:
     return LikePattern(source, kind, text, frozen)
 
 
-def _classify(pieces: tuple[tuple[str | None, ...], ...]) -> tuple[str, str]:
+def _classify(pieces: tuple[Piece, ...]) -> tuple[str, str]:
     filled = [piece for piece in pieces if piece]
     if any(None in piece for piece in filled) or len(filled) > 1:
         return "general", ""

@@ -25,6 +25,9 @@ SPARSE_BELOW = 1 / 32
 """Share of the bytes below which a search goes on only where the text may still be."""
 NARROW_BELOW = 1 / 4
 """Share of the rows below which only those that are left are compared further."""
+DENSE_BYTES = 12
+"""Of the values of a column times those of a text, for each row: for so few, comparing the text at
+every place is cheaper than looking up bytes of each row."""
 SHORT = 3
 """Bytes of a text that its key tells of."""
 FEW_KEYS = 32
@@ -74,7 +77,7 @@ def equals(column: pa.Array, text: str) -> Bools:
 
     def decide(block: StringBuffers) -> Bools:
         same: Bools = block.lengths == len(wanted)
-        return _begin_with(block, wanted, same, block.offsets[:-1])
+        return begin_with(block, wanted, same, block.offsets[:-1])
 
     return StringBuffers(column).test(decide)
 
@@ -84,7 +87,7 @@ def starts_with(column: pa.Array, text: str) -> Bools:
     wanted = text.encode()
 
     def decide(block: StringBuffers) -> Bools:
-        return _begin_with(block, wanted, block.lengths >= len(wanted), block.offsets[:-1])
+        return begin_with(block, wanted, block.lengths >= len(wanted), block.offsets[:-1])
 
     return StringBuffers(column).test(decide)
 
@@ -95,18 +98,21 @@ def ends_with(column: pa.Array, text: str) -> Bools:
 
     def decide(block: StringBuffers) -> Bools:
         starts = np.maximum(block.offsets[1:] - len(wanted), 0)
-        return _begin_with(block, wanted, block.lengths >= len(wanted), starts)
+        return begin_with(block, wanted, block.lengths >= len(wanted), starts)
 
     return StringBuffers(column).test(decide)
 
 
-def _begin_with(
+def begin_with(
     buffers: StringBuffers, wanted: bytes, fitting: Bools, starts: npt.NDArray[np.int32]
 ) -> Bools:
     """Which of the rows ``fitting`` have ``wanted`` from ``starts`` on."""
-    if len(wanted) > len(buffers.data):
-        return np.zeros(len(fitting), np.bool_)
+    if not wanted or len(wanted) > len(buffers.data):
+        return fitting if not wanted else np.zeros(len(fitting), np.bool_)
     result = fitting
+    size = int(buffers.offsets[-1]) - int(buffers.offsets[0])
+    if size * len(wanted) <= DENSE_BYTES * len(fitting):
+        return _begin_densely_with(buffers, wanted, fitting, starts)
     # The last byte first: texts begin alike more often than they end alike.
     left = list(range(len(wanted)))
     while left and np.count_nonzero(result) >= NARROW_BELOW * len(result):
@@ -120,6 +126,18 @@ def _begin_with(
     result = np.zeros(len(result), np.bool_)
     result[rows] = True
     return result
+
+
+def _begin_densely_with(
+    buffers: StringBuffers, wanted: bytes, fitting: Bools, starts: npt.NDArray[np.int32]
+) -> Bools:
+    first, count = int(buffers.offsets[0]), int(buffers.offsets[-1]) - len(wanted) + 1
+    if first >= count:
+        return np.zeros(len(fitting), np.bool_)
+    found: Bools = buffers.data[first:count] == wanted[0]
+    for at in range(1, len(wanted)):
+        found &= buffers.data[first + at : count + at] == wanted[at]
+    return fitting & found.take(starts - np.int32(first), mode="clip")
 
 
 def ordered(column: pa.Array, operator: str, text: str) -> Bools:
@@ -185,21 +203,15 @@ def _hashes(keys: npt.NDArray[np.uint32]) -> Ints:
     return ((keys * _HASH_FACTOR) >> np.uint32(32 - HASH_BITS)).astype(np.int64)
 
 
-def contains(column: pa.Array, text: str, head: int = 0, tail: int = 0) -> Bools:
-    """Which values have ``text`` anywhere behind their first ``head`` and before their last
-    ``tail`` bytes."""
+def contains(column: pa.Array, text: str) -> Bools:
+    """Which values have ``text`` anywhere."""
     wanted = text.encode()
     if not wanted:
-        return StringBuffers(column).test(lambda block: block.lengths >= head + tail)
+        return np.ones(len(column), np.bool_)
 
     def decide(block: StringBuffers) -> Bools:
-        rows, positions = occurrences(block, wanted)
-        if head or tail:
-            inside = positions >= block.offsets[rows] + head
-            inside &= positions + len(wanted) <= block.offsets[rows + 1] - tail
-            rows = rows[inside]
         result = np.zeros(len(block.column), np.bool_)
-        result[rows] = True
+        result[occurrences(block, wanted)[0]] = True
         return result
 
     return StringBuffers(column).test(decide)

@@ -1,5 +1,7 @@
 """The fast string tests agree with Python's on any texts, at any place in their buffers."""
 
+import re
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from elanus.engine.filter import strings
+from elanus.engine.filter.like import like
+from elanus.engine.filter.pattern import parse_like
 
 texts = st.text("ab\0é€", max_size=12) | st.sampled_from(
     ["abababab", "ababababa", "aaaaaaaaaaaaaaaaa"]
@@ -35,15 +39,12 @@ def test_one_text(rows: list[str], text: str, skipped: int) -> None:
 
 
 @RELAXED
-@given(columns, texts, st.integers(0, 3), st.integers(0, 3))
-def test_a_text_within(rows: list[str], text: str, head: int, tail: int) -> None:
-    column, wanted = pa.array(rows, pa.string()), text.encode()
-
-    def inside(row: bytes) -> bool:
-        return len(row) >= head + tail and wanted in row[head : len(row) - tail]
-
-    found = strings.contains(column, text, head, tail).tolist()
-    assert found == [inside(row.encode()) for row in rows]
+@given(columns, st.text("ab\0é€%_", max_size=6), st.integers(0, 3))
+def test_like(rows: list[str], pattern: str, skipped: int) -> None:
+    column, rows = sliced(rows, skipped)
+    expression = "".join({"%": ".*", "_": "."}.get(c, re.escape(c)) for c in pattern)
+    found = like(parse_like(pattern), column).tolist()
+    assert found == [re.fullmatch(expression, row, re.DOTALL) is not None for row in rows]
 
 
 @RELAXED
