@@ -1,0 +1,152 @@
+"""A segment's searches beside the libraries alone with the same parameters, as ratios of one run.
+
+    python -m benchmarks.index_speed [--data words clustered] [--only HNSW SCANN ...] [--rows N]
+
+*Library* is the whole search that the library has for these parameters, with the vectors in memory
+of its own: faiss's ``IndexHNSW`` and ``IndexIVF``; ``IndexRefineFlat`` over them where codes choose
+and vectors decide; scann with ``reorder``. *Candidates* is the first step of it: the codes' choice,
+whose scores are estimates. Both get vectors of unit length. Ours begins with the user's vectors and
+ends with primary keys and timestamps. Runs take turns; times are processor time of one thread, the
+best run of each.
+"""
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import faiss
+from scann import scann_ops_pybind
+
+from benchmarks.compare.data import CACHE
+from benchmarks.engine import timed
+from benchmarks.index_data import DATA, TOP_K, Data, build
+from benchmarks.index_recall import VARIANTS, search_segment
+from elanus.engine.index.base import VectorIndex
+from elanus.engine.index.dense.hnsw import HnswIndex
+from elanus.engine.index.dense.ivf import DEFAULT_NPROBE, IvfIndex
+from elanus.engine.index.dense.neighbours import Floats, prepare_queries
+from elanus.engine.index.dense.scann import (
+    ANISOTROPY,
+    DEFAULT_SUB_DIM,
+    TRAINING_ROWS,
+    ScannIndex,
+)
+from elanus.engine.threads import limit_kernel_threads
+
+Search = Callable[[Floats], Any]
+"""Of queries of unit length, float32 (nq, dim)."""
+ROUNDS = 9
+
+
+def scann_searches(data: Data, index: ScannIndex, params: dict[str, Any]) -> tuple[Search, Search]:
+    looked_at = params.get("reorder_k", TOP_K + min(9 * TOP_K, 500))
+    lists, searcher = params.get("nprobe", index.nprobe), index.searcher
+    whole = reordering_scann(data, index.nlist)
+
+    def candidates(queries: Floats) -> Any:
+        if len(queries) == 1:
+            return searcher.search(queries[0], looked_at, -1, lists)
+        return searcher.search_batched(queries, looked_at, -1, lists, False, 0)
+
+    def library(queries: Floats) -> Any:
+        if len(queries) == 1:
+            return whole.search(queries[0], TOP_K, looked_at, lists)
+        return whole.search_batched(queries, TOP_K, looked_at, lists)
+
+    return candidates, library
+
+
+def reordering_scann(data: Data, nlist: int) -> Any:
+    """An index like ours that has the vectors too."""
+    folder = CACHE / f"{data.name}-{len(data.rows)}-scann-reorder-{nlist}"
+    if not folder.exists():
+        builder = scann_ops_pybind.builder(
+            prepare_queries(data.rows, data.metric), TOP_K, "dot_product"
+        )
+        builder.tree(nlist, DEFAULT_NPROBE, training_sample_size=min(len(data.rows), TRAINING_ROWS))
+        builder.score_ah(DEFAULT_SUB_DIM, anisotropic_quantization_threshold=ANISOTROPY)
+        built = builder.reorder(TOP_K).build()
+        folder.mkdir()
+        built.serialize(str(folder))
+    return scann_ops_pybind.load_searcher(str(folder))
+
+
+def faiss_searches(
+    data: Data, index: HnswIndex | IvfIndex, params: dict[str, Any]
+) -> tuple[Search, Search]:
+    if isinstance(index, IvfIndex):
+        kind = faiss.IVFRaBitQSearchParameters if index.index_type == "IVF_RABITQ" else None
+        chosen = (kind or faiss.SearchParametersIVF)(nprobe=params.get("nprobe", DEFAULT_NPROBE))
+        looked_at = TOP_K * params.get("refine_k", 1)
+        has_vectors = index.index_type == "IVF_FLAT"
+    else:
+        looked_at = params.get("search_list", TOP_K * params.get("refine_k", 1))
+        chosen = faiss.SearchParametersHNSW(efSearch=params.get("ef", max(looked_at, 16)))
+        has_vectors = index.vectors is not None
+
+    def candidates(queries: Floats) -> Any:
+        return index.index.search(queries, looked_at, params=chosen)
+
+    if has_vectors:
+        return candidates, candidates
+    unit = prepare_queries(data.rows, data.metric)
+    refined = faiss.IndexRefineFlat(index.index, faiss.swig_ptr(unit))
+    both = faiss.IndexRefineSearchParameters(k_factor=looked_at / TOP_K, base_index_params=chosen)
+    return candidates, lambda queries: refined.search(queries, TOP_K, params=both)
+
+
+def searches(data: Data, index: VectorIndex, params: dict[str, Any]) -> tuple[Search, Search]:
+    """(candidates, library), see the module."""
+    if isinstance(index, ScannIndex):
+        return scann_searches(data, index, params)
+    assert isinstance(index, HnswIndex | IvfIndex)
+    return faiss_searches(data, index, params)
+
+
+def times(data: Data, params: dict[str, Any], rivals: tuple[Search, ...], nq: int) -> list[float]:
+    """(ours, each of the rivals), us a query."""
+    unit = prepare_queries(data.queries, data.metric)
+    count = 100 if nq == 1 else 200
+
+    def repeated(search: Search) -> None:
+        for start in range(0, count, nq):
+            search(unit[start : start + nq])
+
+    works = [
+        lambda: search_segment(data, params, nq, count),
+        *(lambda search=search: repeated(search) for search in rivals),
+    ]
+    best = [float("inf")] * len(works)
+    for _ in range(ROUNDS):
+        for at, work in enumerate(works):
+            best[at] = min(best[at], timed(work, 1) / count * 1e6)
+    return best
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Segment searches beside bare libraries.")
+    parser.add_argument("--data", nargs="+", choices=["words", "clustered"], default=["words"])
+    parser.add_argument("--only", nargs="+", default=["HNSW", "SCANN", "AUTOINDEX", "DISKANN"])
+    parser.add_argument("--rows", type=int)
+    options = parser.parse_args()
+    limit_kernel_threads()
+    for name in options.data:
+        data = DATA[name][0](options.rows or DATA[name][1])
+        print(f"\n| {name}, {len(data.rows):,} rows | nq | ours, µs | library | ratio |", end="")
+        print(" candidates | ratio |\n|---|---|---|---|---|---|---|")
+        for index_type in options.only:
+            variant = VARIANTS[index_type][-1]
+            index = build(index_type, data).opened(data, variant.refines)
+            data.segment.attach_index("vector", index)
+            first, library = searches(data, index, variant.params)
+            for nq in (1, 100):
+                own, whole, part = times(data, variant.params, (library, first), nq)
+                print(
+                    f"| {index_type} {variant} | {nq} | {own:.0f} | {whole:.0f} | "
+                    f"{own / whole:.2f} | {part:.0f} | {own / part:.2f} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()
