@@ -123,7 +123,17 @@ class Search:
             return Neighbours.none(0)
         if self.bounds is not None:
             similarities = np.where(self.bounds.holds(similarities), similarities, -np.inf)
-        return best_of_each(similarities, labels, self.top_k)
+        order = np.argsort(labels, axis=1)
+        similarities = np.take_along_axis(similarities, order, axis=1)
+        return best_of_each(similarities, np.take_along_axis(labels, order, axis=1), self.top_k)
+
+    def refined(self, which: Ints, labels: Ints) -> Neighbours:
+        """The best ``top_k`` of the rows ``labels``, (n, depth), for the queries at ``which``, by
+        exact similarities; -1 is no row."""
+        if self.bounds is not None or not len(labels):
+            return self.best(self.scored(which, labels), labels)
+        labels = np.sort(labels, axis=1)
+        return best_of_each(self.scored(which, labels), labels, self.top_k)
 
 
 class Candidates(ABC):
@@ -236,7 +246,7 @@ class _Walks:
         if self._candidates.are_exact:
             counts = np.full(len(which), labels.shape[1], np.int64)
             return Neighbours(counts, similarities.ravel(), labels.ravel())
-        return self._search.best(self._search.scored(which, labels), labels)
+        return self._search.refined(which, labels)
 
     def _some_of(
         self,
@@ -254,7 +264,7 @@ class _Walks:
         order = np.argsort(~kept, axis=1, kind="stable")[:, : self._kept]
         held = np.take_along_axis(kept, order, axis=1)
         labels = np.where(held, np.take_along_axis(labels, order, axis=1), -1)
-        return self._search.best(self._search.scored(which[done], labels), labels)
+        return self._search.refined(which[done], labels)
 
 
 def _are_full(labels: Ints) -> bool:

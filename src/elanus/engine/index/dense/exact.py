@@ -294,7 +294,9 @@ def _score_labels(queries: Floats, block: VectorBlock, labels: Ints, metric: Met
     if is_l2:
         return np.negative(result, out=result)
     if block.inverse_norms is not None and metric is MetricType.COSINE:
-        np.multiply(result, block.inverse_norms[labels], out=result, where=labels >= 0)
+        norms = block.inverse_norms.take(labels)
+        # The numbers of no rows are infinite, and nothing times 0 is infinite.
+        np.multiply(result, norms, out=result, where=labels >= 0)
     return result
 
 

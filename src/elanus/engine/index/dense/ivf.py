@@ -148,8 +148,8 @@ class IvfIndex(DenseIndex):
 
     def _best(self, search: Search, similarities: Floats, labels: Ints) -> Neighbours:
         if not self._is_exact:
-            similarities = search.scored(np.arange(len(labels)), labels)
-        elif labels[:, -1].min() < 0:
+            return search.refined(np.arange(len(labels)), labels)
+        if labels[:, -1].min() < 0:
             similarities = np.where(labels >= 0, similarities, -np.inf)
         return search.best(similarities, labels)
 

@@ -68,8 +68,7 @@ def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
 
 def inverse_norms(vectors: Floats) -> Floats:
     """float32 (rows,): 1 / length of each row, 0 for a zero row."""
-    with np.errstate(over="ignore"):
-        squares: Floats = np.vecdot(vectors, vectors)
+    squares = _squares(vectors)
     if _are_usual(squares):
         usual: Floats = np.float32(1) / np.sqrt(squares)
         return usual
@@ -82,6 +81,15 @@ def inverse_norms(vectors: Floats) -> Floats:
         inverse[row] = 1.0 / length if length > 0 and 1.0 / length < 3e38 else 0.0
     result: Floats = inverse.astype(np.float32, copy=False)
     return result
+
+
+def _squares(vectors: Floats) -> Floats:
+    if len(vectors) == 1:
+        # The same sum without the price of a loop.
+        return np.array([np.dot(vectors[0], vectors[0])], np.float32)
+    with np.errstate(over="ignore"):
+        squares: Floats = np.vecdot(vectors, vectors)
+    return squares
 
 
 def _are_usual(squares: Floats) -> bool:
@@ -137,16 +145,19 @@ def keep_best(
 
 
 def best_of_each(similarities: Floats, labels: Ints, top_k: int) -> Neighbours:
-    """The best ``top_k`` of each query's own candidates, both (nq, depth); -inf is left out."""
-    nq, depth = similarities.shape
-    bar: Floats | float = LOWEST
-    if depth > top_k:
-        # The k-th best tells which few are to be sorted. What is no number comes last.
-        kth = np.partition(-similarities, top_k - 1, axis=1)[:, top_k - 1, None]
-        bar = np.fmax(-kth, LOWEST)
-    chosen = np.flatnonzero(similarities >= bar)
-    queries = chosen // depth
-    return keep_best(queries, similarities.ravel()[chosen], labels.ravel()[chosen], nq, top_k)
+    """The best ``top_k`` of each query's own candidates, both (nq, depth), by ascending label; -inf
+    is left out."""
+    order = np.argsort(-similarities, axis=1, kind="stable")[:, :top_k]
+    if len(order) == 1:
+        similarities, labels = similarities[0].take(order), labels[0].take(order)
+    else:
+        similarities = np.take_along_axis(similarities, order, axis=1)
+        labels = np.take_along_axis(labels, order, axis=1)
+    held = similarities >= LOWEST
+    if np.count_nonzero(held) == held.size:
+        counts = np.full(len(order), order.shape[1], np.int64)
+        return Neighbours(counts, similarities.ravel(), labels.ravel())
+    return Neighbours(held.sum(axis=1, dtype=np.int64), similarities[held], labels[held])
 
 
 def merge_neighbours(parts: Sequence[Neighbours], top_k: int) -> Neighbours:
