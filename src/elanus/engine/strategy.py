@@ -29,6 +29,7 @@ from elanus.engine.index.dense.neighbours import (
     Floats,
     Ints,
     Neighbours,
+    are_full,
     best_of_each,
     prepare_queries,
     scatter,
@@ -123,17 +124,12 @@ class Search:
             return Neighbours.none(0)
         if self.bounds is not None:
             similarities = np.where(self.bounds.holds(similarities), similarities, -np.inf)
-        order = np.argsort(labels, axis=1)
-        similarities = np.take_along_axis(similarities, order, axis=1)
-        return best_of_each(similarities, np.take_along_axis(labels, order, axis=1), self.top_k)
+        return best_of_each(similarities, labels, self.top_k)
 
     def refined(self, which: Ints, labels: Ints) -> Neighbours:
         """The best ``top_k`` of the rows ``labels``, (n, depth), for the queries at ``which``, by
         exact similarities; -1 is no row."""
-        if self.bounds is not None or not len(labels):
-            return self.best(self.scored(which, labels), labels)
-        labels = np.sort(labels, axis=1)
-        return best_of_each(self.scored(which, labels), labels, self.top_k)
+        return self.best(self.scored(which, labels), labels)
 
 
 class Candidates(ABC):
@@ -179,7 +175,7 @@ class _Walks:
         depth = self._candidates.depth_for(self._kept * search.row_count / search.wanted)
         while len(pending) and self._is_cheaper(depth):
             similarities, labels = self._walked(pending, depth)
-            if not self._selective and _are_full(labels):
+            if not self._selective and are_full(labels):
                 parts.append((pending, self._all_of(pending, similarities, labels)))
                 return scatter(parts, len(search.queries))
             found, done, next_depth = self._judged(pending, depth, similarities, labels)
@@ -265,10 +261,3 @@ class _Walks:
         held = np.take_along_axis(kept, order, axis=1)
         labels = np.where(held, np.take_along_axis(labels, order, axis=1), -1)
         return self._search.refined(which[done], labels)
-
-
-def _are_full(labels: Ints) -> bool:
-    """Whether every query has the candidates that were asked for; what lacks, lacks at the end."""
-    if len(labels) == 1:
-        return bool(labels.item(-1) >= 0)
-    return bool(labels[:, -1].min() >= 0)

@@ -35,7 +35,8 @@ def hits_of(
         order = np.lexsort((key_ranks(keys), -found.similarities, queries))
         scores, offsets, timestamps = scores[order], offsets[order], timestamps[order]
         native = native[order] if isinstance(native, np.ndarray) else keys.take(pa.array(order))
-    sources = np.full(len(offsets), segment_id, np.int64)
+    sources = np.empty(len(offsets), np.int64)
+    sources.fill(segment_id)
     return Hits(found.counts, scores, native, timestamps, sources, offsets)
 
 

@@ -20,6 +20,7 @@ from elanus.engine.index.dense.neighbours import (
     Floats,
     Ints,
     Neighbours,
+    are_full,
     keep_best,
     prepare_queries,
     scatter,
@@ -37,6 +38,8 @@ QUERY_GROUP = 256
 """Queries of one matrix product: bounds its result to PIECE_ROWS × QUERY_GROUP floats."""
 MATRIX_GATHER_DENSITY = 0.5
 RESCORE_ROWS = 1 << 20
+COPIED_DIM = 256
+"""Dimensions up to which rows that lie apart are copied before they are compared with one query."""
 WIDENED_FLOATS = 1 << 17
 """Narrow elements are widened for the kernels by pieces of so many, which stay in the cache."""
 
@@ -266,7 +269,7 @@ def score_labels(
     queries: Floats, blocks: Sequence[VectorBlock], labels: Ints, metric: MetricType
 ) -> Floats:
     """Similarities of each query to rows of its own, ``labels`` (nq, depth), of the same shape;
-    -inf where the label is -1."""
+    -inf where the label is -1, which stand at the end."""
     if len(blocks) == 1 and not blocks[0].first_row and not blocks[0].is_narrow:
         return _score_labels(queries, blocks[0], labels, metric)
     flat = labels.ravel()
@@ -278,25 +281,26 @@ def score_labels(
 
 
 def _score_labels(queries: Floats, block: VectorBlock, labels: Ints, metric: MetricType) -> Floats:
-    """Of a block that is the whole segment: the kernel knows of labels -1."""
+    """Of a block that is the whole segment. The kernel gives -inf to labels below 0."""
+    dim, is_l2 = queries.shape[1], metric is MetricType.L2
     labels = np.ascontiguousarray(labels)
     result = np.empty(labels.shape, np.float32)
-    is_l2 = metric is MetricType.L2
-    kernel = faiss.fvec_L2sqr_by_idx if is_l2 else faiss.fvec_inner_products_by_idx
-    kernel(
-        pointer(result),
-        pointer(queries),
-        pointer(block.vectors),
-        pointer(labels),
-        queries.shape[1],
-        *labels.shape,
-    )
+    x, out = pointer(queries), pointer(result)
+    are_all = are_full(labels)
+    if len(labels) == 1 and are_all and dim <= COPIED_DIM:
+        # Copying a few rows and comparing the copies waits less for memory.
+        copies = block.vectors.take(labels[0], axis=0)
+        kernel = faiss.fvec_L2sqr_ny if is_l2 else faiss.fvec_inner_products_ny
+        kernel(out, x, pointer(copies), dim, labels.shape[1])
+    else:
+        kernel = faiss.fvec_L2sqr_by_idx if is_l2 else faiss.fvec_inner_products_by_idx
+        kernel(out, x, pointer(block.vectors), pointer(labels), dim, *labels.shape)
     if is_l2:
         return np.negative(result, out=result)
     if block.inverse_norms is not None and metric is MetricType.COSINE:
         norms = block.inverse_norms.take(labels)
-        # The numbers of no rows are infinite, and nothing times 0 is infinite.
-        np.multiply(result, norms, out=result, where=labels >= 0)
+        # Nothing times the infinite score of no row is to be computed.
+        np.multiply(result, norms, out=result, where=True if are_all else labels >= 0)
     return result
 
 

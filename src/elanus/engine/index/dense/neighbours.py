@@ -4,6 +4,7 @@ Inside the engine a *similarity* is larger for better rows: the score itself for
 negated squared distance for L2. Equal similarities are ordered by row offset.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -61,15 +62,19 @@ class Neighbours:
 def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
     """float32 (nq, dim), C-contiguous; of unit length for COSINE (a zero vector stays zero)."""
     queries = np.ascontiguousarray(vectors, dtype=np.float32)
-    if metric is MetricType.COSINE:
-        queries = queries * inverse_norms(queries)[:, None]
-    return queries
+    if metric is not MetricType.COSINE:
+        return queries
+    if len(queries) == 1 and _is_usual(square := float(np.dot(queries[0], queries[0]))):
+        # As below, without the price of loops over one number.
+        return queries * np.float32(1 / float(np.float32(math.sqrt(square))))
+    return queries * inverse_norms(queries)[:, None]
 
 
 def inverse_norms(vectors: Floats) -> Floats:
     """float32 (rows,): 1 / length of each row, 0 for a zero row."""
-    squares = _squares(vectors)
-    if _are_usual(squares):
+    with np.errstate(over="ignore"):
+        squares: Floats = np.vecdot(vectors, vectors)
+    if len(squares) and _is_usual(squares.min()) and _is_usual(squares.max()):
         usual: Floats = np.float32(1) / np.sqrt(squares)
         return usual
     # Squares of tiny or huge vectors leave the range of float32; those few rows go in double.
@@ -83,20 +88,9 @@ def inverse_norms(vectors: Floats) -> Floats:
     return result
 
 
-def _squares(vectors: Floats) -> Floats:
-    if len(vectors) == 1:
-        # The same sum without the price of a loop.
-        return np.array([np.dot(vectors[0], vectors[0])], np.float32)
-    with np.errstate(over="ignore"):
-        squares: Floats = np.vecdot(vectors, vectors)
-    return squares
-
-
-def _are_usual(squares: Floats) -> bool:
-    """Whether the lengths of all vectors can be had from their squares."""
-    if len(squares) == 1:
-        return 1e-30 < squares.item() < np.inf
-    return bool(len(squares) and squares.min() > 1e-30 and squares.max() < np.inf)
+def _is_usual(square: float) -> bool:
+    """Whether the length of a vector can be had from its square in float32."""
+    return 1e-30 < square < np.inf
 
 
 def best(similarities: Floats, top_k: int) -> Ints:
@@ -144,20 +138,40 @@ def keep_best(
     return Neighbours(counts, similarities[order], offsets[order])
 
 
+def are_full(labels: Ints) -> bool:
+    """Whether every query has all the candidates asked for, (nq, depth). What lacks, -1, lacks
+    at the end."""
+    if len(labels) == 1:
+        return bool(labels.item(-1) >= 0)
+    return bool(labels[:, -1].min(initial=0) >= 0)
+
+
 def best_of_each(similarities: Floats, labels: Ints, top_k: int) -> Neighbours:
-    """The best ``top_k`` of each query's own candidates, both (nq, depth), by ascending label; -inf
-    is left out."""
-    order = np.argsort(-similarities, axis=1, kind="stable")[:, :top_k]
-    if len(order) == 1:
-        similarities, labels = similarities[0].take(order), labels[0].take(order)
-    else:
-        similarities = np.take_along_axis(similarities, order, axis=1)
-        labels = np.take_along_axis(labels, order, axis=1)
-    held = similarities >= LOWEST
-    if np.count_nonzero(held) == held.size:
-        counts = np.full(len(order), order.shape[1], np.int64)
-        return Neighbours(counts, similarities.ravel(), labels.ravel())
-    return Neighbours(held.sum(axis=1, dtype=np.int64), similarities[held], labels[held])
+    """The best ``top_k`` of each query's own candidates, both (nq, depth); -inf is left out."""
+    nq, depth = similarities.shape
+    if nq == 1:
+        found = _clear_best(similarities[0], labels[0], top_k)
+        if found is not None:
+            return found
+    bar: Floats | float = LOWEST
+    if depth > top_k:
+        # The k-th best tells which few are to be sorted. What is no number comes last.
+        kth = np.partition(-similarities, top_k - 1, axis=1)[:, top_k - 1, None]
+        bar = np.fmax(-kth, LOWEST)
+    chosen = np.flatnonzero(similarities >= bar)
+    queries = chosen // depth
+    return keep_best(queries, similarities.ravel()[chosen], labels.ravel()[chosen], nq, top_k)
+
+
+def _clear_best(similarities: Floats, labels: Ints, top_k: int) -> Neighbours | None:
+    """Of one query, with as few steps as can be; None if there are ties, or fewer than wanted."""
+    order = (-similarities).argsort()[: top_k + 1]
+    similarities = similarities.take(order)
+    values = similarities.tolist()
+    if len(set(values)) < len(values) or len(values) < top_k or not values[top_k - 1] >= LOWEST:
+        return None
+    counts = np.array([top_k])
+    return Neighbours(counts, similarities[:top_k], labels.take(order[:top_k]))
 
 
 def merge_neighbours(parts: Sequence[Neighbours], top_k: int) -> Neighbours:
