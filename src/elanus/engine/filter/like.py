@@ -97,7 +97,7 @@ class _General:
         prefix, suffix = self._prefix.encode(), self._suffix.encode()
         fitting = strings.begin_with(block, prefix, fitting, block.offsets[:-1])
         starts = np.maximum(block.offsets[1:] - len(suffix), 0)
-        rows = np.flatnonzero(strings.begin_with(block, suffix, fitting, starts))
+        rows = strings.rows_that_begin_with(block, suffix, fitting, starts)
         begins = block.offsets[rows] + np.int64(len(prefix))
         left = _Left(rows, begins, block.offsets[rows + 1] - np.int64(len(suffix)))
         left = _walked_back(block, _walked(block, left, self._forward), self._backward)

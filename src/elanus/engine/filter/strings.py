@@ -107,25 +107,53 @@ def begin_with(
     buffers: StringBuffers, wanted: bytes, fitting: Bools, starts: npt.NDArray[np.int32]
 ) -> Bools:
     """Which of the rows ``fitting`` have ``wanted`` from ``starts`` on."""
-    if not wanted or len(wanted) > len(buffers.data):
-        return fitting if not wanted else np.zeros(len(fitting), np.bool_)
-    result = fitting
     size = int(buffers.offsets[-1]) - int(buffers.offsets[0])
-    if size * len(wanted) <= DENSE_BYTES * len(fitting):
+    if wanted and size * len(wanted) <= DENSE_BYTES * len(fitting):
         return _begin_densely_with(buffers, wanted, fitting, starts)
+    result, left = _narrowed(buffers, wanted, fitting, starts)
+    if left:
+        rows = _rows_with(buffers, wanted, left, np.flatnonzero(result), starts)
+        result = np.zeros(len(result), np.bool_)
+        result[rows] = True
+    return result
+
+
+def rows_that_begin_with(
+    buffers: StringBuffers, wanted: bytes, fitting: Bools, starts: npt.NDArray[np.int32]
+) -> Ints:
+    """The same as ascending rows, int64."""
+    result, left = _narrowed(buffers, wanted, fitting, starts)
+    return _rows_with(buffers, wanted, left, np.flatnonzero(result), starts)
+
+
+def _narrowed(
+    buffers: StringBuffers, wanted: bytes, fitting: Bools, starts: npt.NDArray[np.int32]
+) -> tuple[Bools, list[int]]:
+    """(the rows that may have ``wanted``, which of its bytes are still to be compared)."""
+    if len(wanted) > len(buffers.data):
+        return np.zeros(len(fitting), np.bool_), []
     # The last byte first: texts begin alike more often than they end alike.
     left = list(range(len(wanted)))
-    while left and np.count_nonzero(result) >= NARROW_BELOW * len(result):
+    while left and np.count_nonzero(fitting) >= NARROW_BELOW * len(fitting):
         at = left.pop()
-        result = result & (buffers.data[at:].take(starts, mode="clip") == wanted[at])
-    if not left:
-        return result
-    rows = np.flatnonzero(result)
+        fitting = fitting & (buffers.data[at:].take(starts, mode="clip") == wanted[at])
+    return fitting, left
+
+
+def _rows_with(
+    buffers: StringBuffers,
+    wanted: bytes,
+    left: list[int],
+    rows: Ints,
+    starts: npt.NDArray[np.int32],
+) -> Ints:
+    """Those of ``rows`` that have the bytes ``left`` of ``wanted``."""
+    places = starts.take(rows).astype(np.int64)
     for at in reversed(left):
-        rows = rows[buffers.data[at:].take(starts.take(rows), mode="clip") == wanted[at]]
-    result = np.zeros(len(result), np.bool_)
-    result[rows] = True
-    return result
+        passing = np.flatnonzero(buffers.data[at:].take(places, mode="clip") == wanted[at])
+        if len(passing) < len(rows):
+            rows, places = rows.take(passing), places.take(passing)
+    return rows
 
 
 def _begin_densely_with(
