@@ -6,21 +6,23 @@
 of its own: faiss's ``IndexHNSW`` and ``IndexIVF``; ``IndexRefineFlat`` over them where codes choose
 and vectors decide; scann with ``reorder``. *Candidates* is the first step of it: the codes' choice,
 whose scores are estimates. Both get vectors of unit length. Ours begins with the user's vectors and
-ends with primary keys and timestamps. Runs take turns; times are processor time of one thread, the
-best run of each.
+ends with primary keys and timestamps. Short runs take turns; times are processor time of one
+thread, the best of the runs over the same queries.
 """
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import faiss
+import numpy as np
 from scann import scann_ops_pybind
 
 from benchmarks.compare.data import CACHE
 from benchmarks.engine import timed
 from benchmarks.index_data import DATA, TOP_K, Data, build
-from benchmarks.index_recall import VARIANTS, search_segment
+from benchmarks.index_recall import NOW, VARIANTS
 from elanus.engine.index.base import VectorIndex
 from elanus.engine.index.dense.hnsw import HnswIndex
 from elanus.engine.index.dense.ivf import DEFAULT_NPROBE, IvfIndex
@@ -35,7 +37,9 @@ from elanus.engine.threads import limit_kernel_threads
 
 Search = Callable[[Floats], Any]
 """Of queries of unit length, float32 (nq, dim)."""
-ROUNDS = 9
+ROUNDS, RUNS = 20, 5
+SINGLE_QUERIES = 20
+"""Of a run at nq=1: so few that the machine seldom interrupts it."""
 
 
 def scann_searches(data: Data, index: ScannIndex, params: dict[str, Any]) -> tuple[Search, Search]:
@@ -104,23 +108,28 @@ def searches(data: Data, index: VectorIndex, params: dict[str, Any]) -> tuple[Se
 
 
 def times(data: Data, params: dict[str, Any], rivals: tuple[Search, ...], nq: int) -> list[float]:
-    """(ours, each of the rivals), us a query."""
+    """(ours, each of the rivals), us a query: of each round the best of its runs."""
     unit = prepare_queries(data.queries, data.metric)
-    count = 100 if nq == 1 else 200
+    count = SINGLE_QUERIES if nq == 1 else nq
+    totals = np.zeros(1 + len(rivals))
+    for number in range(ROUNDS):
+        first = number * count % (len(unit) - count + 1)
+        queries, asked = unit[first : first + count], data.queries[first : first + count]
+        works: list[Callable[[], None]] = [partial(ours, data, asked, params, nq)]
+        works += [partial(each, search, queries, nq) for search in rivals]
+        totals += np.min([[timed(work, 1) for work in works] for _ in range(RUNS)], axis=0)
+    found: list[float] = (totals / (ROUNDS * count) * 1e6).tolist()
+    return found
 
-    def repeated(search: Search) -> None:
-        for start in range(0, count, nq):
-            search(unit[start : start + nq])
 
-    works = [
-        lambda: search_segment(data, params, nq, count),
-        *(lambda search=search: repeated(search) for search in rivals),
-    ]
-    best = [float("inf")] * len(works)
-    for _ in range(ROUNDS):
-        for at, work in enumerate(works):
-            best[at] = min(best[at], timed(work, 1) / count * 1e6)
-    return best
+def ours(data: Data, queries: Floats, params: dict[str, Any], nq: int) -> None:
+    for start in range(0, len(queries), nq):
+        data.segment.search(data.asked(queries[start : start + nq], params), NOW, None)
+
+
+def each(search: Search, queries: Floats, nq: int) -> None:
+    for start in range(0, len(queries), nq):
+        search(queries[start : start + nq])
 
 
 def main() -> None:
