@@ -104,10 +104,9 @@ class Search:
     def queries_at(self, which: Ints) -> Floats:
         return self.queries if len(which) == len(self.queries) else self.queries[which]
 
-    def scored(self, which: Ints, labels: Ints) -> Floats:
-        """Exact similarities of the rows ``labels``, (n, depth), to the queries at ``which``; -inf
+    def scored(self, queries: Floats, labels: Ints) -> Floats:
+        """Exact similarities of the rows ``labels``, (n, depth), to as many of the queries; -inf
         where the label is -1."""
-        queries = self.queries_at(which)
         if self.read_ahead is None:
             return score_labels(queries, self.blocks, labels, self.metric)
         found = np.empty(labels.shape, np.float32)
@@ -126,10 +125,10 @@ class Search:
             similarities = np.where(self.bounds.holds(similarities), similarities, -np.inf)
         return best_of_each(similarities, labels, self.top_k)
 
-    def refined(self, which: Ints, labels: Ints) -> Neighbours:
-        """The best ``top_k`` of the rows ``labels``, (n, depth), for the queries at ``which``, by
+    def refined(self, queries: Floats, labels: Ints) -> Neighbours:
+        """The best ``top_k`` of the rows ``labels``, (n, depth), for as many of the queries, by
         exact similarities; -1 is no row."""
-        return self.best(self.scored(which, labels), labels)
+        return self.best(self.scored(queries, labels), labels)
 
 
 class Candidates(ABC):
@@ -158,14 +157,36 @@ class Candidates(ABC):
 
 def search_by_walks(search: Search, candidates: Candidates) -> Neighbours:
     """The best rows for each query, by walks that get deeper, or by a scan."""
-    return _Walks(search, candidates).run()
+    wanted = min(max(candidates.wanted, search.top_k), search.wanted)
+    if search.rows is None and search.bounds is None:
+        # The usual search: one walk, and all that it finds may be found.
+        depth = candidates.depth_for(wanted)
+        if _is_cheaper(search, candidates, depth):
+            similarities, labels = candidates.walk(search.queries, wanted, depth)
+            if are_full(labels):
+                return _all_of(search, candidates, similarities, labels)
+    return _Walks(search, candidates, wanted).run()
+
+
+def _all_of(
+    search: Search, candidates: Candidates, similarities: Floats, labels: Ints
+) -> Neighbours:
+    if candidates.are_exact:
+        counts = np.full(len(labels), labels.shape[1], np.int64)
+        return Neighbours(counts, similarities.ravel(), labels.ravel())
+    return search.refined(search.queries, labels)
+
+
+def _is_cheaper(search: Search, candidates: Candidates, depth: float) -> bool:
+    """Than an exact scan."""
+    return depth < search.row_count and candidates.cost(depth) < search.exact_cost
 
 
 class _Walks:
-    def __init__(self, search: Search, candidates: Candidates) -> None:
+    def __init__(self, search: Search, candidates: Candidates, kept: int) -> None:
         self._search = search
         self._candidates = candidates
-        self._kept = min(max(candidates.wanted, search.top_k), search.wanted)
+        self._kept = kept
         self._selective = search.rows is not None or search.bounds is not None
 
     def run(self) -> Neighbours:
@@ -175,9 +196,6 @@ class _Walks:
         depth = self._candidates.depth_for(self._kept * search.row_count / search.wanted)
         while len(pending) and self._is_cheaper(depth):
             similarities, labels = self._walked(pending, depth)
-            if not self._selective and are_full(labels):
-                parts.append((pending, self._all_of(pending, similarities, labels)))
-                return scatter(parts, len(search.queries))
             found, done, next_depth = self._judged(pending, depth, similarities, labels)
             parts.append((pending[done], found))
             pending, next_depth = pending[~done], next_depth[~done]
@@ -195,8 +213,7 @@ class _Walks:
         return scatter(parts, len(search.queries))
 
     def _is_cheaper(self, depth: float) -> bool:
-        search = self._search
-        return depth < search.row_count and self._candidates.cost(depth) < search.exact_cost
+        return _is_cheaper(self._search, self._candidates, depth)
 
     def _walked(self, which: Ints, depth: int) -> tuple[Floats, Ints]:
         search = self._search
@@ -214,7 +231,7 @@ class _Walks:
             kept &= search.rows.mask[labels]
         if search.bounds is not None:
             if not self._candidates.are_exact:
-                similarities = search.scored(which, labels)
+                similarities = search.scored(search.queries_at(which), labels)
             kept &= search.bounds.holds(similarities)
         running = np.cumsum(kept, axis=1, dtype=np.int32)
         found = running[:, -1]
@@ -238,12 +255,6 @@ class _Walks:
         past: npt.NDArray[np.bool_] = (labels[:, -1] >= 0) & outside
         return past
 
-    def _all_of(self, which: Ints, similarities: Floats, labels: Ints) -> Neighbours:
-        if self._candidates.are_exact:
-            counts = np.full(len(which), labels.shape[1], np.int64)
-            return Neighbours(counts, similarities.ravel(), labels.ravel())
-        return self._search.refined(which, labels)
-
     def _some_of(
         self,
         which: Ints,
@@ -260,4 +271,4 @@ class _Walks:
         order = np.argsort(~kept, axis=1, kind="stable")[:, : self._kept]
         held = np.take_along_axis(kept, order, axis=1)
         labels = np.where(held, np.take_along_axis(labels, order, axis=1), -1)
-        return self._search.refined(which[done], labels)
+        return self._search.refined(self._search.queries_at(which[done]), labels)

@@ -8,7 +8,6 @@ two ``%`` takes a regular expression. Results are arbitrary where the column is 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 import numpy as np
 import pyarrow as pa
@@ -166,7 +165,8 @@ def _walked_back(block: StringBuffers, left: _Left, piece: Sequence[str | None])
 
 def _leading(piece: Piece) -> str:
     """The text before the first ``_``."""
-    return "".join(takewhile(lambda character: character is not None, piece))
+    end = piece.index(None) if None in piece else len(piece)
+    return "".join(character or "" for character in piece[:end])
 
 
 def _literals(piece: Piece) -> list[str]:

@@ -270,38 +270,40 @@ def score_labels(
 ) -> Floats:
     """Similarities of each query to rows of its own, ``labels`` (nq, depth), of the same shape;
     -inf where the label is -1, which stand at the end."""
-    if len(blocks) == 1 and not blocks[0].first_row and not blocks[0].is_narrow:
-        return _score_labels(queries, blocks[0], labels, metric)
+    block, are_all = blocks[0], are_full(labels)
+    if len(blocks) > 1 or block.first_row or block.is_narrow:
+        return _score_labels_of(queries, blocks, labels, metric)
+    labels = np.ascontiguousarray(labels)
+    result = np.empty(labels.shape, np.float32)
+    (nq, depth), dim, is_l2 = labels.shape, queries.shape[1], metric is MetricType.L2
+    x, out = faiss.swig_ptr(queries), faiss.swig_ptr(result)
+    if nq == 1 and are_all and dim <= COPIED_DIM:
+        # Copying a few rows and comparing the copies waits less for memory.
+        copies = block.vectors.take(labels[0], axis=0)
+        kernel = faiss.fvec_L2sqr_ny if is_l2 else faiss.fvec_inner_products_ny
+        kernel(out, x, faiss.swig_ptr(copies), dim, depth)
+    else:
+        # To labels below 0 this kernel gives the worst score.
+        kernel = faiss.fvec_L2sqr_by_idx if is_l2 else faiss.fvec_inner_products_by_idx
+        kernel(out, x, faiss.swig_ptr(block.vectors), faiss.swig_ptr(labels), dim, nq, depth)
+    if is_l2:
+        return np.negative(result, out=result)
+    if block.inverse_norms is not None and metric is MetricType.COSINE:
+        norms = block.inverse_norms.take(labels)
+        # An infinite score is not to be multiplied with 0.
+        np.multiply(result, norms, out=result, where=True if are_all else labels >= 0)
+    return result
+
+
+def _score_labels_of(
+    queries: Floats, blocks: Sequence[VectorBlock], labels: Ints, metric: MetricType
+) -> Floats:
     flat = labels.ravel()
     held = np.flatnonzero(flat >= 0)
     result = np.full(len(flat), -np.inf, np.float32)
     owners = held // labels.shape[1]
     result[held] = score_pairs_of(queries, owners, blocks, flat[held], metric)
     return result.reshape(labels.shape)
-
-
-def _score_labels(queries: Floats, block: VectorBlock, labels: Ints, metric: MetricType) -> Floats:
-    """Of a block that is the whole segment. The kernel gives -inf to labels below 0."""
-    dim, is_l2 = queries.shape[1], metric is MetricType.L2
-    labels = np.ascontiguousarray(labels)
-    result = np.empty(labels.shape, np.float32)
-    x, out = pointer(queries), pointer(result)
-    are_all = are_full(labels)
-    if len(labels) == 1 and are_all and dim <= COPIED_DIM:
-        # Copying a few rows and comparing the copies waits less for memory.
-        copies = block.vectors.take(labels[0], axis=0)
-        kernel = faiss.fvec_L2sqr_ny if is_l2 else faiss.fvec_inner_products_ny
-        kernel(out, x, pointer(copies), dim, labels.shape[1])
-    else:
-        kernel = faiss.fvec_L2sqr_by_idx if is_l2 else faiss.fvec_inner_products_by_idx
-        kernel(out, x, pointer(block.vectors), pointer(labels), dim, *labels.shape)
-    if is_l2:
-        return np.negative(result, out=result)
-    if block.inverse_norms is not None and metric is MetricType.COSINE:
-        norms = block.inverse_norms.take(labels)
-        # Nothing times the infinite score of no row is to be computed.
-        np.multiply(result, norms, out=result, where=True if are_all else labels >= 0)
-    return result
 
 
 def score_pairs_of(

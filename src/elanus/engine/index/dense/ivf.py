@@ -148,7 +148,7 @@ class IvfIndex(DenseIndex):
 
     def _best(self, search: Search, similarities: Floats, labels: Ints) -> Neighbours:
         if not self._is_exact:
-            return search.refined(np.arange(len(labels)), labels)
+            return search.refined(search.queries, labels)
         if labels[:, -1].min() < 0:
             similarities = np.where(labels >= 0, similarities, -np.inf)
         return search.best(similarities, labels)

@@ -7,6 +7,7 @@ negated squared distance for L2. Equal similarities are ordered by row offset.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +74,7 @@ def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
 def inverse_norms(vectors: Floats) -> Floats:
     """float32 (rows,): 1 / length of each row, 0 for a zero row."""
     with np.errstate(over="ignore"):
-        squares: Floats = np.vecdot(vectors, vectors)
+        squares: Any = np.vecdot(vectors, vectors)
     if len(squares) and _is_usual(squares.min()) and _is_usual(squares.max()):
         usual: Floats = np.float32(1) / np.sqrt(squares)
         return usual
