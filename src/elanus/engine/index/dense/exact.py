@@ -38,8 +38,6 @@ QUERY_GROUP = 256
 """Queries of one matrix product: bounds its result to PIECE_ROWS × QUERY_GROUP floats."""
 MATRIX_GATHER_DENSITY = 0.5
 RESCORE_ROWS = 1 << 20
-COPIED_DIM = 256
-"""Dimensions up to which rows that lie apart are copied before they are compared with one query."""
 WIDENED_FLOATS = 1 << 17
 """Narrow elements are widened for the kernels by pieces of so many, which stay in the cache."""
 
@@ -277,15 +275,9 @@ def score_labels(
     result = np.empty(labels.shape, np.float32)
     (nq, depth), dim, is_l2 = labels.shape, queries.shape[1], metric is MetricType.L2
     x, out = faiss.swig_ptr(queries), faiss.swig_ptr(result)
-    if nq == 1 and are_all and dim <= COPIED_DIM:
-        # Copying a few rows and comparing the copies waits less for memory.
-        copies = block.vectors.take(labels[0], axis=0)
-        kernel = faiss.fvec_L2sqr_ny if is_l2 else faiss.fvec_inner_products_ny
-        kernel(out, x, faiss.swig_ptr(copies), dim, depth)
-    else:
-        # To labels below 0 this kernel gives the worst score.
-        kernel = faiss.fvec_L2sqr_by_idx if is_l2 else faiss.fvec_inner_products_by_idx
-        kernel(out, x, faiss.swig_ptr(block.vectors), faiss.swig_ptr(labels), dim, nq, depth)
+    # To labels below 0 this kernel gives the worst score.
+    kernel = faiss.fvec_L2sqr_by_idx if is_l2 else faiss.fvec_inner_products_by_idx
+    kernel(out, x, faiss.swig_ptr(block.vectors), faiss.swig_ptr(labels), dim, nq, depth)
     if is_l2:
         return np.negative(result, out=result)
     if block.inverse_norms is not None and metric is MetricType.COSINE:
