@@ -37,7 +37,7 @@ from elanus.engine.threads import limit_kernel_threads
 
 Search = Callable[[Floats], Any]
 """Of queries of unit length, float32 (nq, dim)."""
-ROUNDS, RUNS = 20, 5
+ROUNDS, RUNS = 8, 4
 SINGLE_QUERIES = 20
 """Of a run at nq=1: so few that the machine seldom interrupts it."""
 

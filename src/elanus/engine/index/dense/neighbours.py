@@ -65,9 +65,12 @@ def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
     queries = np.ascontiguousarray(vectors, dtype=np.float32)
     if metric is not MetricType.COSINE:
         return queries
-    if len(queries) == 1 and _is_usual(square := float(np.dot(queries[0], queries[0]))):
-        # As below, without the price of loops over one number.
-        return queries * np.float32(1 / float(np.float32(math.sqrt(square))))
+    if len(queries) == 1:
+        with np.errstate(over="ignore"):
+            square = float(np.dot(queries[0], queries[0]))
+        if _is_usual(square):
+            # As below, without the price of loops over one number.
+            return queries * np.float32(1 / float(np.float32(math.sqrt(square))))
     return queries * inverse_norms(queries)[:, None]
 
 
