@@ -93,22 +93,27 @@ class Results:
 
     def __init__(self, path: Path = RESULTS) -> None:
         self._path = path
-        self.kept: dict[str, Any] = {"data": {}, "tables": {}, "filters": {}}
-        if path.exists():
-            self.kept = json.loads(path.read_text())
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        if self._path.exists():
+            return dict(json.loads(self._path.read_text()))
+        return {"data": {}, "tables": {}, "filters": {}}
 
     def keep(self, data: Data, part: str, keys: tuple[str, ...], value: dict[str, Any]) -> None:
-        self.kept["data"][data.name] = {
+        # Read anew: another run may have measured something else meanwhile.
+        kept = self.kept
+        kept["data"][data.name] = {
             "rows": len(data.rows),
             "dim": data.dim,
             "raw_bytes": data.raw_bytes,
         }
-        place = self.kept[part].setdefault(data.name, {})
+        place = kept[part].setdefault(data.name, {})
         for key in keys[:-1]:
             place = place.setdefault(key, {})
         place[keys[-1]] = value
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(self.kept, indent=1))
+        self._path.write_text(json.dumps(kept, indent=1))
 
 
 def recall(found: Neighbours, truth: Neighbours) -> float:

@@ -1,8 +1,8 @@
 """DISKANN: a graph and short codes that are mapped from disk, and vectors that stay in the column.
 
-A walk reads links and codes (a bit for each dimension), which together are a small part of the
-vectors; only the ``search_list`` nearest rows by code are read from the column, once each. As in
-the algorithm of that name the vectors need not fit into memory. They are read in no order, and
+A walk reads links and codes (a bit or two for each dimension), which together are a small part of
+the vectors; only the ``search_list`` nearest rows by code are read from the column, once each. As
+in the algorithm of that name the vectors need not fit into memory. They are read in no order, and
 asked for together before they are compared.
 """
 
