@@ -43,7 +43,7 @@ class Variant:
 DEFAULT = Variant()
 DOCUMENTED: dict[str, Variant] = {
     "HNSW": Variant({"ef": 160}),
-    "SCANN": Variant({"nprobe": 16, "reorder_k": 200}),
+    "SCANN": Variant({"nprobe": 64, "reorder_k": 200}),
     "DISKANN": Variant({"search_list": 300}),
     "AUTOINDEX": DEFAULT,
 }
@@ -53,7 +53,7 @@ VARIANTS: dict[str, tuple[Variant, ...]] = {
     "IVF_SQ8": (DEFAULT, Variant({"nprobe": 16, "refine_k": 2}, True)),
     "IVF_PQ": (DEFAULT, Variant({"nprobe": 16, "refine_k": 10}, True)),
     "IVF_RABITQ": (DEFAULT, Variant({"nprobe": 16, "refine_k": 20}, True)),
-    "SCANN": (DEFAULT, DOCUMENTED["SCANN"]),
+    "SCANN": (DEFAULT, Variant({"nprobe": 16, "reorder_k": 200}), DOCUMENTED["SCANN"]),
     "HNSW": (DEFAULT, DOCUMENTED["HNSW"]),
     "HNSW_SQ": (DEFAULT, Variant({"ef": 160, "refine_k": 2}, True)),
     "HNSW_PQ": (DEFAULT, Variant({"ef": 200, "refine_k": 10}, True)),
