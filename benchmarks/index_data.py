@@ -37,7 +37,8 @@ from elanus.model.types import DataType, MetricType
 
 TOP_K = 10
 BITS = 512
-SPARSE_QUERIES = 200
+RECALL_QUERIES = 200
+"""The first ones are searched for the recall."""
 DIMENSIONS_OF_A_CODE = 4
 """Where m has no default, or one that does not divide the dimension."""
 
@@ -72,7 +73,7 @@ class Data:
 
     @cached_property
     def truth(self) -> Neighbours:
-        return self.exact(self.queries, None)
+        return self.exact(self.queries[:RECALL_QUERIES], None)
 
     @cached_property
     def segment(self) -> SealedSegment:
@@ -127,7 +128,7 @@ def bits(rows: int) -> Data:
 def terms(rows: int) -> Data:
     random = np.random.default_rng(0)
     documents = sparse.as_column(sparse.drawn(random, rows, sparse.LENGTH))
-    queries = sparse.as_column(sparse.drawn(random, SPARSE_QUERIES, sparse.TERMS))
+    queries = sparse.as_column(sparse.drawn(random, RECALL_QUERIES, sparse.TERMS))
     return Data("terms", DataType.SPARSE_FLOAT_VECTOR, MetricType.IP, documents, queries)
 
 
