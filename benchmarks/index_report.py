@@ -66,11 +66,13 @@ def _filters(kept: dict[str, Any]) -> Iterator[str]:
         for kind in KINDS:
             for part in PARTS:
                 case = cases.get(f"{kind} {part}", {})
-                yield f"| {kind} {part:g} | " + " | ".join(map(_cell, map(case.get, shown))) + " |"
+                cells = [_cell(case.get(name), str(DOCUMENTED[name])) for name in shown]
+                yield f"| {kind} {part:g} | " + " | ".join(cells) + " |"
         yield ""
 
 
-def _cell(found: dict[str, Any] | None) -> str:
-    if found is None:
+def _cell(found: dict[str, Any] | None, params: str) -> str:
+    """Empty if it was not measured, or with other parameters."""
+    if found is None or found["params"] != params:
         return ""
     return f"{found['recall']:.3f}, {found['single_us']:,.0f} µs"
