@@ -8,7 +8,7 @@ SEEDS ?= 200
 MINUTES ?= 10
 
 .PHONY: help install run test lint format docs bench bench-wal bench-control bench-cluster simulate
-.PHONY: clients wheels clean fuzz bench-filter
+.PHONY: clients wheels clean fuzz oracle bench-filter bench-indexes
 .PHONY: services services-install services-status services-stop
 .PHONY: test-services test-cluster test-faults
 
@@ -84,12 +84,18 @@ clients: .clients/2.6/.installed .clients/3.0/.installed ## Install the clients 
 fuzz: $(VENV)/.installed-dev ## Feed the filter compiler with random texts (MINUTES=60)
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
 
+oracle: $(VENV)/.installed-dev ## Compare 24,000 filters with the slow reference, new ones each time
+	ELANUS_TEST_PROFILE=nightly $(BIN)/python -m pytest tests/oracle tests/unit/engine/scalar $(ARGS)
+
 bench-filter: $(VENV)/.installed-dev ## Compare filters with pyarrow, Polars and DuckDB
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench
 	POLARS_MAX_THREADS=1 $(BIN)/python -m benchmarks.filter $(ARGS)
 
 bench: $(VENV)/.installed-dev clients ## Compare with the real Milvus on this machine (takes a while)
 	$(BIN)/python -m benchmarks.compare $(ARGS)
+
+bench-indexes: $(VENV)/.installed-dev ## Measure recall, memory and time of the vector indexes
+	$(BIN)/python -m benchmarks.indexes $(ARGS)
 
 bench-wal: $(VENV)/.installed-dev ## Compare the write-ahead logs with bare clients (ARGS="local kafka")
 	$(BIN)/python -m benchmarks.wal $(ARGS)

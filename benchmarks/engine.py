@@ -143,19 +143,25 @@ def curve(loaded: HnswIndex, data: np.ndarray, queries: np.ndarray) -> int:
 
 def filters(data: np.ndarray, queries: np.ndarray) -> Iterator[tuple[str, list[RowSet]]]:
     """(name, the rows kept for each query)."""
+    yield "random 0.99", kept_rows("random", 0.99, data, queries)
+    for kind in ("random", "near", "far"):
+        for part in (0.5, 0.1, 0.01, 0.001):
+            yield f"{kind} {part}", kept_rows(kind, part, data, queries)
+
+
+def kept_rows(kind: str, part: float, data: np.ndarray, queries: np.ndarray) -> list[RowSet]:
+    """The rows that a filter keeps for each query: the same for all (*random*), the most similar
+    ones (*near*) or the least similar ones (*far*), both with some noise."""
     random = np.random.default_rng(1)
     rows = len(data)
-    for part in (0.99, 0.5, 0.1, 0.01, 0.001):
-        same = RowSet(rows, mask=random.random(rows) < part)
-        yield f"random {part}", [same] * len(queries)
-    for kind in ("near", "far"):
-        for part in (0.5, 0.1, 0.01, 0.001):
-            kept = []
-            for query in queries:
-                noisy = data @ query + 0.05 * random.standard_normal(rows).astype(np.float32)
-                noisy = noisy if kind == "near" else -noisy
-                kept.append(RowSet(rows, mask=noisy >= np.quantile(noisy, 1 - part)))
-            yield f"{kind} {part}", kept
+    if kind == "random":
+        return [RowSet(rows, mask=random.random(rows) < part)] * len(queries)
+    kept = []
+    for query in queries:
+        noisy = data @ query + 0.05 * random.standard_normal(rows, np.float32)
+        noisy = noisy if kind == "near" else -noisy
+        kept.append(RowSet(rows, mask=noisy >= np.quantile(noisy, 1 - part)))
+    return kept
 
 
 def filtered(loaded: HnswIndex, queries: np.ndarray, ef: int) -> None:

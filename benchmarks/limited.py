@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.compare.data import CACHE
-from benchmarks.engine import recall
-from benchmarks.indexes import COSINE, TOP_K, clustered
+from benchmarks.engine import COSINE, recall
+from benchmarks.index_data import TOP_K, clustered
 from elanus.engine.index.dense.column import DenseColumn
 from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.families import open_index

@@ -25,7 +25,7 @@ SHAPE = FieldSchema(name="shape", data_type=DataType.GEOMETRY)
 def test_autoindex_of_a_vector_is_scann_and_cosine(given: dict[str, str]) -> None:
     found = resolve_index(VECTOR, given)
     assert (found.index_type, found.metric, found.is_auto) == ("SCANN", MetricType.COSINE, True)
-    assert found.params == {"nlist": "1024", "nprobe": "128", "sub_dim": "2"}
+    assert found.params == {"nlist": "1024", "nprobe": "256", "sub_dim": "2"}
 
 
 def test_without_its_kernel_there_is_no_scann(monkeypatch: pytest.MonkeyPatch) -> None:

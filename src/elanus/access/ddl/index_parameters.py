@@ -29,7 +29,7 @@ from elanus.model.types import DataType, MetricType
 
 AUTOINDEX = "AUTOINDEX"
 SCANN = "SCANN"
-AUTO_SCANN = (SCANN, {"nlist": "1024", "nprobe": "128", "sub_dim": "2"})
+AUTO_SCANN = (SCANN, {"nlist": "1024", "nprobe": "256", "sub_dim": "2"})
 AUTO_HNSW = ("HNSW", {"M": "18", "efConstruction": "240"})
 """What AUTOINDEX of a dense field stands for: with SCANN's kernel, and without it."""
 AUTO_METRIC = MetricType.COSINE

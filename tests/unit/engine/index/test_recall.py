@@ -1,8 +1,10 @@
 """Recall under filters, whatever they keep and however they relate to the query; range search."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from tests.unit.engine.index.dense_indexes import Searchable, built
+from tests.unit.engine.index.dense_indexes import Searchable, built, walking
 
 from elanus.engine.index.dense.exact import VectorBlock, exact_search
 from elanus.engine.index.dense.neighbours import Neighbours, prepare_queries
@@ -11,6 +13,7 @@ from elanus.engine.index.rows import RowSet
 from elanus.model.reads import VectorQuery
 from elanus.model.types import DENSE_METRICS, MetricType
 
+__all__ = ["walking"]
 ROWS, DIM, QUERIES = 20_000, 24, 30
 INDEXES = {
     "HNSW": (MetricType.L2, {"M": "16", "efConstruction": "100"}),
@@ -173,3 +176,19 @@ def test_the_interim_index_falls_back_where_scores_leave_the_range_of_numbers() 
     assert (
         found.offsets.tolist() == exact_search(blocks, rows[1:2], MetricType.L2, 5).offsets.tolist()
     )
+
+
+@pytest.mark.usefixtures("walking")
+@pytest.mark.parametrize("dim", [64, 128])
+def test_codes_of_few_dimensions_tell_rows_apart(tmp_path: Path, dim: int) -> None:
+    random = np.random.default_rng(3)
+    mixing = random.standard_normal((24, dim))
+    rows = random.standard_normal((10_050, 24)) @ mixing
+    rows = (rows + random.standard_normal(rows.shape)).astype(np.float32)
+    stored, queries = rows[:10_000], rows[10_000:]
+    index = built(tmp_path, "DISKANN", MetricType.COSINE, stored, {"search_list_size": "60"})
+    query = VectorQuery("v", MetricType.COSINE, queries, 10, {"search_list": 60})
+    found = index.search(query).offsets.reshape(-1, 10)
+    truth = exact_search(index.column.blocks(MetricType.COSINE), queries, MetricType.COSINE, 10)
+    pairs = zip(found.tolist(), truth.offsets.reshape(-1, 10).tolist(), strict=True)
+    assert sum(len({*a} & {*b}) for a, b in pairs) >= 0.95 * found.size

@@ -1,8 +1,8 @@
 """DISKANN: a graph and short codes that are mapped from disk, and vectors that stay in the column.
 
-A walk reads links and codes (a bit for each dimension), which together are a small part of the
-vectors; only the ``search_list`` nearest rows by code are read from the column, once each. As in
-the algorithm of that name the vectors need not fit into memory. They are read in no order, and
+A walk reads links and codes (a bit or two for each dimension), which together are a small part of
+the vectors; only the ``search_list`` nearest rows by code are read from the column, once each. As
+in the algorithm of that name the vectors need not fit into memory. They are read in no order, and
 asked for together before they are compared.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.family import Expected, Source
-from elanus.engine.index.dense.hnsw import HnswIndex, Walk, build_graph, write_graph
+from elanus.engine.index.dense.hnsw import HnswIndex, Walk
 from elanus.engine.index.dense.neighbours import Neighbours
 from elanus.engine.index.dense.pages import RandomPages
 from elanus.engine.strategy import RANGE_EF, Search, search_by_walks
@@ -29,11 +29,11 @@ class DiskannIndex(HnswIndex):
         self._pages: RandomPages | None = None
 
     @classmethod
-    def build(cls, index_type: str, source: Source, out_path: str) -> None:
+    def shape(cls, source: Source) -> tuple[int, int]:
         degree = source.number("max_degree", DEFAULT_MAX_DEGREE)
         effort = source.number("search_list_size", DEFAULT_SEARCH_LIST_SIZE)
         # The lowest layer, which has all rows, has twice as many links as the others.
-        write_graph(index_type, source, build_graph(source, max(2, degree // 2), effort), out_path)
+        return max(2, degree // 2), effort
 
     def find(self, search: Search) -> Neighbours:
         least = max(search.top_k, MIN_SEARCH_LIST if search.bounds is None else RANGE_EF)

@@ -62,9 +62,14 @@ class HnswIndex(DenseIndex):
 
     @classmethod
     def build(cls, index_type: str, source: Source, out_path: str) -> None:
-        links = source.number("M", DEFAULT_M)
-        index = build_graph(source, links, source.number("efConstruction", DEFAULT_EF_CONSTRUCTION))
-        write_graph(index_type, source, index, out_path)
+        write_graph(index_type, source, build_graph(source, *cls.shape(source)), out_path)
+
+    @classmethod
+    def shape(cls, source: Source) -> tuple[int, int]:
+        """Links of a row in the upper layers of the graph, and how many rows are looked at to find
+        them."""
+        effort = source.number("efConstruction", DEFAULT_EF_CONSTRUCTION)
+        return source.number("M", DEFAULT_M), effort
 
     @classmethod
     def open(cls, path: str, expected: Expected) -> "HnswIndex":
