@@ -23,7 +23,7 @@ import structlog
 
 from benchmarks.virtual_cluster import Scale, VirtualCluster
 from elanus.coordinator.coordinator import Coordinator
-from elanus.roles.process import without_collections
+from elanus.runtime.garbage import without_collections
 
 
 class StepTimer:

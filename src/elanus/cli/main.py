@@ -20,6 +20,7 @@ from elanus.cli.options import (
     load,
 )
 from elanus.config.describe import as_yaml
+from elanus.runtime.garbage import without_collections
 from elanus.version import VERSION
 
 # A child that is forked from a process in which gRPC runs begins with gRPC's threads, and may crash
@@ -58,7 +59,8 @@ def run_standalone(
     if port is not None:
         flags["proxy.port"] = port
     chosen = load(config, flags)
-    from elanus.cli.serve import serve_standalone
+    with without_collections():
+        from elanus.cli.serve import serve_standalone
 
     exit_now(serve_standalone(chosen, sample=sample))
 
@@ -129,7 +131,8 @@ def _run_role(name: str, data_dir: Path | None, config: Path | None, flags: dict
             "metastore.type=etcd, common.storageType=remote, and mq.type=woodpecker, kafka or "
             "pulsar; or `elanus run standalone`"
         )
-    from elanus.cli.serve import serve_role
+    with without_collections():
+        from elanus.cli.serve import serve_role
 
     exit_now(serve_role(chosen, name))
 

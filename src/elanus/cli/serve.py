@@ -15,6 +15,7 @@ from elanus.config.settings import Settings
 from elanus.errors import ElanusError, Unavailable
 from elanus.observability.logs import configure_logs
 from elanus.roles.process import give_memory_back_early, take_turns_quickly
+from elanus.runtime.garbage import without_collections
 
 if TYPE_CHECKING:
     from elanus.roles.cluster.process import ClusterProcess
@@ -38,7 +39,8 @@ def serve_role(settings: Settings, name: str) -> int:
 
 
 async def _serve_standalone(settings: Settings, sample: bool) -> int:
-    from elanus.roles.standalone import Standalone
+    with without_collections():
+        from elanus.roles.standalone import Standalone
 
     stop = stop_on_signals()
     demonstration = None
@@ -111,8 +113,9 @@ async def _demonstrate(address: str) -> asyncio.subprocess.Process:
 
 
 async def _serve_role(settings: Settings, name: str) -> int:
-    from elanus.roles.cluster.process import ClusterProcess
-    from elanus.roles.cluster.roles import ROLES
+    with without_collections():
+        from elanus.roles.cluster.process import ClusterProcess
+        from elanus.roles.cluster.roles import ROLES
 
     give_memory_back_early()
     take_turns_quickly()

@@ -1,12 +1,10 @@
 """What a process settles once: its memory allocator, its memory limit, its world."""
 
 import ctypes
-import gc
 import os
 import random
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,18 +45,6 @@ def give_memory_back_early() -> None:
         library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
         library.mallopt(_M_ARENA_MAX, _ARENAS)
     pa.set_memory_pool(pa.system_memory_pool())
-
-
-@contextmanager
-def without_collections() -> Iterator[None]:
-    """The garbage collector waits, and never looks at what there is in the end: a leader's metadata
-    stays, and looking through it would hold the event loop up."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def take_turns_quickly() -> None:

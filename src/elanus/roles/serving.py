@@ -7,7 +7,6 @@ from elanus.observability.metrics import Metrics
 from elanus.roles.tls import public_tls
 from elanus.runtime.world import World
 from elanus.transport.base import AsgiApp, TransportOptions, TransportServer, no_grpc
-from elanus.transport.grpcio_server import GrpcioServer
 from elanus.transport.h2corn_server import H2cornServer
 
 
@@ -26,6 +25,8 @@ def public_server(
         tls=public_tls(settings),
     )
     if proxy.transport == "grpcio":
+        from elanus.transport.grpcio_server import GrpcioServer  # a tenth of a second
+
         return GrpcioServer(dispatcher.handle, rest, options)
     return H2cornServer(dispatcher.handle, rest, options, world.executor)
 

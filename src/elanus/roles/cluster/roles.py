@@ -22,10 +22,10 @@ from elanus.roles.cluster.leader import PROXY, AnnouncingCoordinator, ProxyNotif
 from elanus.roles.cluster.process import Node, Role
 from elanus.roles.cluster.quotas import QuotaDistributor
 from elanus.roles.cluster.router import DATA, QUERY, STREAMING, ClusterRouter
-from elanus.roles.process import without_collections
 from elanus.roles.serving import public_server
 from elanus.roles.storage import empty_scratch, instance_of
 from elanus.roles.tls import watch_public_certificate
+from elanus.runtime.garbage import without_collections
 from elanus.services.interfaces import (
     CoordinatorService,
     DataNodeService,
