@@ -6,7 +6,6 @@ the backends take turns, so that a busy machine troubles all alike; medians and 
 """
 
 import argparse
-import random
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
@@ -17,14 +16,9 @@ from uuid import uuid4
 import grpc
 import numpy as np
 import uvloop
+from tests.worlds import make_world
 
 from elanus.config.storage import EtcdSettings
-from elanus.runtime.clock import SystemClock
-from elanus.runtime.executor import ThreadExecutor
-from elanus.runtime.failpoints import Failpoints
-from elanus.runtime.memory import MemoryLedger
-from elanus.runtime.tasks import TaskSupervisor
-from elanus.runtime.world import World
 from elanus.storage.meta import _etcd_protocol as protocol
 from elanus.storage.meta.base import Compare, MetaStore, Put
 from elanus.storage.meta.etcd import EtcdMetaStore
@@ -94,14 +88,7 @@ async def measure(backends: dict[str, Operations], repetitions: int) -> None:
 
 
 async def run(endpoint: str | None, directory: Path, repetitions: int) -> None:
-    world = World(
-        clock=SystemClock(),
-        random=random.Random(1),
-        executor=ThreadExecutor(),
-        tasks=TaskSupervisor(),
-        failpoints=Failpoints(),
-        memory=MemoryLedger(1 << 30),
-    )
+    world = make_world(cores=None)
     async with AsyncExitStack() as stack:
         stack.callback(world.executor.close)
         stores: dict[str, MetaStore] = {

@@ -20,21 +20,15 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
+from tests.worlds import running_world
 
 from benchmarks.wal_backends import BACKENDS, CHANNEL, SIDE_BY_SIDE, Backend
 from elanus.observability.logs import configure_logs
-from elanus.runtime.clock import SystemClock
-from elanus.runtime.executor import ThreadExecutor
-from elanus.runtime.failpoints import Failpoints
-from elanus.runtime.memory import MemoryLedger
-from elanus.runtime.tasks import TaskSupervisor
-from elanus.runtime.world import World
 
 DEFAULT = [
     "local",
@@ -145,21 +139,6 @@ async def measure(title: str, backend: Backend, records: list[bytes], seconds: f
     await backend.close()
 
 
-@asynccontextmanager
-async def new_world() -> AsyncIterator[World]:
-    world = World(
-        clock=SystemClock(),
-        random=random.Random(),
-        executor=ThreadExecutor(),
-        tasks=TaskSupervisor(),
-        failpoints=Failpoints(),
-        memory=MemoryLedger(1 << 30),
-    )
-    yield world
-    await world.tasks.close()
-    world.executor.close()
-
-
 async def measure_cases(
     name: str, cases: list[str], seconds: float, directory: Path | None
 ) -> None:
@@ -171,7 +150,7 @@ async def measure_cases(
             for case in cases:
                 count, _, size_bytes = case.partition("x")
                 records = [random.Random(1).randbytes(int(size_bytes))] * int(count)
-                async with new_world() as world:
+                async with running_world(cores=None, seed=None) as world:
                     place = Path(tempfile.mkdtemp(dir=folder))
                     backend = make(world, place, server, int(interval_ms or 0))
                     await measure(f"{name:<19} {case:>9}", backend, records, seconds)

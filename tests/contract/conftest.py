@@ -1,16 +1,12 @@
 """The outside world for contract tests: real threads and real files, a clock that tests move."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 
 import pytest
 
-from elanus.runtime.executor import ThreadExecutor
-from elanus.runtime.failpoints import Failpoints
-from elanus.runtime.memory import MemoryLedger
-from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
+from tests.worlds import running_world
 
 
 class ManualClock:
@@ -44,15 +40,6 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def world(clock: ManualClock) -> AsyncIterator[World]:
-    world = World(
-        clock=clock,
-        random=random.Random(1),
-        executor=ThreadExecutor(cores=2),
-        tasks=TaskSupervisor(),
-        failpoints=Failpoints(),
-        memory=MemoryLedger(1 << 30),
-    )
-    yield world
-    await world.tasks.close()
-    world.executor.close()
+    async with running_world(clock) as world:
+        yield world
     assert world.tasks.failures == []

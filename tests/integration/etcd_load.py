@@ -6,18 +6,13 @@ whatever happens, the counter equals the number of receipts, unless the store lo
 """
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from tests.worlds import running_world
+
 from elanus.config.storage import EtcdSettings
 from elanus.errors import Unavailable
-from elanus.runtime.clock import SystemClock
-from elanus.runtime.executor import ThreadExecutor
-from elanus.runtime.failpoints import Failpoints
-from elanus.runtime.memory import MemoryLedger
-from elanus.runtime.tasks import TaskSupervisor
-from elanus.runtime.world import World
 from elanus.storage.meta.base import Compare, MetaStore, Put
 from elanus.storage.meta.etcd import EtcdMetaStore
 
@@ -27,25 +22,8 @@ PATIENCE_S = 60
 
 
 @asynccontextmanager
-async def real_world() -> AsyncIterator[World]:
-    world = World(
-        clock=SystemClock(),
-        random=random.Random(),
-        executor=ThreadExecutor(cores=2),
-        tasks=TaskSupervisor(),
-        failpoints=Failpoints(),
-        memory=MemoryLedger(1 << 30),
-    )
-    try:
-        yield world
-    finally:
-        await world.tasks.close()
-        world.executor.close()
-
-
-@asynccontextmanager
 async def open_store(settings: EtcdSettings) -> AsyncIterator[EtcdMetaStore]:
-    async with real_world() as world:
+    async with running_world(seed=None) as world:
         store = await EtcdMetaStore.open(world, settings)
         try:
             yield store

@@ -6,7 +6,7 @@ Usage: python kafka_appender.py BROKERS PREFIX CLUSTER TERM. Ends with the error
 import asyncio
 import sys
 
-from tests.kafka_worlds import real_world
+from tests.worlds import running_world
 
 from elanus.config.storage import KafkaSettings
 from elanus.errors import ElanusError
@@ -16,7 +16,7 @@ from elanus.storage.wal.kafka import KafkaWal
 
 async def main(brokers: str, prefix: str, cluster: str, term: str) -> None:
     configure_logs("warning", "text")
-    async with real_world() as world:
+    async with running_world() as world:
         wal = KafkaWal(world, KafkaSettings(broker_list=brokers), prefix, cluster)
         writer = await wal.open_writer("p", int(term))
         number = 0

@@ -7,7 +7,6 @@ for each record and ends with ``fenced`` or ``failed``.
 
 import asyncio
 import logging
-import random
 import sys
 import urllib.request
 from collections.abc import Awaitable, Callable
@@ -16,14 +15,10 @@ from uuid import uuid4
 
 import structlog
 from tests.services.pulsar import Pulsar
+from tests.worlds import make_world
 
 from elanus.config.storage import PulsarSettings
 from elanus.errors import FencedWriter, Unavailable
-from elanus.runtime.clock import SystemClock
-from elanus.runtime.executor import ThreadExecutor
-from elanus.runtime.failpoints import Failpoints
-from elanus.runtime.memory import MemoryLedger
-from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
 from elanus.storage.wal.base import Wal
 from elanus.storage.wal.pulsar import PulsarWal
@@ -33,17 +28,6 @@ CHANNEL = "p_0"
 RECORD_BYTES = 200
 PATIENCE_S = 120
 POLL_S = 0.01
-
-
-def make_world() -> World:
-    return World(
-        clock=SystemClock(),
-        random=random.Random(),
-        executor=ThreadExecutor(cores=2),
-        tasks=TaskSupervisor(),
-        failpoints=Failpoints(),
-        memory=MemoryLedger(1 << 30),
-    )
 
 
 def make_namespace(web_address: str, name: str) -> None:
@@ -143,7 +127,7 @@ class Load:
 
 
 async def _write(settings: PulsarSettings, term: int) -> None:
-    wal = open_log(make_world(), settings)
+    wal = open_log(make_world(seed=None), settings)
     writer = await wal.open_writer(CHANNEL, term)
     number = 0
     try:

@@ -9,9 +9,9 @@ from uuid import uuid4
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 from tests.contract.test_wal_contract import CLUSTER, contents
-from tests.kafka_worlds import real_world
 from tests.services.kafka import Kafka
 from tests.services.ports import free_port
+from tests.worlds import running_world
 
 from elanus.config.storage import KafkaSettings
 from elanus.errors import CorruptData, FencedWriter, InternalError, Unavailable
@@ -25,7 +25,7 @@ Open = Callable[..., KafkaWal]
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    async with real_world() as world:
+    async with running_world() as world:
         yield world
 
 

@@ -17,9 +17,9 @@ from uuid import uuid4
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from tests.contract.test_wal_contract import CLUSTER, contents
-from tests.kafka_worlds import real_world
 from tests.services.kafka import Kafka
 from tests.services.tcp_proxy import TcpProxy
+from tests.worlds import running_world
 
 from elanus.config.storage import KafkaSettings
 from elanus.errors import FencedWriter, Unavailable
@@ -39,7 +39,7 @@ OwnService = Callable[..., "Service"]
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    async with real_world() as world:
+    async with running_world() as world:
         yield world
 
 

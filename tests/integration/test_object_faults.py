@@ -7,7 +7,6 @@ deadline, and names no secret.
 
 import asyncio
 import hashlib
-import random
 import traceback
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -18,14 +17,10 @@ from tests.remote_objects import behind, remote_settings
 from tests.services.http_faults import HttpFaults
 from tests.services.minio import MinioServer
 from tests.services.tcp_proxy import TcpProxy
+from tests.worlds import running_world
 
 from elanus.config.storage import MinioSettings, MinioSslSettings
 from elanus.errors import DiskFull, Unavailable
-from elanus.runtime.clock import SystemClock
-from elanus.runtime.executor import ThreadExecutor
-from elanus.runtime.failpoints import Failpoints
-from elanus.runtime.memory import MemoryLedger
-from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
 from elanus.storage.objects.base import ObjectExists, ObjectStore
 from elanus.storage.objects.remote import UPLOAD_IN_PARTS_BYTES, RemoteObjectStore
@@ -40,17 +35,8 @@ LARGE_BYTES = UPLOAD_IN_PARTS_BYTES + (5 << 20)
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    world = World(
-        clock=SystemClock(),
-        random=random.Random(1),
-        executor=ThreadExecutor(cores=2),
-        tasks=TaskSupervisor(),
-        failpoints=Failpoints(),
-        memory=MemoryLedger(1 << 30),
-    )
-    yield world
-    await world.tasks.close()
-    world.executor.close()
+    async with running_world() as world:
+        yield world
 
 
 def content_of(key: str, size_bytes: int = 5_000) -> bytes:

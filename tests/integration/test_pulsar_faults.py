@@ -18,7 +18,6 @@ from tests.integration.pulsar_log import (
     contents,
     in_new_namespace,
     make_namespace,
-    make_world,
     number_of,
     open_log,
     payload,
@@ -28,6 +27,7 @@ from tests.integration.pulsar_log import (
 from tests.services.fixtures import require, started
 from tests.services.ports import free_port
 from tests.services.pulsar import Pulsar
+from tests.worlds import make_world
 
 from elanus.config.storage import PulsarSettings
 from elanus.errors import CorruptData, FencedWriter, Unavailable
@@ -54,7 +54,7 @@ def settings(server: Pulsar) -> PulsarSettings:
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    world = make_world()
+    world = make_world(seed=None)
     yield world
     await world.tasks.close()
     world.executor.close()

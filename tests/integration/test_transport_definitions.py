@@ -3,13 +3,13 @@
 The coordinator is the real one on stores in memory; the workers below it only say yes.
 """
 
-import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import grpc
 import pytest
+from tests.worlds import make_world
 
 from elanus.access.ddl import HANDLERS
 from elanus.access.dispatch import Dispatcher
@@ -17,12 +17,6 @@ from elanus.access.proxy import Proxy
 from elanus.config.settings import Settings
 from elanus.coordinator.coordinator import Coordinator
 from elanus.errors import CollectionNotFound
-from elanus.runtime.clock import SystemClock
-from elanus.runtime.executor import ThreadExecutor
-from elanus.runtime.failpoints import Failpoints
-from elanus.runtime.memory import MemoryLedger
-from elanus.runtime.tasks import TaskSupervisor
-from elanus.runtime.world import World
 from elanus.storage.meta.memory import MemoryMetaStore
 from elanus.storage.objects.memory import MemoryObjectStore
 from elanus.transport.base import TransportOptions, TransportServer, no_rest
@@ -99,14 +93,7 @@ class Client:
 
 @pytest.fixture(params=["h2corn", "grpcio"])
 async def client(request: Any) -> AsyncIterator[Client]:
-    world = World(
-        clock=SystemClock(),
-        random=random.Random(1),
-        executor=ThreadExecutor(cores=1),
-        tasks=TaskSupervisor(),
-        failpoints=Failpoints(),
-        memory=MemoryLedger(1 << 30),
-    )
+    world = make_world(cores=1)
     workers = Workers()
     router = cast(Any, workers)
     coordinator = Coordinator(

@@ -1,17 +1,13 @@
 """A metadata store in memory that can be made unreachable, and a clock that tests move."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 
 import pytest
 from tests.contract.conftest import ManualClock as StandingClock
+from tests.worlds import running_world
 
 from elanus.errors import Unavailable
-from elanus.runtime.executor import ThreadExecutor
-from elanus.runtime.failpoints import Failpoints
-from elanus.runtime.memory import MemoryLedger
-from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
 from elanus.storage.meta.base import RevisionCompacted, Snapshot, WatchEvent
 from elanus.storage.meta.memory import MemoryMetaStore
@@ -95,17 +91,8 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def world(clock: ManualClock) -> AsyncIterator[World]:
-    world = World(
-        clock=clock,
-        random=random.Random(1),
-        executor=ThreadExecutor(cores=1),
-        tasks=TaskSupervisor(),
-        failpoints=Failpoints(),
-        memory=MemoryLedger(1 << 30),
-    )
-    yield world
-    await world.tasks.close()
-    world.executor.close()
+    async with running_world(clock, cores=1) as world:
+        yield world
     assert world.tasks.failures == []
 
 

@@ -2,22 +2,16 @@
 
 import asyncio
 import os
-import random
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from tests.worlds import make_world
 
 from elanus.errors import InvalidParameter, Unavailable
 from elanus.roles.cluster.peers import Peers
 from elanus.roles.cluster.supervisor import Supervisor, send_command
-from elanus.runtime.clock import SystemClock
-from elanus.runtime.executor import ThreadExecutor
-from elanus.runtime.failpoints import Failpoints
-from elanus.runtime.memory import MemoryLedger
-from elanus.runtime.tasks import TaskSupervisor
-from elanus.runtime.world import World
 from elanus.services.cluster.sessions import Membership
 from elanus.storage.meta.memory import MemoryMetaStore
 
@@ -33,14 +27,7 @@ TIMEOUT_S = 60.0
 @pytest.fixture
 async def supervisor(tmp_path: Path) -> AsyncIterator[Supervisor]:
     """One whose processes look for a metadata store that isn't there."""
-    world = World(
-        clock=SystemClock(),
-        random=random.Random(1),
-        executor=ThreadExecutor(cores=1),
-        tasks=TaskSupervisor(),
-        failpoints=Failpoints(),
-        memory=MemoryLedger(1 << 30),
-    )
+    world = make_world(cores=1)
     meta = MemoryMetaStore(world)
     membership = Membership(world, meta)
     await membership.start()

@@ -1,19 +1,14 @@
 """Of a log that is copied, each shard replays what it would have replayed where it was."""
 
 import asyncio
-import random
 from contextlib import suppress
 
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.worlds import make_world
 
 from elanus.errors import InternalError
 from elanus.roles.migration.logs import LogPlan, copy_log, read_content
-from elanus.runtime.clock import SystemClock
-from elanus.runtime.executor import ThreadExecutor
-from elanus.runtime.failpoints import Failpoints
-from elanus.runtime.memory import MemoryLedger
-from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
 from elanus.storage.wal.base import BEFORE_FIRST, Wal
 from elanus.storage.wal.memory import MemoryWal
@@ -36,19 +31,8 @@ async def replayed(wal: Wal, position: int) -> list[bytes]:
     return [bytes(record.payload) async for record in wal.read(LOG, position)]
 
 
-def new_world() -> World:
-    return World(
-        clock=SystemClock(),
-        random=random.Random(1),
-        executor=ThreadExecutor(cores=1),
-        tasks=TaskSupervisor(),
-        failpoints=Failpoints(),
-        memory=MemoryLedger(1 << 30),
-    )
-
-
 async def check(payloads: list[bytes], positions: list[int], crashes: list[int]) -> None:
-    world, source, target = new_world(), MemoryWal(), MemoryWal()
+    world, source, target = make_world(cores=1), MemoryWal(), MemoryWal()
     await fill(source, payloads)
     checkpoints = {f"{LOG}_{n}v0": position for n, position in enumerate(positions)}
     after = min(checkpoints.values())

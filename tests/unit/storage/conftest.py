@@ -1,28 +1,14 @@
 """The outside world for storage tests: real threads, files and time."""
 
-import random
 from collections.abc import AsyncIterator
 
 import pytest
+from tests.worlds import running_world
 
-from elanus.runtime.clock import SystemClock
-from elanus.runtime.executor import ThreadExecutor
-from elanus.runtime.failpoints import Failpoints
-from elanus.runtime.memory import MemoryLedger
-from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    world = World(
-        clock=SystemClock(),
-        random=random.Random(1),
-        executor=ThreadExecutor(cores=2),
-        tasks=TaskSupervisor(),
-        failpoints=Failpoints(),
-        memory=MemoryLedger(1 << 30),
-    )
-    yield world
-    await world.tasks.close()
-    world.executor.close()
+    async with running_world() as world:
+        yield world
