@@ -22,15 +22,16 @@ from elanus.engine.index.base import Interim
 from elanus.engine.index.dense.exact import (
     VectorBlock,
     exact_search_prepared,
-    score_pairs_of,
+    score_labels,
 )
 from elanus.engine.index.dense.neighbours import (
-    LOWEST,
     Bounds,
     Floats,
     Ints,
     Neighbours,
+    best_of_each,
     merge_neighbours,
+    part_of,
     prepare_queries,
     scatter,
 )
@@ -206,33 +207,40 @@ class _Search:
     def _scan(self, which: Ints, depth: int) -> tuple[Neighbours, npt.NDArray[np.bool_]]:
         """Returns (hits of those queries of ``which`` whose search was deep enough, which these
         are: bool (n,))."""
-        scores, labels = self._codes.search(self._coded[which], depth)
-        coded = np.negative(scores, out=scores) if self._metric is MetricType.L2 else scores
+        everyone = len(which) == len(self._queries)
+        queries, coded = self._queries, self._coded
+        if not everyone:
+            queries, coded = queries[which], coded[which]
+        scores, labels = self._codes.search(coded, depth)
+        if self._metric is MetricType.L2:
+            np.negative(scores, out=scores)
         # Scores that are no numbers leave fewer rows than asked for, and no query sure.
         is_whole = labels.min(axis=1) >= 0
-        kept = (labels >= 0) & (labels < self._limit)
-        labels = np.maximum(labels, 0)
-        similarities = score_pairs_of(
-            self._queries, np.repeat(which, depth), self._blocks, labels.ravel(), self._metric
-        ).reshape(coded.shape)
+        similarities = score_labels(queries, self._blocks, labels, self._metric)
         with np.errstate(invalid="ignore", over="ignore"):
-            errors = coded - similarities
-            deviations = np.sqrt(np.einsum("ij,ij->i", errors, errors) / depth)
-            bar = coded[:, -1] + SURE_DEVIATIONS * deviations
+            errors = scores - similarities
+            deviations = np.sqrt(np.vecdot(errors, errors) / depth)
+            bar = scores[:, -1] + SURE_DEVIATIONS * deviations
+        self._leave_out(similarities, labels)
+        found = best_of_each(similarities, labels, self._top_k)
+        worst = np.full(len(which), -np.inf, np.float32)
+        full = found.counts == self._top_k
+        worst[full] = found.similarities[np.cumsum(found.counts)[full] - 1]
+        if self._bounds is not None:
+            worst = np.maximum(worst, self._bounds.low)
+        sure = is_whole & (worst >= bar)
+        return part_of(found, sure), sure
+
+    def _leave_out(self, similarities: Floats, labels: Ints) -> None:
+        """What isn't to be found gets the worst similarity."""
+        if self._limit == self._covered and self._rows is None and self._bounds is None:
+            return
+        kept = (labels >= 0) & (labels < self._limit)
         if self._rows is not None:
             kept[kept] = self._rows.mask[labels[kept]]
         if self._bounds is not None:
             kept &= self._bounds.holds(similarities)
         similarities[~kept] = -np.inf
-        order = np.lexsort((labels, -similarities))[:, : self._top_k]
-        similarities = np.take_along_axis(similarities, order, axis=1)
-        worst = similarities[:, -1]
-        if self._bounds is not None:
-            worst = np.maximum(worst, self._bounds.low)
-        sure = is_whole & (worst >= bar)
-        hits = (similarities >= LOWEST) & sure[:, None]
-        labels = np.take_along_axis(labels, order, axis=1)
-        return Neighbours(hits.sum(axis=1)[sure], similarities[hits], labels[hits]), sure
 
     def _exact(self, which: Ints) -> Neighbours:
         covered = trimmed(self._blocks, 0, self._limit)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from elanus.engine.index.dense.neighbours import Ints, Neighbours, scatter
+from elanus.engine.index.dense.neighbours import Ints, Neighbours, part_of, scatter
 from elanus.model.reads import VectorQuery
 from elanus.model.vectors import take_vectors
 
@@ -48,14 +48,6 @@ def find_with_ties(find: Find, query: VectorQuery, available: int) -> Neighbours
         torn = _are_torn(found, top_k, width)
         if width == available:
             torn[:] = False
-
-
-def part_of(found: Neighbours, which: npt.NDArray[np.bool_]) -> Neighbours:
-    """What was found for the queries ``which``, bool (nq,)."""
-    if which.all():
-        return found
-    rows = np.repeat(which, found.counts)
-    return Neighbours(found.counts[which], found.similarities[rows], found.offsets[rows])
 
 
 def _are_torn(found: Neighbours, top_k: int, width: int) -> npt.NDArray[np.bool_]:

@@ -190,6 +190,14 @@ def merge_neighbours(parts: Sequence[Neighbours], top_k: int) -> Neighbours:
     return keep_best(queries, similarities, offsets, nq, top_k)
 
 
+def part_of(found: Neighbours, which: npt.NDArray[np.bool_]) -> Neighbours:
+    """What was found for the queries ``which``, bool (nq,)."""
+    if which.all():
+        return found
+    rows = np.repeat(which, found.counts)
+    return Neighbours(found.counts[which], found.similarities[rows], found.offsets[rows])
+
+
 def scatter(parts: Sequence[tuple[Ints, Neighbours]], nq: int) -> Neighbours:
     """Put together answers for disjoint subsets of queries: (positions of the queries, answer)."""
     if len(parts) == 1 and len(parts[0][0]) == nq:
