@@ -1,6 +1,6 @@
 """The conformance suite passes through unmodified clients, over both transports.
 
-The clients run side by side, each against a server of its own: they mostly wait, half a second at a
+All run side by side, each against a server of its own: clients mostly wait, half a second at a
 time, for indexes and loads that were ready long before.
 """
 
@@ -14,6 +14,7 @@ from tests.server import FREE_FLUSHES, RunningServer
 
 ROOT = Path(__file__).parents[2]
 VERSIONS = ("2.6", "3.0")
+TRANSPORTS = ("h2corn", "grpcio")
 
 
 def client(version: str) -> Path:
@@ -37,26 +38,25 @@ def run_suite(version: str, transport: str, directory: Path) -> tuple[int, str]:
     return run.returncode, "\n".join(said)
 
 
-@pytest.fixture(scope="module", params=["h2corn", "grpcio"])
-def suites(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[int, str]]:
-    """By the client's version."""
-    versions = [version for version in VERSIONS if client(version).exists()]
-    with ThreadPoolExecutor(len(VERSIONS)) as pool:
+@pytest.fixture(scope="module")
+def suites(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], tuple[int, str]]:
+    """By the client's version and the transport."""
+    which = [(v, transport) for v in VERSIONS if client(v).exists() for transport in TRANSPORTS]
+    with ThreadPoolExecutor(max(1, len(which))) as pool:
         running = {
-            version: pool.submit(
-                run_suite, version, request.param, tmp_path_factory.mktemp("conformance")
-            )
-            for version in versions
+            each: pool.submit(run_suite, *each, tmp_path_factory.mktemp("conformance"))
+            for each in which
         }
-        return {version: run.result() for version, run in running.items()}
+        return {each: run.result() for each, run in running.items()}
 
 
+@pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("version", VERSIONS)
-def test_pymilvus(version: str, suites: dict[str, tuple[int, str]]) -> None:
-    if version not in suites:
+def test_pymilvus(
+    version: str, transport: str, suites: dict[tuple[str, str], tuple[int, str]]
+) -> None:
+    if (version, transport) not in suites:
         pytest.skip(f"pymilvus {version} is not installed: run `make clients`")
-    code, said = suites[version]
+    code, said = suites[version, transport]
     print(said)
     assert code == 0
