@@ -65,6 +65,16 @@ def write_arrays(
             file.write(bytes(_padded(array.nbytes) - array.nbytes))
 
 
+def open_arrays_of(path: str, kind: str, row_count: int) -> ArrayFile:
+    """As ``open_arrays``; raises CorruptData too if its fact ``rows`` is another number."""
+    file = open_arrays(path, kind)
+    if file.facts.get("rows") != row_count:
+        raise CorruptData(
+            f"index file {path} has {file.facts.get('rows')} rows, the segment has {row_count}"
+        )
+    return file
+
+
 def open_arrays(path: str, kind: str) -> ArrayFile:
     """Map the file at ``path``. Raises CorruptData if it is no whole file of this kind."""
     try:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import cdist
 
-from elanus.engine.index.arrays import open_arrays, write_arrays
+from elanus.engine.index.arrays import open_arrays_of, write_arrays
 from elanus.engine.index.rows import RowSet
 from elanus.engine.text.analyzer import Analyzer
 from elanus.errors import CorruptData
@@ -188,11 +188,7 @@ def write_text_index(index: TextIndex, path: str) -> None:
 def open_text_index(path: str, row_count: int) -> TextIndex:
     """Map the index file at ``path``. Raises CorruptData if it isn't a whole index over
     ``row_count`` rows."""
-    file = open_arrays(path, _KIND)
-    if file.facts.get("rows") != row_count:
-        raise CorruptData(
-            f"index file {path} has {file.facts.get('rows')} rows, the segment has {row_count}"
-        )
+    file = open_arrays_of(path, _KIND, row_count)
     arrays = file.arrays
     try:
         index = TextIndex(

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elanus.engine.index.arrays import open_arrays, write_arrays
+from elanus.engine.index.arrays import open_arrays_of, write_arrays
 from elanus.engine.index.scalar.base import ColumnIndex, path_of, valid_rows
 from elanus.engine.index.scalar.bitmap import BitmapIndex, bitmap_arrays
 from elanus.engine.index.scalar.json_path import path_values
@@ -102,11 +102,7 @@ def _arrays(
 def open_scalar_index(path: str, row_count: int) -> ColumnIndex:
     """Map the index file at ``path``. Raises CorruptData if it isn't a whole index over
     ``row_count`` rows."""
-    file = open_arrays(path, _KIND)
-    if file.facts.get("rows") != row_count:
-        raise CorruptData(
-            f"index file {path} has {file.facts.get('rows')} rows, the segment has {row_count}"
-        )
+    file = open_arrays_of(path, _KIND, row_count)
     structure = _STRUCTURES.get(str(file.facts.get("structure")))
     if structure is None:
         raise CorruptData(f"index file {path} has an unknown structure")

@@ -4,6 +4,7 @@ Values of another type are not there. Integers that no double holds are left out
 index answers nothing about numbers: the language compares numbers by their value.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,15 +42,7 @@ def path_values(column: pa.Array, path: tuple[str, ...], cast: str) -> PathValue
     values: list[Any] = []
     rows: list[int] = []
     is_exact = True
-    for row, text in enumerate(column):
-        document = text.as_buffer()
-        if document is None:
-            continue
-        value: Any = orjson.loads(memoryview(document))
-        for key in path:
-            value = step(value, key)
-            if value is MISSING:
-                break
+    for row, value in values_at(column, path):
         found = value if is_array and type(value) is list else () if is_array else (value,)
         for one in found:
             if type(one) not in kinds:
@@ -60,6 +53,20 @@ def path_values(column: pa.Array, path: tuple[str, ...], cast: str) -> PathValue
             values.append(one)
             rows.append(row)
     return PathValues(pa.array(values, ARROW_TYPES[held]), np.array(rows, np.int64), is_exact)
+
+
+def values_at(column: pa.Array, path: tuple[str, ...]) -> Iterator[tuple[int, Any]]:
+    """(row, what is at ``path`` of its document or MISSING), but for nulls."""
+    for row, text in enumerate(column):
+        document = text.as_buffer()
+        if document is None:
+            continue
+        value: Any = orjson.loads(memoryview(document))
+        for key in path:
+            value = step(value, key)
+            if value is MISSING:
+                break
+        yield row, value
 
 
 def fits_double(value: int) -> bool:

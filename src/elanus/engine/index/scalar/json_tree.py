@@ -11,14 +11,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 import pyarrow as pa
 
-from elanus.engine.filter.evaluate_json import MISSING, step
 from elanus.engine.filter.expression import Leaf
 from elanus.engine.filter.indexes import Answer
 from elanus.engine.index.scalar.base import Arrays, ColumnIndex, pointer_of
-from elanus.engine.index.scalar.json_path import ARROW_TYPES, fits_double
+from elanus.engine.index.scalar.json_path import ARROW_TYPES, fits_double, values_at
 from elanus.engine.index.scalar.sorted import SortedIndex, sorted_arrays
 
 MAX_PATHS = 1_024
@@ -84,15 +82,7 @@ def tree_arrays(
 def _found(column: pa.Array, root: Path) -> dict[tuple[Path, str], _Values]:
     """By path and cast."""
     found: dict[tuple[Path, str], _Values] = {}
-    for row, text in enumerate(column):
-        document = text.as_buffer()
-        if document is None:
-            continue
-        value: Any = orjson.loads(memoryview(document))
-        for key in root:
-            value = step(value, key)
-            if value is MISSING:
-                break
+    for row, value in values_at(column, root):
         for path, cast, one in _values_of(value, root):
             held = found.get((path, cast))
             if held is None:
