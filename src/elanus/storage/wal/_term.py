@@ -1,6 +1,6 @@
 """The file ``term`` of a pchannel's local log: the newest term that opened a writer.
 
-It is only ever replaced as a whole. A writer asks twice an append whether it is still the newest,
+It is only ever replaced as a whole. A writer asks with each append whether it is still the newest,
 so that the answer must be cheap: :class:`TermGuard` reads the file once and from then on only asks
 whether its name still leads to the file that was read. That file is kept open, so that no later
 one can be mistaken for it.
