@@ -5,13 +5,18 @@ race of 16 on one key takes seconds.
 """
 
 import json
+from io import BytesIO
 from typing import ClassVar
+
+import urllib3
+from minio.error import MinioException, S3Error
 
 from tests.services.packages import PythonProgram
 from tests.services.s3 import S3Service
 
 VOLUMES_MAX = 50
 VOLUME_MB = 64
+PROBE = ("elanus-probe", "kept")
 
 
 class SeaweedFS(S3Service):
@@ -35,6 +40,22 @@ class SeaweedFS(S3Service):
         actions = ["Admin", "Read", "Write", "List", "Tagging"]
         identity = {"name": "tests", "credentials": [key], "actions": actions}
         (self.directory / "s3.json").write_text(json.dumps({"identities": [identity]}))
+
+    def is_ready(self) -> bool:
+        """Buckets are listed before the filer knows where the objects of earlier lives are."""
+        try:
+            self.client().get_object(*PROBE).close()
+        except S3Error as error:
+            return error.code in ("NoSuchBucket", "NoSuchKey")
+        except (MinioException, urllib3.exceptions.HTTPError):
+            return False
+        return True
+
+    def initialize(self) -> None:
+        client = self.client()
+        if not client.bucket_exists(PROBE[0]):
+            client.make_bucket(PROBE[0])
+        client.put_object(*PROBE, BytesIO(b"-"), 1)
 
     def command(self) -> list[str]:
         options = {

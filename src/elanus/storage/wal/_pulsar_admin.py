@@ -28,9 +28,10 @@ _REDIRECTS = (http.client.TEMPORARY_REDIRECT, http.client.PERMANENT_REDIRECT)
 _EARLIEST = {"ledgerId": -1, "entryId": -1}
 
 
-class TopicUnowned(Unavailable):
-    """No broker owns the topic at this moment: its bundle of topics is being given to one, as when
-    the first of many processes that start together have just asked for it."""
+class TopicBusy(Unavailable):
+    """For a moment the topic can't be acted on, as when the first of many processes that start
+    together have just asked for it: its bundle of topics is being given to a broker, or another
+    call is placing the cursor of the same subscription."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class PulsarAdmin:
         self, method: str, path: str, body: Any = None, *, allowed: tuple[int, ...] = ()
     ) -> _Answer:
         """Raises Unavailable for every status that is neither success nor ``allowed``, among them
-        TopicUnowned."""
+        TopicBusy."""
         url = self._base + path
         data = None if body is None else orjson.dumps(body)
         for _ in range(1 + MAX_REDIRECTS):
@@ -115,7 +116,7 @@ class PulsarAdmin:
                     answer = _Answer(error.code, error.read())
                 if answer.status in allowed:
                     return answer
-                kind = TopicUnowned if _is_unowned(answer) else Unavailable
+                kind = TopicBusy if _is_busy(answer) else Unavailable
                 raise kind(
                     f"Pulsar's administration refused {method} {url}: "
                     f"{answer.status} {answer.reason}"
@@ -128,9 +129,11 @@ class PulsarAdmin:
         )
 
 
-def _is_unowned(answer: _Answer) -> bool:
+def _is_busy(answer: _Answer) -> bool:
     # The status alone is also that of names that can't be.
-    return answer.status == _PRECONDITION_FAILED and "ownership" in answer.reason
+    return answer.status == _PRECONDITION_FAILED and any(
+        sign in answer.reason for sign in ("ownership", "Subscription Busy")
+    )
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

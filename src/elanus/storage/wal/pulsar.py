@@ -25,7 +25,7 @@ from uuid import UUID
 from elanus.config.storage import PulsarSettings
 from elanus.errors import FencedWriter, InternalError
 from elanus.runtime.world import World
-from elanus.storage.wal._pulsar_admin import PulsarAdmin, TopicUnowned
+from elanus.storage.wal._pulsar_admin import PulsarAdmin, TopicBusy
 from elanus.storage.wal._pulsar_client import PulsarClient
 from elanus.storage.wal._pulsar_frames import (
     ENVELOPE_BYTES,
@@ -40,8 +40,8 @@ from elanus.storage.wal.base import BEFORE_FIRST, Wal, WalRecord, WalWriter
 
 _CHANNEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 MARK_SUFFIX = "-cluster"
-_OWNER_ATTEMPTS = 50
-_OWNER_PAUSE_S = 0.1
+_BUSY_ATTEMPTS = 50
+_BUSY_PAUSE_S = 0.1
 
 T = TypeVar("T")
 
@@ -168,16 +168,16 @@ class PulsarWal(Wal):
         return self._client.messages(self._address(pchannel), after, until)
 
     async def _ask(self, ask: Callable[..., T], *arguments: str | Entry) -> T:
-        """A call of the administration, repeated for a while if nobody owns the topic yet."""
+        """A call of the administration, repeated for a while if the topic is busy."""
         attempt = 0
         while True:
             attempt += 1
             try:
                 return await self._world.executor.run("io", ask, *arguments)
-            except TopicUnowned:
-                if attempt == _OWNER_ATTEMPTS:
+            except TopicBusy:
+                if attempt == _BUSY_ATTEMPTS:
                     raise
-            await self._world.clock.sleep(_OWNER_PAUSE_S)
+            await self._world.clock.sleep(_BUSY_PAUSE_S)
 
     async def truncate(self, pchannel: str, upto: int) -> None:
         last = await self._ask(self._admin.last_message, pchannel)

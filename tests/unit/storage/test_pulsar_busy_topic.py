@@ -1,6 +1,6 @@
-"""A topic that no broker owns yet: Pulsar says so with 412 for a moment, and is asked again.
+"""A topic that is busy for a moment: Pulsar says so with 412, and is asked again.
 
-The server here is a stand-in, since a real one can't be told to lose its topics.
+The server here is a stand-in, since a real one can't be told to be busy.
 """
 
 import threading
@@ -12,9 +12,11 @@ import pytest
 from elanus.config.storage import PulsarSettings
 from elanus.errors import Unavailable
 from elanus.runtime.world import World
-from elanus.storage.wal._pulsar_admin import TopicUnowned
+from elanus.storage.wal._pulsar_admin import TopicBusy
 from elanus.storage.wal.pulsar import PulsarWal
 
+UNOWNED = "Failed to find ownership for topic:persistent://public/default/log"
+PLACING = "Failed for Subscription Busy: Failed to fence subscription"
 CLUSTER = "6f1c1f6e-8f4e-4f1f-9d57-0e6f6a3f7b11"
 
 
@@ -22,7 +24,7 @@ class Broker(ThreadingHTTPServer):
     """Refuses the first ``refusals`` requests with 412 and ``reason``."""
 
     refusals = 0
-    reason = "Failed to find ownership for topic:persistent://public/default/log"
+    reason = ""
     requests = 0
 
 
@@ -57,8 +59,11 @@ async def wal(world: World, broker: Broker) -> PulsarWal:
     return PulsarWal(world, PulsarSettings(web_address=address), "log", CLUSTER)
 
 
-async def test_it_is_asked_again_until_there_is_an_owner(wal: PulsarWal, broker: Broker) -> None:
-    broker.refusals = 3
+@pytest.mark.parametrize("reason", [UNOWNED, PLACING])
+async def test_it_is_asked_again_until_it_answers(
+    wal: PulsarWal, broker: Broker, reason: str
+) -> None:
+    broker.refusals, broker.reason = 3, reason
     assert await wal.list_channels() == []
     assert broker.requests == 4
 
@@ -66,9 +71,9 @@ async def test_it_is_asked_again_until_there_is_an_owner(wal: PulsarWal, broker:
 async def test_it_is_not_asked_for_ever(
     wal: PulsarWal, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("elanus.storage.wal.pulsar._OWNER_ATTEMPTS", 2)
-    broker.refusals = 9
-    with pytest.raises(TopicUnowned):
+    monkeypatch.setattr("elanus.storage.wal.pulsar._BUSY_ATTEMPTS", 2)
+    broker.refusals, broker.reason = 9, UNOWNED
+    with pytest.raises(TopicBusy):
         await wal.list_channels()
 
 
