@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elanus.engine.index.dense.neighbours import Bounds, Floats, Ints, best, threshold
-from elanus.engine.index.library import sparse, sparsetools
+from elanus.engine.index.library import sparse_loops, sparse_matrices
 from elanus.engine.index.rows import RowSet
 from elanus.engine.index.sparse.scan import SparseQuery
 from elanus.model.vectors import SparseRows
@@ -112,7 +112,7 @@ class InvertedLists:
         else:
             known, inverse = np.unique(indices, return_inverse=True)
             numbers, width = inverse.astype(np.int32), len(known)
-        by_row = sparse.csr_array((values, numbers, offsets), shape=(len(column), width))
+        by_row = sparse_matrices().csr_array((values, numbers, offsets), shape=(len(column), width))
         by_term: Any = by_row.tocsc()
         used = np.flatnonzero(np.diff(by_term.indptr))
         terms = used.astype(np.uint32) if known is None else known[used]
@@ -131,12 +131,13 @@ class InvertedLists:
         found = at < len(self.terms)
         found[found] = self.terms[at[found]] == query.indices[found]
         shares = None if scoring is None else self.shares.of(scoring, self.lengths)
+        add_product = sparse_loops().csc_matvec
         for term, weight in zip(at[found].tolist(), query.weights[found], strict=True):
             start, end = self.starts[term], self.starts[term + 1]
             rows, values = self.rows[start:end], self.values[start:end]
             if shares is not None:
                 values = shares.of_term(term, rows, values)
-            sparsetools.csc_matvec(
+            add_product(
                 self.row_count,
                 1,
                 np.array([0, end - start], np.int32),

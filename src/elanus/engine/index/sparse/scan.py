@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from elanus.engine.index.dense.neighbours import Floats, Ints
-from elanus.engine.index.library import sparsetools
+from elanus.engine.index.library import sparse_loops
 from elanus.model.vectors import SparseRows
 
 TABLE_INDICES = 1 << 22
@@ -48,13 +48,14 @@ def score_all(rows: SparseRows, query: SparseQuery, end: int) -> Floats:
         return result
     weights = np.append(query.weights, np.float32(0))
     table = _table(query)
+    add_product = sparse_loops().csr_matvec
     start = 0
     while start < end:
         # As many rows as have so many entries, at least one.
         bound = rows.offsets[start] + PIECE_ENTRIES
         stop = max(start + 1, int(np.searchsorted(rows.offsets[: end + 1], bound, "right")) - 1)
         first, last = rows.offsets[start], rows.offsets[stop]
-        sparsetools.csr_matvec(
+        add_product(
             stop - start,
             len(weights),
             rows.offsets[start : stop + 1] - first,
