@@ -1,8 +1,8 @@
 """Tests of real processes get a second try where a process, and not an answer, was the trouble.
 
-Foreign servers, busy machines and the kernel fail in ways that nobody here decides: a broker that is
-not back in time is no finding. An assertion is one, always, so a test that ends with it is not
-repeated. What did pass only on the second try stands in the summary with its cause, to be looked into.
+Foreign servers, busy machines and the kernel fail in ways that nobody here decides: a broker that
+is not back in time is no finding. An assertion is one, always, so a test that ends with it is not
+repeated. What did not pass on the first try stands in the summary with its cause.
 """
 
 from pathlib import Path

@@ -8,59 +8,45 @@ from typing import Any
 
 from elanus.errors import Unavailable
 from elanus.storage.meta.base import Compare, Delete, MetaStore, Put, Snapshot, TransactionResult
+from elanus.storage.meta.wrapped import WrappedMetaStore
 from elanus.storage.objects.base import Buffer, ObjectExists, ObjectInfo, ObjectStore
 from tests.simulation.faults import Faults, Sleep
 
 
-class FaultyMeta(MetaStore):
+class FaultyMeta(WrappedMetaStore):
     """One process's connection to a durable metadata store."""
 
     def __init__(self, inner: MetaStore, faults: Faults, sleep: Sleep) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._faults = faults
         self._sleep = sleep
 
     async def get(self, key: str) -> Any:
         await self._faults.delay(self._sleep)
         self._faults.glitch("read metadata")
-        return await self._inner.get(key)
+        return await self.inner.get(key)
 
     async def range(self, prefix: str, *, after: str | None = None, limit: int = 0) -> Any:
         await self._faults.delay(self._sleep)
         self._faults.glitch("read metadata range")
-        return await self._inner.range(prefix, after=after, limit=limit)
+        return await self.inner.range(prefix, after=after, limit=limit)
 
     async def snapshot(self, prefix: str) -> Snapshot:
         await self._faults.delay(self._sleep)
         self._faults.glitch("read metadata snapshot")
-        return await self._inner.snapshot(prefix)
+        return await self.inner.snapshot(prefix)
 
     async def transact(
         self, operations: Sequence[Put | Delete], compares: Sequence[Compare] = ()
     ) -> TransactionResult:
         await self._faults.delay(self._sleep)
         self._faults.step("meta transaction")
-        result = await self._inner.transact(operations, compares)
+        result = await self.inner.transact(operations, compares)
         await self._faults.delay(self._sleep)
         self._faults.glitch("answer of a meta transaction")
         if self._faults.loses_reply("meta transaction"):
             raise Unavailable("simulated loss of a reply")
         return result
-
-    def watch(self, prefix: str, from_revision: int) -> Any:
-        return self._inner.watch(prefix, from_revision)
-
-    async def revision(self) -> int:
-        return await self._inner.revision()
-
-    async def grant_lease(self, ttl_s: float) -> int:
-        return await self._inner.grant_lease(ttl_s)
-
-    async def keep_alive(self, lease: int) -> None:
-        await self._inner.keep_alive(lease)
-
-    async def revoke_lease(self, lease: int) -> None:
-        await self._inner.revoke_lease(lease)
 
     async def close(self) -> None:
         pass

@@ -7,7 +7,7 @@ created the key: once another coordinator has created it anew, whatever a former
 fails. So a leader that was paused, or cut off, can't change anything, however late it wakes.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
@@ -18,14 +18,12 @@ from elanus.services.cluster.sessions import Session
 from elanus.storage.meta.base import (
     Compare,
     Delete,
-    KeyValue,
     MetaStore,
     Put,
     RevisionCompacted,
-    Snapshot,
     TransactionResult,
-    WatchEvent,
 )
+from elanus.storage.meta.wrapped import WrappedMetaStore
 
 log = structlog.get_logger(__name__)
 
@@ -87,51 +85,25 @@ async def _until_gone(meta: MetaStore, revision: int) -> None:
     raise Unavailable("the metadata store is closed")
 
 
-class FencedMetaStore(MetaStore):
+class FencedMetaStore(WrappedMetaStore):
     """The store as the leader uses it. A change after the leadership was lost is not done: it
     raises Unavailable, as the next leader may do it, and ``on_lost`` is called."""
 
     def __init__(self, inner: MetaStore, leadership: Compare, on_lost: Callable[[], None]) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._leadership = leadership
         self._on_lost = on_lost
 
     async def transact(
         self, operations: Sequence[Put | Delete], compares: Sequence[Compare] = ()
     ) -> TransactionResult:
-        result = await self._inner.transact(operations, [*compares, self._leadership])
+        result = await self.inner.transact(operations, [*compares, self._leadership])
         if not result.succeeded:
-            pair = await self._inner.get(self._leadership.key)
+            pair = await self.inner.get(self._leadership.key)
             if pair is None or pair.modified_revision != self._leadership.modified_revision:
                 self._on_lost()
                 raise Unavailable("this coordinator is no longer the leader, ask the new one")
         return result
-
-    async def get(self, key: str) -> KeyValue | None:
-        return await self._inner.get(key)
-
-    async def range(
-        self, prefix: str, *, after: str | None = None, limit: int = 0
-    ) -> list[KeyValue]:
-        return await self._inner.range(prefix, after=after, limit=limit)
-
-    async def snapshot(self, prefix: str) -> Snapshot:
-        return await self._inner.snapshot(prefix)
-
-    def watch(self, prefix: str, from_revision: int) -> AsyncIterator[WatchEvent]:
-        return self._inner.watch(prefix, from_revision)
-
-    async def revision(self) -> int:
-        return await self._inner.revision()
-
-    async def grant_lease(self, ttl_s: float) -> int:
-        return await self._inner.grant_lease(ttl_s)
-
-    async def keep_alive(self, lease: int) -> None:
-        await self._inner.keep_alive(lease)
-
-    async def revoke_lease(self, lease: int) -> None:
-        await self._inner.revoke_lease(lease)
 
     async def close(self) -> None:
         raise InternalError("the store is closed by its owner")

@@ -1,6 +1,6 @@
 """A metadata store whose process dies, or whose answer is lost, at a chosen transaction."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from elanus.errors import Unavailable
 from elanus.storage.meta.base import (
@@ -11,16 +11,16 @@ from elanus.storage.meta.base import (
     Put,
     Snapshot,
     TransactionResult,
-    WatchEvent,
 )
+from elanus.storage.meta.wrapped import WrappedMetaStore
 
 
-class DyingStore(MetaStore):
+class DyingStore(WrappedMetaStore):
     """Dies at transaction number ``at`` (1, 2, …), before or after it takes effect: from then on
     everything fails. ``transactions`` counts them."""
 
     def __init__(self, inner: MetaStore, at: int = 0, *, after: bool = False) -> None:
-        self.inner = inner
+        super().__init__(inner)
         self.transactions = 0
         self.dead = False
         self._at = at
@@ -67,21 +67,3 @@ class DyingStore(MetaStore):
     ) -> list[KeyValue]:
         self._check()
         return await self.inner.range(prefix, after=after, limit=limit)
-
-    def watch(self, prefix: str, from_revision: int) -> AsyncIterator[WatchEvent]:
-        return self.inner.watch(prefix, from_revision)
-
-    async def revision(self) -> int:
-        return await self.inner.revision()
-
-    async def grant_lease(self, ttl_s: float) -> int:
-        return await self.inner.grant_lease(ttl_s)
-
-    async def keep_alive(self, lease: int) -> None:
-        await self.inner.keep_alive(lease)
-
-    async def revoke_lease(self, lease: int) -> None:
-        await self.inner.revoke_lease(lease)
-
-    async def close(self) -> None:
-        await self.inner.close()

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from elanus.errors import InternalError
+from elanus.model.catalog import SegmentInfo
+from elanus.model.types import SegmentLevel, SegmentState
 from elanus.runtime.world import World
 from elanus.storage.formats.columns import (
     NPY,
@@ -76,6 +78,26 @@ async def write_segment(
     await write_manifest(objects, key, manifest)
     world.failpoints.hit("segment.write.after_manifest")
     return key, manifest
+
+
+def flushed_segment(
+    vchannel: str, key: str, manifest: SegmentManifest, *, compacted_from: tuple[int, ...] = ()
+) -> SegmentInfo:
+    """The metadata of a segment that was written, with ``key`` the one of its manifest."""
+    return SegmentInfo(
+        segment_id=manifest.segment_id,
+        collection_id=manifest.collection_id,
+        partition_id=manifest.partition_id,
+        vchannel=vchannel,
+        state=SegmentState.FLUSHED,
+        level=SegmentLevel.L1,
+        row_count=manifest.row_count,
+        min_ts=manifest.min_ts,
+        max_ts=manifest.max_ts,
+        manifest_key=key,
+        size_bytes=manifest.size_bytes,
+        compacted_from=compacted_from,
+    )
 
 
 async def _write_column(

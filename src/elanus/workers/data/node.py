@@ -18,7 +18,7 @@ from elanus.config.settings import Settings
 from elanus.errors import InternalError
 from elanus.model.catalog import SegmentIndex, SegmentInfo
 from elanus.model.schema import CollectionSchema
-from elanus.model.types import IndexState, SegmentLevel, SegmentState
+from elanus.model.types import IndexState
 from elanus.runtime.world import World
 from elanus.services.interfaces import TimestampOracle
 from elanus.services.messages import CompactionTask, DeltaCompactionTask, IndexTask, TaskResult
@@ -34,7 +34,7 @@ from elanus.storage.formats.manifest import (
     write_manifest,
 )
 from elanus.storage.formats.segment_reader import SegmentFiles, open_segment
-from elanus.storage.formats.segment_writer import write_segment
+from elanus.storage.formats.segment_writer import flushed_segment, write_segment
 from elanus.storage.objects.base import ObjectStore
 from elanus.workers.data.build_request import BuildRequest
 from elanus.workers.data.builder import IndexBuilder
@@ -122,20 +122,8 @@ class DataNode:
             deltas=copied,
         )
         self._world.failpoints.hit("compact.after_write")
-        return SegmentInfo(
-            segment_id=task.output_segment_id,
-            collection_id=first.collection_id,
-            partition_id=first.partition_id,
-            vchannel=first.vchannel,
-            state=SegmentState.FLUSHED,
-            level=SegmentLevel.L1,
-            row_count=manifest.row_count,
-            min_ts=manifest.min_ts,
-            max_ts=manifest.max_ts,
-            manifest_key=key,
-            size_bytes=manifest.size_bytes,
-            compacted_from=tuple(segment.segment_id for segment in task.inputs),
-        )
+        inputs = tuple(segment.segment_id for segment in task.inputs)
+        return flushed_segment(first.vchannel, key, manifest, compacted_from=inputs)
 
     async def _copy_deltas(
         self, place: SegmentPlace, partition_id: int, files: Sequence[DeltaFile]

@@ -14,7 +14,7 @@ from elanus.runtime.world import World
 from elanus.services.interfaces import TimestampOracle
 from elanus.storage.formats.deltas import DeltaRows, write_delta_segment
 from elanus.storage.formats.keys import SegmentPlace
-from elanus.storage.formats.segment_writer import write_segment
+from elanus.storage.formats.segment_writer import flushed_segment, write_segment
 from elanus.storage.objects.base import ObjectStore
 from elanus.workers.streaming.delete_buffer import BufferedDelete
 from elanus.workers.streaming.shard import Growing, Shard
@@ -40,19 +40,7 @@ async def write_growing(
         place=place,
         schema_version=growing.segment.schema.version,
     )
-    return SegmentInfo(
-        segment_id=growing.segment_id,
-        collection_id=collection.collection_id,
-        partition_id=growing.partition_id,
-        vchannel=shard.vchannel,
-        state=SegmentState.FLUSHED,
-        level=SegmentLevel.L1,
-        row_count=manifest.row_count,
-        min_ts=manifest.min_ts,
-        max_ts=manifest.max_ts,
-        manifest_key=key,
-        size_bytes=manifest.size_bytes,
-    )
+    return flushed_segment(shard.vchannel, key, manifest)
 
 
 async def write_deletes(

@@ -1,6 +1,5 @@
 """Loading, refreshing and releasing segments under reads, over real files."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -32,13 +31,6 @@ from elanus.services.messages import (
 from elanus.storage.formats.files import checksum_of_file
 from elanus.storage.formats.segment_reader import open_segment
 from elanus.workers.query.node import QueryNode, batch_key
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    server = await Server(tmp_path).start()
-    yield server
-    await server.stop()
 
 
 @pytest.fixture

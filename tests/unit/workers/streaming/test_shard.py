@@ -1,7 +1,6 @@
 """A shard as its users see it: over real storage and the real coordinator, on one event loop."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,13 +19,6 @@ from elanus.errors import (
 from elanus.model.catalog import CollectionInfo, SegmentInfo
 from elanus.model.types import SegmentLevel
 from elanus.services.messages import FlushCommit, PartitionRows, QueryView, WriteRequest
-
-
-@pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Server]:
-    server = await Server(tmp_path).start()
-    yield server
-    await server.stop()
 
 
 @pytest.fixture
