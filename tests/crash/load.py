@@ -2,50 +2,39 @@
 
 import json
 import queue
-import subprocess
-import threading
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import pytest
+from tests.client_load import ClientLoad
 
-ROOT = Path(__file__).parents[2]
 SETTLE_TIMEOUT_S = 180.0
+END_TIMEOUT_S = 30.0
+NOTES_SHOWN = 20
 
 
-class SteadyLoad:
-    """A context manager. ``recovers(n)`` waits for ``n`` more acknowledged writes; ``finish``
-    gives the summary, after every row was checked."""
+class SteadyLoad(ClientLoad):
+    """``recovers(n)`` waits for ``n`` more acknowledged writes; ``finish`` gives the summary, after
+    every row was checked."""
 
     def __init__(self, uri: str, directory: Path, seed: int = 1) -> None:
-        python = ROOT / ".clients" / "2.6" / "bin" / "python"
-        if not python.exists():
-            pytest.skip("pymilvus 2.6 is not installed: run `make clients`")
-        self._errors = (directory / "load.log").open("w+")
-        self._process = subprocess.Popen(
-            [python, Path(__file__).parent / "steady_load.py", uri, str(seed)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            text=True,
-        )
         self._notes: list[str] = []
         self._lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
         self.last: dict[str, Any] = {"acknowledged": 0}
         self.longest_gap_s = 0.0
+        super().__init__(Path(__file__).parent / "steady_load.py", uri, directory, seed)
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("{"):
-                self._lines.put(json.loads(line))
-            else:
-                self._notes.append(line)
+    def _take(self, line: str) -> None:
+        if line.startswith("{"):
+            self._lines.put(json.loads(line))
+        else:
+            self._notes.append(line)
+
+    def _ended(self) -> None:
         self._lines.put(None)
+
+    def _wait_until_served(self) -> None:
+        self.recovers()
 
     def _next(self, deadline: float) -> bool:
         try:
@@ -74,36 +63,12 @@ class SteadyLoad:
         return self.longest_gap_s
 
     def finish(self) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
+        self._tell_to_end()
         deadline = time.monotonic() + SETTLE_TIMEOUT_S
         while self._next(deadline):
             pass
-        assert self._process.wait(timeout=30) == 0, self.errors()
+        self._wait_for_end(END_TIMEOUT_S)
         return self.last
 
     def errors(self) -> str:
-        self._errors.seek(0)
-        return "".join([*self._notes[-20:], self._errors.read()[-6_000:]])
-
-    def __enter__(self) -> "SteadyLoad":
-        try:
-            self.recovers()
-        except BaseException as error:
-            self.__exit__(type(error), error, None)
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join()
-        for pipe in (self._process.stdin, self._process.stdout, self._errors):
-            if pipe is not None:
-                pipe.close()
+        return "".join([*self._notes[-NOTES_SHOWN:], super().errors()])
