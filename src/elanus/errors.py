@@ -44,7 +44,7 @@
     ├── RateLimited                      8     retriable
     ├── QuotaExceeded                    9
     ├── Unimplemented                   10
-    ├── DeadlineExceeded             10001
+    ├── DeadlineExceeded             10001     retriable, with more time
     └── InternalError                    5
         ├── CorruptData               1001   (a damaged file or record, by name)
         └── FencedWriter               507   (an older term tried to write)
@@ -355,6 +355,7 @@ class Unimplemented(ElanusError):
 
 class DeadlineExceeded(ElanusError):
     code = 10001
+    retriable = True
 
 
 class InternalError(ElanusError):

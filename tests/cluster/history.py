@@ -17,7 +17,7 @@ SHOWN = 5
 READS = ("query", "search")
 WRITES = ("insert", "upsert", "delete")
 
-RETRIABLE_CODES = {1, 2, 4, 8, 9, 12, 103}
+RETRIABLE_CODES = {1, 2, 4, 8, 9, 12, 103, 10001}
 """Milvus's codes of errors that say: try again."""
 
 CALL_STATUSES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "UNEXPECTED_ERROR"}

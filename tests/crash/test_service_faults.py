@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -94,7 +95,7 @@ def test_kafka_fails_and_comes_back(
 
     kafka = own_service(Kafka)
     servers = {"etcd": etcd, "minio": minio, "kafka": kafka}
-    settings = settings_of(KAFKA, servers, f"kafka-{os.getpid()}")
+    settings = settings_of(KAFKA, servers, f"kafka-{uuid4().hex[:8]}")
     with serving(tmp_path, settings) as server, SteadyLoad(server.uri, tmp_path) as load:
         endure(load, "broker killed", kafka.kill, kafka.start)
         endure(load, "broker frozen", kafka.pause, kafka.resume)
@@ -108,7 +109,7 @@ def test_pulsar_fails_and_comes_back(
 
     pulsar = own_service(Pulsar)
     servers = {"etcd": etcd, "minio": minio, "pulsar": pulsar}
-    settings = settings_of(PULSAR, servers, f"pulsar-{os.getpid()}")
+    settings = settings_of(PULSAR, servers, f"pulsar-{uuid4().hex[:8]}")
     with serving(tmp_path, settings) as server, SteadyLoad(server.uri, tmp_path) as load:
         endure(load, "broker killed", pulsar.kill, pulsar.start)
         endure(load, "broker frozen", pulsar.pause, pulsar.resume)

@@ -98,4 +98,6 @@ class SafeTime:
         timeout_s = None if deadline_s is None else max(0.0, deadline_s - self._clock.monotonic_s())
         finished, _ = await asyncio.wait([done], timeout=timeout_s)
         if not finished:
-            raise DeadlineExceeded("a write in progress did not end before the request's deadline")
+            raise DeadlineExceeded(
+                "a write in progress did not end before the request's deadline, try again"
+            )
