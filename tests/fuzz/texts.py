@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from elanus.engine.filter import compile_filter, evaluate
 from elanus.errors import FilterError, Unimplemented
 from tests.unit.engine.filter.sample import COLUMNS, SCHEMA, texts
+from tests.unit.engine.filter.test_elements import ERRORS as ELEMENT_ERRORS
+from tests.unit.engine.filter.test_elements import ROWS as ELEMENT_ROWS
 from tests.unit.engine.filter.test_examples import ERRORS, ROWS
 
 LONGEST_CPU_S = 2.0
@@ -21,11 +23,13 @@ PIECES = [
     "json_contains(", "array_contains_all(", "array_length(", "text_match(", "phrase_match(",
     "minimum_should_match", "random_sample(", "random_sample(0.5)", "st_within(", "st_dwithin(",
     '"POINT(1 1)"', "empty(", "starts_with(", "iso", "interval", "ISO", '"P1M"', "t", "g",
+    "match_any(c, ", "match_least(c, ", "MATCH_ALL(c,", "element_filter(c, ", "$[n]", "$[w]", "$",
+    "threshold", "threshold=1", "c[n]", "c[w]", "c",
     '"2025-01-01T00:00:00Z"', r'"\\"', r'"\u0041"', "§", "é", "\n",
 ]
 # fmt: on
 TEMPLATES = {"x": 1, "y": [1, 2.5], "z": "a"}
-KNOWN = [text for text, *_ in (*ROWS, *ERRORS)]
+KNOWN = [text for text, *_ in (*ROWS, *ERRORS, *ELEMENT_ROWS, *ELEMENT_ERRORS)]
 
 soups = st.tuples(st.lists(st.sampled_from(PIECES), max_size=25), st.sampled_from(["", " "])).map(
     lambda soup: soup[1].join(soup[0])
@@ -72,8 +76,24 @@ leaves = st.one_of(
     st.tuples(places, st.sampled_from(["is null", "is not null"])).map(" ".join),
     st.tuples(st.just("exists"), places).map(" ".join),
 )
+members = st.recursive(
+    st.tuples(st.sampled_from(["$[n]", "$[w]", "$[x]"]), comparisons, constants).map(" ".join),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from([" and ", " or "]), inner).map("".join),
+        inner.map(lambda text: f"not ({text})"),
+    ),
+    max_leaves=3,
+)
+quantified = st.one_of(
+    st.tuples(st.sampled_from(["match_any", "MATCH_ALL", "element_filter"]), members).map(
+        lambda c: f"{c[0]}(c, {c[1]})"
+    ),
+    st.tuples(
+        st.sampled_from(["match_least", "match_most", "MATCH_EXACT"]), members, st.integers(-1, 3)
+    ).map(lambda c: f"{c[0]}(c, {c[1]}, threshold={c[2]})"),
+)
 grammatical = st.recursive(
-    leaves,
+    leaves | quantified,
     lambda inner: st.one_of(
         st.tuples(inner, st.sampled_from([" and ", " or ", " && "]), inner).map("".join),
         inner.map(lambda text: f"({text})"),

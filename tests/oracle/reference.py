@@ -22,6 +22,9 @@ OPERATORS = {
     ">=": lambda a, b: a >= b,
 }
 
+MEMBERS = {"$[n]": "int64", "$[w]": "string"}
+"""What predicates on the elements of the array of structs read, with its type."""
+
 EXPRESSIONS = {
     "": "",
     "a": "a",
@@ -56,6 +59,10 @@ def render(tree: tuple) -> str:
     if kind == "not":
         return f"not ({render(rest[0])})"
     column = rest[0]
+    if kind == "elements":
+        _, quantifier, threshold, inner = rest
+        limit = "" if quantifier in ("any", "all") else f", threshold={threshold}"
+        return f"match_{quantifier}({column[0]}, {render(inner)}{limit})"
     name = column[0] + "".join(f"[{literal(step)}]" for step in column[1:])
     if kind == "compare":
         return f"{name} {rest[1]} {literal(rest[2])}"
@@ -110,6 +117,8 @@ def decide(tree: tuple, row: dict[str, Any], types: dict[str, str]) -> bool | No
         if decisive in results:
             return decisive
         return None if None in results else not decisive
+    if kind == "elements":
+        return decide_elements(rest, row)
     name, *path = rest[0]
     value, column_type = row[name], types[name]
     if kind == "exists" or (kind == "null" and path):
@@ -131,6 +140,22 @@ def decide(tree: tuple, row: dict[str, Any], types: dict[str, str]) -> bool | No
     if column_type == "json":
         return decide_json(kind, follow(value, path), rest)
     return decide_value(kind, value, rest, column_type)
+
+
+def decide_elements(rest: list, row: dict[str, Any]) -> bool | None:
+    (struct,), quantifier, threshold, inner = rest
+    parts = {name: row[f"{struct}{name[1:]}"] for name in MEMBERS}
+    if None in parts.values():
+        return None
+    each = [dict(zip(parts, values, strict=True)) for values in zip(*parts.values(), strict=True)]
+    count = sum(decide(inner, element, MEMBERS) is True for element in each)
+    return {
+        "any": count > 0,
+        "all": count == len(each),
+        "least": count >= threshold,
+        "most": count <= threshold,
+        "exact": count == threshold,
+    }[quantifier]
 
 
 def decide_value(kind: str, value: Any, rest: list, column_type: str) -> bool:

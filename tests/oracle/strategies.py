@@ -8,7 +8,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from elanus.model.schema import CollectionSchema, FieldSchema
+from elanus.model.schema import CollectionSchema, FieldSchema, StructSchema
 from elanus.model.types import DataType
 from tests.oracle import reference
 
@@ -27,6 +27,8 @@ TYPES = {
     "t": ("time", DataType.TIMESTAMPTZ),
     "x": ("text", DataType.VARCHAR),
     "g": ("geometry", DataType.GEOMETRY),
+    "c[n]": ("[]int64", DataType.INT64),
+    "c[w]": ("[]string", DataType.VARCHAR),
     "$meta": ("json", DataType.JSON),
 }
 KINDS = {name: kind for name, (kind, _) in TYPES.items()}
@@ -44,10 +46,17 @@ def field(name: str) -> FieldSchema:
         nullable=name not in ("id", "$meta"),
         is_dynamic=name == "$meta",
         type_params={"enable_match": "true"} if kind == "text" else {},
+        struct=name.partition("[")[0] if name.endswith("]") else "",
     )
 
 
-SCHEMA = CollectionSchema(name="rows", fields=tuple(map(field, TYPES)), enable_dynamic_field=True)
+STRUCT = StructSchema(name="c", nullable=True)
+SCHEMA = CollectionSchema(
+    name="rows",
+    fields=tuple(map(field, TYPES)),
+    structs=(STRUCT,),
+    enable_dynamic_field=True,
+)
 
 small = st.integers(-4, 4)
 texts = st.text("ab%_\\é\n", max_size=4)
@@ -127,9 +136,15 @@ def places(draw: st.DrawFn) -> tuple[tuple, str]:
     return (name,), kind
 
 
+members = st.sampled_from([((name,), kind) for name, kind in reference.MEMBERS.items()])
+"""Of the element that a predicate on elements is about."""
+
+
 @st.composite
-def leaves(draw: st.DrawFn) -> tuple:
-    place, kind = draw(places())
+def leaves(draw: st.DrawFn, among: Any = None) -> tuple:
+    if among is None and draw(st.integers(0, 11)) == 0:
+        return draw(element_leaves())
+    place, kind = draw(places() if among is None else among)
     if kind.startswith("[]"):
         return draw(array_leaves(place, CONSTANTS[kind[2:]]))
     if kind in ("time", "text", "geometry"):
@@ -142,11 +157,11 @@ def leaves(draw: st.DrawFn) -> tuple:
         forms.append("arithmetic")
     if kind in ("string", "json"):
         forms += ["like", "matches"]
-    if len(place) == 1 and kind not in ("bool", "json", "string"):
+    if among is None and len(place) == 1 and kind not in ("bool", "json", "string"):
         forms.append("columns")
     if kind == "json":
         forms += ["exists", "null", "array", "array"]
-    elif len(place) == 1:
+    elif among is None and len(place) == 1:
         forms.append("null")
     form = draw(st.sampled_from(forms))
     if form == "exists":
@@ -227,15 +242,27 @@ def array_leaves(draw: st.DrawFn, place: tuple, constant: Any, whole: bool = Tru
     return ("in", place, draw(st.lists(some, max_size=3)), draw(st.booleans()))
 
 
-filters = st.recursive(
-    leaves(),
-    lambda inner: (
-        st.tuples(st.just("not"), inner)
-        | st.lists(inner, min_size=2, max_size=4).map(lambda parts: ("and", *parts))
-        | st.lists(inner, min_size=2, max_size=4).map(lambda parts: ("or", *parts))
-    ),
-    max_leaves=6,
-)
+def trees(leaf: Any, most: int) -> Any:
+    """Filters of at most so many leaves."""
+    return st.recursive(
+        leaf,
+        lambda inner: (
+            st.tuples(st.just("not"), inner)
+            | st.lists(inner, min_size=2, max_size=4).map(lambda parts: ("and", *parts))
+            | st.lists(inner, min_size=2, max_size=4).map(lambda parts: ("or", *parts))
+        ),
+        max_leaves=most,
+    )
+
+
+@st.composite
+def element_leaves(draw: st.DrawFn) -> tuple:
+    quantifier = draw(st.sampled_from(["any", "all", "least", "most", "exact"]))
+    threshold = draw(st.integers(1 if quantifier == "least" else 0, 3))
+    return ("elements", ("c",), quantifier, threshold, draw(trees(leaves(members), 3)))
+
+
+filters = trees(leaves(), 6)
 
 
 def dynamic(tree: tuple) -> tuple:
@@ -251,8 +278,21 @@ def names_in(tree: tuple) -> set[str]:
     """The columns that a filter reads."""
     if tree[0] in ("and", "or", "not"):
         return set().union(*map(names_in, tree[1:]))
+    if tree[0] == "elements":
+        return {f"c[{name[2:-1]}]" for name in reference.MEMBERS}
     names = {"$meta" if tree[1][0] == "k" else tree[1][0]}
     return names | {tree[3]} if tree[0] == "columns" else names
+
+
+def aligned(row: dict[str, Any]) -> dict[str, Any]:
+    """With as many elements in each part of its array of structs, or without any."""
+    parts = [name for name in row if name.startswith("c[")]
+    if len(parts) < 2:
+        return row
+    if any(row[name] is None for name in parts):
+        return row | dict.fromkeys(parts)
+    shortest = min(len(row[name]) for name in parts)
+    return row | {name: row[name][:shortest] for name in parts}
 
 
 @st.composite
@@ -261,4 +301,4 @@ def cases(draw: st.DrawFn, trees: st.SearchStrategy[tuple]) -> tuple[tuple, list
     tree = draw(trees)
     read = {name: column_values(name) for name in sorted(names_in(tree))}
     rows = draw(st.lists(st.fixed_dictionaries(read), min_size=1, max_size=12))
-    return tree, [DULL | row for row in rows]
+    return tree, [DULL | aligned(row) for row in rows]

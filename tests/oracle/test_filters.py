@@ -15,7 +15,15 @@ from elanus.model.schema import arrow_type
 from elanus.model.types import DataType
 from tests.oracle import reference
 from tests.oracle.profiles import examples
-from tests.oracle.strategies import KINDS, SCHEMA, cases, dynamic, filters, leaves
+from tests.oracle.strategies import (
+    KINDS,
+    SCHEMA,
+    cases,
+    dynamic,
+    element_leaves,
+    filters,
+    leaves,
+)
 from tests.unit.engine.filter.scanned import ScannedText
 
 
@@ -77,6 +85,17 @@ def test_every_predicate_gives_the_rows_of_the_reference(
 @given(case=cases(filters), sliced=st.booleans())
 @example(case=(("compare", ("id",), "==", 1), []), sliced=False)
 def test_every_filter_gives_the_rows_of_the_reference(
+    case: tuple[tuple, list[dict[str, Any]]], sliced: bool
+) -> None:
+    check(*case, sliced)
+
+
+@examples(share=0.1)
+@given(
+    case=cases(element_leaves() | element_leaves().map(lambda leaf: ("not", leaf))),
+    sliced=st.booleans(),
+)
+def test_every_predicate_on_elements_gives_the_rows_of_the_reference(
     case: tuple[tuple, list[dict[str, Any]]], sliced: bool
 ) -> None:
     check(*case, sliced)

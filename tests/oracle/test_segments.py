@@ -19,9 +19,21 @@ from elanus.model.schema import CollectionSchema
 from elanus.model.timestamp import MAX_TIMESTAMP
 from tests.oracle import reference
 from tests.oracle.profiles import examples
-from tests.oracle.strategies import DULL, KINDS, column_values, dynamic, field, filters, names_in
+from tests.oracle.strategies import (
+    DULL,
+    KINDS,
+    STRUCT,
+    aligned,
+    column_values,
+    dynamic,
+    field,
+    filters,
+    names_in,
+)
 from tests.oracle.test_filters import columns_of
 from tests.unit.engine.segment.reference import ArrowColumns
+
+PARTS = {name for name in KINDS if name.startswith("c[")}
 
 
 @st.composite
@@ -32,11 +44,18 @@ def histories(draw: st.DrawFn) -> tuple[tuple, CollectionSchema, list[list[dict[
     others = draw(st.sets(st.sampled_from([name for name in KINDS if name not in ("k", "x")])))
     names = sorted(names_in(tree) | others | {"id"}, key=lambda name: (name != "id", name))
     required = draw(st.sets(st.sampled_from(names)))
+    if required & PARTS:
+        required |= PARTS
     fields = tuple(
         msgspec.structs.replace(field(name), nullable=field(name).nullable and name not in required)
         for name in names
     )
-    schema = CollectionSchema(name="rows", fields=fields, enable_dynamic_field="$meta" in names)
+    schema = CollectionSchema(
+        name="rows",
+        fields=fields,
+        structs=(STRUCT,) if PARTS & set(names) else (),
+        enable_dynamic_field="$meta" in names,
+    )
     values = {
         f.name: column_values(f.name).filter(lambda value, f=f: f.nullable or value is not None)
         for f in fields
@@ -46,7 +65,7 @@ def histories(draw: st.DrawFn) -> tuple[tuple, CollectionSchema, list[list[dict[
         st.lists(st.lists(st.fixed_dictionaries(values), max_size=6), min_size=1, max_size=4)
     )
     ids = iter(range(1_000))
-    rows = [[DULL | row | {"id": next(ids)} for row in batch] for batch in batches]
+    rows = [[DULL | aligned(row) | {"id": next(ids)} for row in batch] for batch in batches]
     deletes = draw(st.lists(st.tuples(st.integers(0, 25), st.integers(1, 10)), max_size=8))
     return tree, schema, rows, deletes
 

@@ -113,6 +113,7 @@ class StructSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     field_id: int = 0
     description: str = ""
     type_params: dict[str, str] = {}
+    nullable: bool = False
 
 
 class FunctionSchema(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

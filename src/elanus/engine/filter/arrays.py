@@ -64,3 +64,12 @@ def offsets_of(column: pa.Array) -> npt.NDArray[np.int32]:
     if len(column) == 0:
         return np.zeros(1, np.int32)
     return np.frombuffer(column.buffers()[1], np.int32, len(column) + 1, column.offset * 4)
+
+
+def lengths_of(column: pa.Array) -> npt.NDArray[np.int64]:
+    """The number of elements of each row of a list column, int64 (rows,); 0 where it is null."""
+    lengths = np.diff(offsets_of(column)).astype(np.int64)
+    valid = validity(column)
+    if valid is not None:
+        lengths[~valid] = 0  # the offsets of a null row may span values
+    return lengths

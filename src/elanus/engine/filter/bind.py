@@ -19,9 +19,11 @@ from elanus.engine.filter.constants import (
     type_of,
     wrap,
 )
-from elanus.engine.filter.expression import And, Literal, Node, Not, Or
+from elanus.engine.filter.elements import elements, member
+from elanus.engine.filter.expression import Literal, Node, Not
 from elanus.engine.filter.faults import Fault, no_such_field
 from elanus.engine.filter.functions import call
+from elanus.engine.filter.junction import join, predicate
 from elanus.engine.filter.operands import (
     Computed,
     Constant,
@@ -40,10 +42,6 @@ from elanus.engine.filter.parser import Node as Syntax
 from elanus.engine.filter.times import TimeComparison, bind_time
 from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema
 from elanus.model.types import DataType
-
-MAX_DEPTH = 400
-"""Most levels of a typed tree: rewriting and evaluation recurse once for each. Equal neighbours
-(``and`` in ``and``, ``not`` in ``not``) make one level, so that only alternation counts."""
 
 
 class Binder:
@@ -136,6 +134,9 @@ class Binder:
             raise Fault("can only access array field with integer index", at)
         return Column(field.name, field.element_type, field.nullable, element=subscripts[0])
 
+    def _member(self, node: Syntax) -> Reference:
+        return member(self.fields, node)
+
     def _template(self, node: Syntax) -> Constant:
         name = node.value
         if name not in self._templates:
@@ -227,6 +228,10 @@ class Binder:
         self._require(*arguments)
         return call(self, node, arguments)
 
+    def _elements(self, node: Syntax, arguments: list[Any]) -> Operand:
+        self._require(*arguments)
+        return elements(self, node, arguments)
+
     def _prefix(self, node: Syntax, operands: list[Any]) -> Operand:
         operand = operands[0]
         self._require(operand)
@@ -246,7 +251,7 @@ class Binder:
             raise Fault("not op can only be applied on boolean expression", start)
         if isinstance(operand.node, Not):
             return Predicate(node=operand.node.child, depth=operand.depth - 1, start=start, end=end)
-        return self._predicate(Not(operand.node), operand.depth + 1, start, end)
+        return predicate(Not(operand.node), operand.depth + 1, start, end)
 
     def _fold_prefix(self, node: Syntax, value: Any) -> Any:
         if node.value == "not":
@@ -261,15 +266,10 @@ class Binder:
             return value
         raise Fault("BitNot is not supported", node.start)
 
-    def _predicate(self, node: Node, depth: int, start: int, end: int) -> Predicate:
-        if depth > MAX_DEPTH:
-            raise Fault(f"and, or and not alternate deeper than {MAX_DEPTH} levels", start)
-        return Predicate(node=node, depth=depth, start=start, end=end)
-
     def _infix(self, node: Syntax, operands: list[Any]) -> Operand:
         operator = node.value
         if operator in ("and", "or"):
-            return self._junction(operator, operands)
+            return join(operator, operands)
         if operator in ("in", "not in"):
             found = predicates.member(self, *operands, negated=operator == "not in")
             return Predicate(node=found, start=operands[0].start, end=operands[1].end)
@@ -303,56 +303,6 @@ class Binder:
         value = fold_arithmetic(operator, left.value, right.value, at)
         return Constant(value=value, start=start, end=end)
 
-    def _junction(self, operator: str, operands: list[Any]) -> Operand:
-        start, end = operands[0].start, operands[-1].end
-        kinds = set(map(type, operands))
-        if Sample in kinds:
-            return self._sample(operator, operands)
-        if kinds == {Constant}:
-            values = [operand.value for operand in operands]
-            if all(isinstance(value, bool) for value in values):
-                value = all(values) if operator == "and" else any(values)
-                return Constant(value=value, literal=False, start=start, end=end)
-        if kinds != {Predicate}:
-            wrong = next(operand for operand in operands if not isinstance(operand, Predicate))
-            raise Fault(f"'{operator}' can only be used between boolean expressions", wrong.start)
-        node_type = And if operator == "and" else Or
-        children: list[Node] = []
-        depth = 0
-        for operand in operands:
-            if isinstance(operand.node, node_type):
-                children.extend(operand.node.children)
-                depth = max(depth, operand.depth - 1)
-            else:
-                children.append(operand.node)
-                depth = max(depth, operand.depth)
-        return self._predicate(node_type(tuple(children)), depth + 1, start, end)
-
-    def _sample(self, operator: str, operands: list[Any]) -> Sample:
-        """A sample as the last operand of a conjunction: of the rows that pass the others."""
-        *others, last = operands
-        wrong = next((operand for operand in others if isinstance(operand, Sample)), None)
-        if operator == "or":
-            raise Fault(
-                "random sample expression cannot be used in logical and expression",
-                (wrong or last).start,
-            )
-        if wrong is not None:
-            raise Fault(
-                "random sample expression can only be the last expression in the logical "
-                "and expression",
-                wrong.start,
-            )
-        if last.node is not None:
-            kept = Predicate(node=last.node, depth=last.depth, start=last.start, end=last.end)
-            others.append(kept)
-        rest = self._junction("and", others) if len(others) > 1 else others[0]
-        if not isinstance(rest, Predicate):
-            raise Fault("'and' can only be used between boolean expressions", rest.start)
-        return Sample(
-            share=last.share, node=rest.node, depth=rest.depth, start=rest.start, end=last.end
-        )
-
 
 def missing_value(constant: Constant, role: str) -> Fault:
     name = f"{{{constant.template}}}"
@@ -372,6 +322,7 @@ _LEAVES: dict[str, Callable[[Binder, Syntax], Operand]] = {
     "constant": Binder._constant,
     "name": Binder._name,
     "path": Binder._path,
+    "member": Binder._member,
     "template": Binder._template,
     "list": Binder._empty_list,
     "option": Binder._option,
@@ -386,6 +337,7 @@ _INNER: dict[str, Callable[[Binder, Syntax, list[Any]], Operand]] = {
     "!~": Binder._matches,
     "range": Binder._range,
     "call": Binder._call,
+    "elements": Binder._elements,
     "prefix": Binder._prefix,
     "infix": Binder._infix,
 }

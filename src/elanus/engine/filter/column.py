@@ -8,6 +8,8 @@ COST_NUMBER = 1
 COST_STRING = 8
 COST_PATTERN = 60
 COST_ARRAY = 12
+TYPICAL_ELEMENTS = 8
+"""Of a row of an array of structs, where a price has to be guessed."""
 COST_TEXT = 200
 COST_DECODED = 1_000
 """Of a row that must be decoded first: JSON, geometries."""
@@ -18,7 +20,7 @@ class Column(msgspec.Struct, frozen=True):
 
     type: the type of the value that is read (of the element for an array element). item: the
     element type of a whole array. path: the subscripts of a JSON path. element: the index of an
-    array element, or -1.
+    array element, or -1. each: the column of the elements of all rows, in a predicate on elements.
     """
 
     name: str
@@ -27,11 +29,14 @@ class Column(msgspec.Struct, frozen=True):
     item: DataType = DataType.NONE
     path: tuple[str, ...] = ()
     element: int = -1
+    each: bool = False
 
     @property
     def key(self) -> str:
         if self.path:
             return f"{self.name}{list(self.path)!r}"
+        if self.each:
+            return f"{self.name}[$]"
         return self.name if self.element < 0 else f"{self.name}[{self.element}]"
 
     @property

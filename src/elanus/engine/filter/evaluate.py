@@ -8,15 +8,16 @@ rows are left, the columns are gathered first; JSON is parsed for rows that are 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from elanus.engine.filter.arrays import Bools, validity
+from elanus.engine.filter.arrays import Bools, lengths_of, validity
 from elanus.engine.filter.column import COST_DECODED, COST_STRING
-from elanus.engine.filter.evaluate_array import array_truth
+from elanus.engine.filter.evaluate_array import array_truth, match_truth
 from elanus.engine.filter.evaluate_geometry import near_truth, spatial_truth
 from elanus.engine.filter.evaluate_json import document_truth
 from elanus.engine.filter.evaluate_scalar import both_valid, compare_columns, scalar_truth
@@ -28,6 +29,7 @@ from elanus.engine.filter.expression import (
     IsNull,
     Leaf,
     Literal,
+    Match,
     Near,
     Node,
     Or,
@@ -221,7 +223,24 @@ def _leaf_truth(node: Node, source: _Source) -> Bools:
     if isinstance(node, CompareColumns):
         other = source.columns(node.other.name)
         return _finished(compare_columns(node, column, other), both_valid(column, other), node)
+    if isinstance(node, Match):
+        return _finished(_match_truth(node, source), validity(column), node)
     return _finished(_column_truth(node, column, source.texts), validity(column), node)
+
+
+def _match_truth(node: Match, source: _Source) -> Bools:
+    lengths = lengths_of(source.columns(node.column.name))
+    return match_truth(node, lengths, _passing(node.child, _elements(source, lengths), None))
+
+
+def _elements(source: _Source, lengths: npt.NDArray[np.int64]) -> _Source:
+    """The columns of the elements of all rows, of which there are ``lengths``."""
+
+    @cache
+    def columns(name: str) -> pa.Array:
+        return source.columns(name).flatten()  # without what lies beneath null rows
+
+    return _Source(columns, int(lengths.sum()), None)
 
 
 def _column_truth(node: Leaf, column: pa.Array, texts: TextIndexes | None) -> Bools:

@@ -10,13 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from elanus.engine.filter import strings
-from elanus.engine.filter.arrays import Bools, offsets_of, validity
+from elanus.engine.filter.arrays import Bools, lengths_of, offsets_of
 from elanus.engine.filter.evaluate_scalar import (
     compare_numbers,
     member,
     scalar_truth,
 )
-from elanus.engine.filter.expression import Contains, In, Leaf, Length
+from elanus.engine.filter.expression import Contains, In, Leaf, Length, Match
 from elanus.model.schema import SCALAR_ARROW_TYPES
 from elanus.model.types import DataType
 
@@ -24,13 +24,8 @@ from elanus.model.types import DataType
 def array_truth(leaf: Leaf, column: pa.Array) -> Bools:
     """The truth of ``leaf`` (its ``negated`` aside) on each row of a list column; null rows are
     arbitrary."""
-    offsets = offsets_of(column)
-    starts = offsets[:-1].astype(np.int64)
-    lengths = np.diff(offsets)
-    valid = validity(column)
-    if valid is not None:
-        # The offsets of a null row may span values.
-        lengths = np.where(valid, lengths, 0)
+    starts = offsets_of(column)[:-1].astype(np.int64)
+    lengths = lengths_of(column)
     if isinstance(leaf, Length):
         return compare_numbers(leaf.operator, lengths, leaf.value)
     if isinstance(leaf, Contains):
@@ -39,6 +34,24 @@ def array_truth(leaf: Leaf, column: pa.Array) -> Bools:
         assert isinstance(leaf, In)
         return _equal_arrays(leaf, column.values, starts, lengths)
     return _element(leaf, column.values, starts, lengths)
+
+
+_QUANTIFIERS = {"least": ">=", "most": "<=", "exact": "=="}
+
+
+def match_truth(leaf: Match, lengths: npt.NDArray[np.int64], hits: Bools) -> Bools:
+    """The truth of ``leaf`` (its ``negated`` aside) on each row.
+
+    lengths: the elements of each row, int64 (rows,). hits: which of all elements pass its
+    predicate, bool (elements,). A row without elements has all of them.
+    """
+    before = np.zeros(len(hits) + 1, np.int64)
+    np.cumsum(hits, out=before[1:])
+    ends = np.cumsum(lengths)
+    counts = before[ends] - before[ends - lengths]
+    if leaf.quantifier == "all":
+        return compare_numbers("==", counts, lengths)
+    return compare_numbers(_QUANTIFIERS[leaf.quantifier], counts, leaf.threshold)
 
 
 def _element(leaf: Leaf, items: pa.Array, starts: npt.NDArray[np.int64], lengths: Any) -> Bools:

@@ -7,24 +7,22 @@ can negate them. ``key`` is the canonical text of a node; equal keys mean equal 
 is the rough price of a row in nanoseconds and orders the operands of ``and`` and ``or``.
 """
 
-import hashlib
 from typing import Any, TypeAlias
 
 import msgspec
-import numpy as np
 
 from elanus.engine.filter.column import (
+    COST_ARRAY,
     COST_NUMBER,
     COST_PATTERN,
     COST_STRING,
     COST_TEXT,
+    TYPICAL_ELEMENTS,
     Column,
 )
+from elanus.engine.filter.keys import short_key, values_key
 from elanus.engine.filter.pattern import LikePattern
 from elanus.model.timestamptz import Interval
-
-LONGEST_KEY = 512
-"""Characters; a longer key is replaced by its digest."""
 
 
 class Leaf(msgspec.Struct, frozen=True, kw_only=True, tag=True):
@@ -87,7 +85,7 @@ class In(Leaf, frozen=True, kw_only=True):
 
     @property
     def wording(self) -> str:
-        return f"in {_values_key(self.values)}"
+        return f"in {values_key(self.values)}"
 
     @property
     def cost(self) -> int:
@@ -161,7 +159,7 @@ class Contains(Leaf, frozen=True, kw_only=True):
 
     @property
     def wording(self) -> str:
-        return f"contains {'all' if self.every else 'any'} {_values_key(self.values)}"
+        return f"contains {'all' if self.every else 'any'} {values_key(self.values)}"
 
     @property
     def cost(self) -> int:
@@ -291,6 +289,23 @@ class Near(Leaf, frozen=True, kw_only=True):
         return f"within {self.distance_m!r} of {self.longitude!r} {self.latitude!r}"
 
 
+class Match(Leaf, frozen=True, kw_only=True):
+    """Of the elements of an array of structs, at ``least``, at ``most`` or ``exact``ly
+    ``threshold`` pass ``child``, or ``all`` do. ``column``: a field of the struct."""
+
+    quantifier: str
+    threshold: int
+    child: "Node"
+
+    @property
+    def wording(self) -> str:
+        return f"match {self.quantifier} {self.threshold} {self.child.key}"
+
+    @property
+    def cost(self) -> int:
+        return COST_ARRAY + TYPICAL_ELEMENTS * self.child.cost
+
+
 class Literal(msgspec.Struct, frozen=True, tag=True):
     """True or false for every row, null or not."""
 
@@ -366,6 +381,7 @@ AnyLeaf: TypeAlias = (
     | FuzzyMatch
     | Spatial
     | Near
+    | Match
 )
 Node: TypeAlias = AnyLeaf | Literal | Not | And | Or | Document
 
@@ -374,23 +390,3 @@ def _make_tuple(leaf: In | Contains) -> None:
     # Constants that came from another process are a list.
     if isinstance(leaf.values, list):
         msgspec.structs.force_setattr(leaf, "values", tuple(leaf.values))
-
-
-def short_key(text: str) -> str:
-    if len(text) <= LONGEST_KEY:
-        return text
-    return f"#{hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}"
-
-
-def _values_key(values: Any) -> str:
-    if isinstance(values, tuple):
-        return repr(values)
-    if len(values) <= LONGEST_KEY // 16:
-        return repr(values.tolist())
-    digest = hashlib.blake2b(digest_size=16)
-    if isinstance(values, np.ndarray):
-        digest.update(values.tobytes())
-    else:
-        for buffer in values.buffers()[1:]:
-            digest.update(buffer)
-    return f"{len(values)} #{digest.hexdigest()}"

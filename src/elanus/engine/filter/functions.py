@@ -186,7 +186,7 @@ def _text_column(context: Context, kind: str, operand: Operand) -> Reference:
     if not isinstance(operand, Reference) or operand.column.type is not DataType.VARCHAR:
         raise Fault(f"{kind} match operation on non-string is unsupported", operand.start)
     field = context.fields[operand.column.name]
-    if operand.column.element >= 0 or not field.enable_match:
+    if operand.column.element >= 0 or operand.column.each or not field.enable_match:
         raise Fault(f'field "{field.name}" does not enable match', operand.start)
     return operand
 

@@ -30,6 +30,7 @@ _TOKEN = re.compile(
     rf"""[ \t\r\n]*+(?:
   (?P<null>(?:is\ null|IS\ NULL|is\ not\ null|IS\ NOT\ NULL)(?![A-Za-z0-9_]))
  |(?P<element>{_NAME}\[(?:0|[1-9][0-9]*+)\]\[{_NAME}\])
+ |(?P<member>\$\[{_NAME}\])
  |(?P<path>(?:\$meta|{_FIELD})(?:{_SUBSCRIPT})++)
  |(?P<name>\$meta(?![A-Za-z0-9_])|{_FIELD})
  |(?P<float>0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]+
@@ -94,14 +95,28 @@ class Token(msgspec.Struct, frozen=True, gc=False):
 
     kind: ``constant`` (value: bool, int, float or str), ``list`` (value: int64 array, or a list of
     numbers or strings), ``name`` (value: the name), ``path`` (value: name and subscripts, each a
-    str or an int), ``null`` (value: True for ``is not null``), ``op`` (value: the canonical
-    spelling), ``end``.
+    str or an int), ``member`` (value: the name within the struct), ``null`` (value: True for
+    ``is not null``), ``op`` (value: the canonical spelling), ``end``.
     """
 
     kind: str
     value: Any
     start: int
     end: int
+
+    @property
+    def shown(self) -> str:
+        """As errors show it."""
+        if self.kind == "end":
+            return "'<EOF>'"
+        if self.kind == "list":
+            return "'['"
+        if self.kind == "null":
+            return "'is not null'" if self.value else "'is null'"
+        if self.kind == "member":
+            return f"'$[{self.value}]'"
+        value = self.value[0] if self.kind == "path" else self.value
+        return f"'{str(value)[:40]}'"
 
 
 def tokenize(text: str) -> list[Token]:
@@ -132,6 +147,8 @@ def tokenize(text: str) -> list[Token]:
             token = Token("path", _path(value, start), start, position)
         elif kind == "element":
             token = Token("path", _struct_element(value, start), start, position)
+        elif kind == "member":
+            token = Token("member", value[2:-1], start, position)
         elif kind == "null":
             token = Token("null", len(value) > 7, start, position)
         else:

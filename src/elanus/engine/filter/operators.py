@@ -81,7 +81,8 @@ LENGTH_NAME = "array_length"
 SAMPLE_NAME = "random_sample"
 MINIMUM_SHOULD_MATCH = "minimum_should_match"
 MAX_EDIT_DISTANCE = "max_edit_distance"
-OPTIONS = frozenset((MINIMUM_SHOULD_MATCH, MAX_EDIT_DISTANCE))
+THRESHOLD = "threshold"
+OPTIONS = frozenset((MINIMUM_SHOULD_MATCH, MAX_EDIT_DISTANCE, THRESHOLD))
 """Arguments that are given by their name."""
 SPATIAL_NAMES = {
     "st_equals": "STEuqals",
@@ -96,14 +97,13 @@ SPATIAL_NAMES = {
 }
 """As errors name them; the first is misspelt by Milvus."""
 
-# Recognised, so that the refusal can name them.
-UNIMPLEMENTED_FUNCTIONS = frozenset(
-    (
-        "element_filter",
-        "match_all",
-        "match_any",
-        "match_least",
-        "match_most",
-        "match_exact",
-    )
-)
+MATCH_QUANTIFIERS = {
+    "match_any": "any",
+    "match_all": "all",
+    "match_least": "least",
+    "match_most": "most",
+    "match_exact": "exact",
+}
+ELEMENT_FILTER = "element_filter"
+ELEMENT_FUNCTIONS = frozenset((*MATCH_QUANTIFIERS, ELEMENT_FILTER))
+"""Those with a predicate on the elements of an array of structs."""

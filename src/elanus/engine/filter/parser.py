@@ -21,14 +21,15 @@ from elanus.engine.filter.operators import (
     BINDING_LIKE,
     BINDING_RANGE,
     COMPARISONS,
+    ELEMENT_FILTER,
+    ELEMENT_FUNCTIONS,
     INFIX,
     OPTIONS,
     ORDERINGS,
     PREFIX,
-    UNIMPLEMENTED_FUNCTIONS,
+    THRESHOLD,
 )
 from elanus.engine.filter.times import read_time
-from elanus.errors import Unimplemented
 
 MAX_NESTING = 3_000
 """Most open brackets, and operators that wait for their last operand, at one place of a filter."""
@@ -37,11 +38,10 @@ MAX_NESTING = 3_000
 class Node(msgspec.Struct, frozen=True, gc=False):
     """A node of the syntax tree over ``count`` operands before it.
 
-    kind: ``constant``, ``name``, ``path``, ``template``, ``list`` (with values, or over operands),
-    ``option``, ``time``, ``is null``, ``like``, ``=~``, ``!~``, ``range``, ``call``, ``prefix``,
-    ``infix``. value:
-    see the parser's methods. start: where the node begins in the text; end: where its own last
-    token ends, or where the text of its operands ends.
+    kind: ``constant``, ``name``, ``path``, ``member``, ``template``, ``list`` (with values, or over
+    operands), ``option``, ``time``, ``is null``, ``like``, ``=~``, ``!~``, ``range``, ``call``,
+    ``elements``, ``prefix``, ``infix``. value: see the parser's methods. start: where the node
+    begins in the text; end: where its own last token ends, or where that of its operands ends.
     """
 
     kind: str
@@ -65,7 +65,7 @@ class _Pending:
 
 
 def parse(text: str) -> list[Node]:
-    """The nodes of ``text`` in postfix order. Raises Fault and Unimplemented."""
+    """The nodes of ``text`` in postfix order. Raises Fault."""
     return _Parser(tokenize(text)).run()
 
 
@@ -75,6 +75,7 @@ class _Parser:
         self._at = 0
         self._output: list[Node] = []
         self._pending: list[_Pending] = []
+        self._struct = ""  # whose elements the predicate that is being read is about
 
     def run(self) -> list[Node]:
         while True:
@@ -110,8 +111,8 @@ class _Parser:
             return True
         if kind == "name":
             return self._name(token)
-        if kind == "path":
-            self._named("path", token)
+        if kind in ("path", "member"):
+            self._place(token)
             return True
         if kind == "list":
             self._emit("list", value, 0, token.start, token.end)
@@ -141,14 +142,16 @@ class _Parser:
         following = self._tokens[self._at]
         if following.kind == "op" and following.value == "(":
             lowered = token.value.lower()
-            if lowered in UNIMPLEMENTED_FUNCTIONS and token.value in (lowered, lowered.upper()):
-                raise Unimplemented(f"{lowered} is not supported in filters yet")
+            if lowered in ELEMENT_FUNCTIONS and token.value in (lowered, lowered.upper()):
+                self._elements(lowered, token.start)
+                return False
             self._at += 1
             return self._open("call", ")", token)
-        if self._is_time(following) and self._time(token):
-            return True
         if following.kind == "op" and following.value == "=" and self._takes_option(token):
             return self._option(token)
+        self._require_elements(token)
+        if self._is_time(following) and self._time(token):
+            return True
         if following.kind == "op" and following.value == "[":
             key = self._tokens[self._at + 1]
             if key.kind == "name":
@@ -157,22 +160,48 @@ class _Parser:
                     f'"{token.value}[{key.value}]"',
                     key.start,
                 )
-        self._named("name", token)
+        self._place(token)
         return True
 
     def _takes_option(self, token: Token) -> bool:
         lowered = token.value.lower()
         named = lowered in OPTIONS and token.value in (lowered, lowered.upper())
-        return named and bool(self._pending) and self._pending[-1].kind == "call"
+        return named and bool(self._pending) and self._pending[-1].kind in ("call", "elements")
 
     def _option(self, token: Token) -> bool:
         """``name=integer`` within a call."""
-        value = self._tokens[self._at + 1]
+        name, sign = token.value.lower(), 1
+        self._at += 1
+        value = self._tokens[self._at]
+        if name == THRESHOLD and value.kind == "op" and value.value == "-":
+            sign, self._at = -1, self._at + 1
+            value = self._tokens[self._at]
         if value.kind != "constant" or type(value.value) is not int:
-            raise self._unexpected(value)
-        self._at += 2
-        self._emit("option", (token.value.lower(), value.value), 0, token.start, value.end)
+            raise self._unexpected(value, " expecting IntegerConstant")
+        self._at += 1
+        self._emit("option", (name, sign * value.value), 0, token.start, value.end)
         return True
+
+    def _elements(self, function: str, start: int) -> None:
+        """``function(struct, ``: what follows is about the elements of that array of structs."""
+        if self._struct:
+            shown, within = "ElementFilter", "ElementFilter"
+            if function != ELEMENT_FILTER:
+                shown, within = function.upper(), "match expression"
+            raise Fault(
+                f"nested {shown} is not supported, already inside {within} for field: "
+                f"{self._struct}",
+                start,
+            )
+        struct = self._tokens[self._at + 1]
+        if struct.kind != "name":
+            raise self._unexpected(struct)
+        comma = self._tokens[self._at + 2]
+        if comma.kind != "op" or comma.value != ",":
+            raise self._unexpected(comma)
+        self._at += 3
+        self._struct = struct.value
+        self._push("elements", (function, struct.value), 0, 1, start)
 
     def _is_time(self, following: Token) -> bool:
         """Whether a timestamp's comparison may begin with a name and this token."""
@@ -190,13 +219,30 @@ class _Parser:
         self._emit("time", value, 0, token.start, self._tokens[self._at - 1].end)
         return True
 
-    def _named(self, kind: str, token: Token) -> None:
-        """A name or a path, with the ``is null`` that may follow it."""
-        self._emit(kind, token.value, 0, token.start, token.end)
+    def _place(self, token: Token) -> None:
+        """A name or a path, with the ``is null`` that may follow it, or the field of an element."""
+        if token.kind == "member":
+            if not self._struct:
+                raise Fault(
+                    f"$[{token.value}] syntax can only be used inside ElementFilter or MATCH_*",
+                    token.start,
+                )
+            self._emit("member", (self._struct, token.value), 0, token.start, token.end)
+            return
+        self._require_elements(token)
+        self._emit(token.kind, token.value, 0, token.start, token.end)
         following = self._tokens[self._at]
         if following.kind == "null":
             self._at += 1
             self._emit("is null", following.value, 1, token.start, following.end)
+
+    def _require_elements(self, token: Token) -> None:
+        if self._struct:
+            raise Fault(
+                "predicate can only reference array elements ($ or $[subField]); "
+                "row-level field references are not supported",
+                token.start,
+            )
 
     def _open(self, kind: str, closing: str, token: Token) -> bool:
         following = self._tokens[self._at]
@@ -262,7 +308,7 @@ class _Parser:
     def _range(self, token: Token) -> bool:
         """``< name <``: the beginning of a range chain, if that is what stands here."""
         middle = self._tokens[self._at + 1]
-        if middle.kind not in ("name", "path"):
+        if middle.kind not in ("name", "path", "member"):
             return False
         second = self._tokens[self._at + 2]
         if second.kind != "op" or second.value not in ORDERINGS:
@@ -270,7 +316,7 @@ class _Parser:
         if second.value[0] != token.value[0]:
             return False
         self._reduce(BINDING_RANGE)
-        self._named(middle.kind, middle)
+        self._place(middle)
         self._at += 3
         self._push("range", (token.value, second.value), BINDING_RANGE, 3, token.start)
         return True
@@ -311,6 +357,8 @@ class _Parser:
         if (token.value == "]") != (top.kind == "list"):
             raise self._unexpected(token)
         self._at += 1
+        if top.kind == "elements":
+            self._struct = ""
         if top.kind != "(":
             self._emit(top.kind, top.value, top.count, top.start, token.end)
 
@@ -329,25 +377,16 @@ class _Parser:
 
     def _opening(self) -> str:
         top = self._pending[-1]
+        if top.kind == "elements":
+            return f"{top.value[0]}("
         return f"{top.value}(" if top.kind == "call" else "[" if top.kind == "list" else "("
 
     # Faults -------------------------------------------------------------------------------------
 
-    def _unexpected(self, token: Token) -> Fault:
-        return Fault(f"mismatched input {self._shown(token)}", token.start, "syntax")
+    def _unexpected(self, token: Token, expected: str = "") -> Fault:
+        return Fault(f"mismatched input {token.shown}{expected}", token.start, "syntax")
 
     def _leftover(self, token: Token) -> Fault:
         if self._pending and any(waiting.binding == 0 for waiting in self._pending):
-            return Fault(f"extraneous input {self._shown(token)}", token.start, "syntax")
-        return Fault(f"extraneous input {self._shown(token)}", token.start, "leftover")
-
-    @staticmethod
-    def _shown(token: Token) -> str:
-        if token.kind == "end":
-            return "'<EOF>'"
-        if token.kind == "list":
-            return "'['"
-        if token.kind == "null":
-            return "'is not null'" if token.value else "'is null'"
-        value = token.value[0] if token.kind == "path" else token.value
-        return f"'{str(value)[:40]}'"
+            return Fault(f"extraneous input {token.shown}", token.start, "syntax")
+        return Fault(f"extraneous input {token.shown}", token.start, "leftover")

@@ -26,11 +26,12 @@ from elanus.engine.filter.expression import (
     Leaf,
     Length,
     Literal,
+    Match,
     Node,
     Not,
     Or,
-    short_key,
 )
+from elanus.engine.filter.keys import short_key
 from elanus.engine.filter.operators import NEGATED
 from elanus.model.types import DataType
 
@@ -69,6 +70,8 @@ def rewrite(node: Node, negated: bool = False) -> Node:
 
 def _leaf(leaf: AnyLeaf, negated: bool) -> Node:
     negated = leaf.negated != negated
+    if isinstance(leaf, Match):
+        return msgspec.structs.replace(leaf, child=rewrite(leaf.child), negated=negated)
     if negated and isinstance(leaf, Compare | CompareColumns | Length):
         flipped = _complement(leaf)
         if flipped is not None:
@@ -244,8 +247,12 @@ def needs(node: Node) -> frozenset[str]:
             names.add(current.column.name)
             if isinstance(current, CompareColumns):
                 names.add(current.other.name)
+            elif isinstance(current, Match):
+                waiting.append(current.child)
         elif isinstance(current, And | Or):
             waiting.extend(current.children)
+        elif isinstance(current, Not):
+            waiting.append(current.child)
         elif isinstance(current, Document):
             names.add(current.name)
     return frozenset(names)

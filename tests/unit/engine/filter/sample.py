@@ -7,12 +7,30 @@ import pyarrow as pa
 from tests.unit.engine.filter.scanned import ScannedText
 
 from elanus.engine.filter import compile_filter, evaluate
-from elanus.model.schema import CollectionSchema, FieldSchema, arrow_type
+from elanus.model.schema import (
+    CollectionSchema,
+    FieldSchema,
+    StructSchema,
+    arrow_type,
+    struct_field_name,
+)
 from elanus.model.types import DataType
+
+
+def part(name: str, element_type: DataType) -> FieldSchema:
+    return FieldSchema(
+        name=struct_field_name("c", name),
+        struct="c",
+        data_type=DataType.ARRAY,
+        element_type=element_type,
+        nullable=True,
+    )
+
 
 SCHEMA = CollectionSchema(
     name="examples",
     enable_dynamic_field=True,
+    structs=(StructSchema(name="c", nullable=True),),
     fields=(
         FieldSchema(name="id", data_type=DataType.INT64, is_primary=True),
         FieldSchema(name="i", data_type=DataType.INT8, nullable=True),
@@ -27,10 +45,14 @@ SCHEMA = CollectionSchema(
         FieldSchema(name="a", data_type=DataType.ARRAY, element_type=DataType.INT64),
         FieldSchema(name="v", data_type=DataType.ARRAY, element_type=DataType.VARCHAR),
         FieldSchema(name="$meta", data_type=DataType.JSON, is_dynamic=True),
+        part("n", DataType.INT64),
+        part("w", DataType.VARCHAR),
     ),
 )
 
-STATIC_SCHEMA = CollectionSchema(name="static", fields=SCHEMA.fields[:-1])
+STATIC_SCHEMA = CollectionSchema(
+    name="static", fields=tuple(field for field in SCHEMA.fields if not field.is_dynamic)
+)
 
 ROWS = {
     "id": [1, 2, 3, 4],
@@ -46,6 +68,8 @@ ROWS = {
     ],
     "a": [[1, 2, 3], [4], [], [2, 2]],
     "v": [["a", "b"], [], ["c"], ["a"]],
+    "c[n]": [[1, 5], [5], [], None],
+    "c[w]": [["a", "b"], ["a"], [], None],
     "$meta": [b'{"d":5}', b'{"d":"5"}', b"{}", b'{"d":null,"q":[1]}'],
 }
 

@@ -284,7 +284,7 @@ def test_an_unknown_name_needs_the_dynamic_field() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "element_filter(s, id > 1)",
+        "element_filter(c, $[n] > 1)",
     ],
 )
 def test_what_is_not_there_yet_is_named(text: str) -> None:
