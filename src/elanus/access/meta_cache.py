@@ -13,6 +13,9 @@ from functools import cached_property
 from typing import Any
 
 from elanus.access.lru import LruCache
+from elanus.engine.filter.column import JsonPath
+from elanus.engine.filter.json_cast import STRING_TO_DOUBLE
+from elanus.engine.index.scalar.base import path_of
 from elanus.model.catalog import CollectionInfo, DatabaseInfo, IndexInfo, LoadInfo
 from elanus.model.types import LoadState
 from elanus.runtime.tasks import TaskSupervisor
@@ -40,6 +43,15 @@ class CollectionMeta:
     @cached_property
     def index_by_field(self) -> dict[str, IndexInfo]:
         return {index.field_name: index for index in self.indexes}
+
+    @cached_property
+    def casts(self) -> frozenset[JsonPath]:
+        """The JSON paths where strings that are numbers count as numbers in filters."""
+        return frozenset(
+            (index.field_name, path_of(index.params["json_path"]))
+            for index in self.indexes
+            if index.params.get("json_cast_function") == STRING_TO_DOUBLE
+        )
 
 
 class MetaCache:

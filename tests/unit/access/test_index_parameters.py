@@ -85,6 +85,12 @@ def test_a_json_index_has_a_path_and_a_type() -> None:
     assert found.params == {"json_path": "/a", "json_cast_type": "DOUBLE"}
     whole = resolve_index(META, {"json_cast_type": "VARCHAR"})
     assert whole.params == {"json_path": "", "json_cast_type": "VARCHAR"}
+    cast = {"json_cast_type": "double", "json_cast_function": "STRING_TO_DOUBLE"}
+    assert resolve_index(META, cast).params == {
+        "json_path": "",
+        "json_cast_type": "DOUBLE",
+        "json_cast_function": "STRING_TO_DOUBLE",
+    }
 
 
 @pytest.mark.parametrize(
@@ -257,6 +263,18 @@ WRONG: list[tuple[FieldSchema, dict[str, str], type[ElanusError], str]] = [
         {"index_type": "INVERTED", "json_cast_type": "INT"},
         InvalidParameter,
         "json_cast_type INT is not supported",
+    ),
+    (
+        META,
+        {"json_cast_type": "DOUBLE", "json_cast_function": "STRING_TO_BOOL"},
+        InvalidParameter,
+        "json_cast_function STRING_TO_BOOL is not supported",
+    ),
+    (
+        META,
+        {"json_cast_type": "VARCHAR", "json_cast_function": "STRING_TO_DOUBLE"},
+        InvalidParameter,
+        "json_cast_function STRING_TO_DOUBLE is not supported for json_cast_type VARCHAR",
     ),
 ]
 

@@ -1,12 +1,14 @@
 """Which indexes scalar fields can have, and what they need, with Milvus's texts.
 
-They change how fast a filter is, never what it finds.
+They change how fast a filter is, never what it finds. But that an index of a JSON path casts
+strings to doubles holds for all rows from then on, as if the schema said it.
 """
 
 from collections.abc import Mapping
 
 from elanus.access.ddl.vector_kinds import invalid
 from elanus.engine.filter.faults import Fault
+from elanus.engine.filter.json_cast import STRING_TO_DOUBLE
 from elanus.engine.filter.parser import parse
 from elanus.engine.index.scalar.base import pointer_of
 from elanus.errors import InvalidParameter, MissingParameter
@@ -134,7 +136,7 @@ def _json_params(field: FieldSchema, given: Mapping[str, str]) -> dict[str, str]
     if cast.upper() not in _CAST_TYPES:
         raise InvalidParameter(f"json_cast_type {cast} is not supported")
     function = given.get("json_cast_function")
-    if function is not None and function != "STRING_TO_DOUBLE":
+    if function is not None and function != STRING_TO_DOUBLE:
         raise InvalidParameter(f"json_cast_function {function} is not supported")
     if function is not None and cast.upper() != "DOUBLE":
         raise InvalidParameter(

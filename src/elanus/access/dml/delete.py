@@ -27,11 +27,10 @@ from elanus.wire.results import mutation_result
 async def delete(proxy: Proxy, request: Any, context: CallContext) -> Any:
     """DeleteRequest → MutationResult; ``delete_cnt`` is the number of keys that were listed or,
     for other filters, found."""
-    collection = (await find_meta(proxy, context, request.collection_name)).info
+    meta = await find_meta(proxy, context, request.collection_name)
+    collection = meta.info
     partition_id = delete_partition(proxy, collection, request.partition_name)
-    plan = compile_plan(
-        proxy, collection, request.expr, request.expr_template_values, purpose="delete"
-    )
+    plan = compile_plan(proxy, meta, request.expr, request.expr_template_values, purpose="delete")
     if plan is None or plan.always_true:
         raise InvalidParameter(f"delete plan can't be empty or always true : {request.expr}")
     keys = plan.primary_keys

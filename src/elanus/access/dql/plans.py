@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from elanus.access.meta_cache import CollectionMeta
 from elanus.access.proxy import Proxy
 from elanus.engine.filter.compile import compile_filter
 from elanus.engine.filter.plan import Plan
@@ -23,7 +24,7 @@ _SUFFIX = ": invalid parameter"
 
 def compile_plan(
     proxy: Proxy,
-    collection: CollectionInfo,
+    meta: CollectionMeta,
     text: str,
     templates: Any,
     *,
@@ -38,14 +39,15 @@ def compile_plan(
     """
     if not text:
         return None
+    collection = meta.info
     zone = zone or collection.timezone
     if templates or len(text) > MAX_CACHED_TEXT:
-        plan = _compile(collection, text, decode_templates(templates), zone, purpose)
+        plan = _compile(meta, text, decode_templates(templates), zone, purpose)
         return _seeded(proxy, plan)
-    key = (collection.collection_id, collection.updated_ts, text, zone)
+    key = (collection.collection_id, collection.updated_ts, text, zone, meta.casts)
     cached: Plan | None = proxy.plans.get(key)
     if cached is None:
-        cached = _compile(collection, text, {}, zone, purpose)
+        cached = _compile(meta, text, {}, zone, purpose)
         if cached is not None:
             proxy.plans.put(key, cached)
     return _seeded(proxy, cached)
@@ -69,10 +71,10 @@ def key_plan(collection: CollectionInfo, keys: pa.Array) -> Plan:
 
 
 def _compile(
-    collection: CollectionInfo, text: str, values: dict[str, Any], zone: str, purpose: str
+    meta: CollectionMeta, text: str, values: dict[str, Any], zone: str, purpose: str
 ) -> Plan | None:
     try:
-        return compile_filter(text, collection.schema, values, zone_of(zone))
+        return compile_filter(text, meta.info.schema, values, zone_of(zone), meta.casts)
     except FilterError as error:
         reason = error.message.removesuffix(_SUFFIX)
         raise FilterError(

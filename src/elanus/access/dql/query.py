@@ -24,7 +24,8 @@ _AGGREGATES = ("count(", "sum(", "avg(", "min(", "max(")
 
 async def query(proxy: Proxy, request: Any, context: CallContext) -> Any:
     """QueryRequest → QueryResults."""
-    collection = (await find_meta(proxy, context, request.collection_name)).info
+    meta = await find_meta(proxy, context, request.collection_name)
+    collection = meta.info
     given = parameters.parse_query(
         pairs_to_dict(request.query_params), proxy.settings.quota_and_limits.limits
     )
@@ -38,7 +39,7 @@ async def query(proxy: Proxy, request: Any, context: CallContext) -> Any:
     output = resolve_output(requested, collection.schema, with_key=not counts)
     times = time_output(collection, given.timezone, given.time_fields)
     plan = compile_plan(
-        proxy, collection, request.expr, request.expr_template_values, zone=given.timezone
+        proxy, meta, request.expr, request.expr_template_values, zone=given.timezone
     )
     wanted = named_partitions(collection, request.partition_names)
     wanted = wanted or pruned_partitions(collection, plan)

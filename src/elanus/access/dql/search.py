@@ -146,9 +146,7 @@ async def plan_search(
     if field.data_type is DataType.ARRAY_OF_VECTOR:
         parameters.check_lists(given, field.name)
     group = _group_field(collection, field, given, part_of)
-    plan = compile_plan(
-        proxy, collection, request.dsl, request.expr_template_values, zone=given.timezone
-    )
+    plan = compile_plan(proxy, meta, request.dsl, request.expr_template_values, zone=given.timezone)
     names = request.partition_names or (part_of.partition_names if part_of is not None else ())
     wanted = named_partitions(collection, names) or pruned_partitions(collection, plan)
     partition_ids = await loaded_partitions(proxy, collection, wanted, ACTION)

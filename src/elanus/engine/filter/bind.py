@@ -4,14 +4,14 @@ A stack machine: each node takes its operands from the stack and leaves one. Her
 literals, templates, logic and arithmetic; predicates on columns are built in ``predicates``.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, tzinfo
 from typing import Any
 
 import numpy as np
 
 from elanus.engine.filter import predicates
-from elanus.engine.filter.column import Column
+from elanus.engine.filter.column import Column, JsonPath
 from elanus.engine.filter.constants import (
     fold_arithmetic,
     fold_comparison,
@@ -53,8 +53,10 @@ class Binder:
         schema: CollectionSchema,
         templates: Mapping[str, object] | None,
         zone: tzinfo = UTC,
+        casts: Collection[JsonPath] = (),
     ) -> None:
         self.text = text
+        self._casts = casts
         self.fields = schema.by_name
         self._zone = zone
         self._dynamic = schema.enable_dynamic_field or DYNAMIC_FIELD in schema.by_name
@@ -102,6 +104,8 @@ class Binder:
             column = self._dynamic_column(node.value, (), node.start)
         elif field.data_type is DataType.TEXT:
             raise Fault(f"filter on text field ({field.name}) is not supported yet", node.start)
+        elif field.data_type is DataType.JSON:
+            column = self._json(field.name, nullable=field.nullable)
         else:
             column = Column(field.name, field.data_type, field.nullable, field.element_type)
         return Reference(column=column, start=node.start, end=node.end)
@@ -112,7 +116,11 @@ class Binder:
         path = tuple(map(str, subscripts))
         if name != DYNAMIC_FIELD:
             path = (name, *path)
-        return Column(DYNAMIC_FIELD, DataType.JSON, path=path)
+        return self._json(DYNAMIC_FIELD, path)
+
+    def _json(self, name: str, path: tuple[str, ...] = (), *, nullable: bool = False) -> Column:
+        cast = (name, path) in self._casts
+        return Column(name, DataType.JSON, nullable, path=path, cast=cast)
 
     def _path(self, node: Syntax) -> Reference:
         name, subscripts = node.value
@@ -121,7 +129,7 @@ class Binder:
             column = self._dynamic_column(name, subscripts, node.start)
         elif field.data_type is DataType.JSON:
             path = tuple(map(str, subscripts))
-            column = Column(field.name, DataType.JSON, field.nullable, path=path)
+            column = self._json(field.name, path, nullable=field.nullable)
         elif field.data_type is DataType.ARRAY:
             column = self._element(field, subscripts, node.start)
         else:

@@ -1,5 +1,7 @@
 """What a predicate reads, and the rough price of reading it."""
 
+from typing import TypeAlias
+
 import msgspec
 
 from elanus.model.types import DataType
@@ -14,6 +16,9 @@ COST_TEXT = 200
 COST_DECODED = 1_000
 """Of a row that must be decoded first: JSON, geometries."""
 
+JsonPath: TypeAlias = tuple[str, tuple[str, ...]]
+"""A JSON field, and subscripts."""
+
 
 class Column(msgspec.Struct, frozen=True):
     """What a predicate reads: a column, an element of an array column, or a path into JSON.
@@ -21,6 +26,7 @@ class Column(msgspec.Struct, frozen=True):
     type: the type of the value that is read (of the element for an array element). item: the
     element type of a whole array. path: the subscripts of a JSON path. element: the index of an
     array element, or -1. each: the column of the elements of all rows, in a predicate on elements.
+    cast: numbers meet the strings of a JSON path that are numbers too (see ``json_cast``).
     """
 
     name: str
@@ -30,11 +36,12 @@ class Column(msgspec.Struct, frozen=True):
     path: tuple[str, ...] = ()
     element: int = -1
     each: bool = False
+    cast: bool = False
 
     @property
     def key(self) -> str:
         if self.path:
-            return f"{self.name}{list(self.path)!r}"
+            return f"{self.name}{list(self.path)!r}{' as double' if self.cast else ''}"
         if self.each:
             return f"{self.name}[$]"
         return self.name if self.element < 0 else f"{self.name}[{self.element}]"

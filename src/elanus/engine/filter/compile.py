@@ -1,12 +1,13 @@
 """The compiler's front: filter text and schema to a Plan, with errors in Milvus's words."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, tzinfo
 
 import numpy as np
 import pyarrow as pa
 
 from elanus.engine.filter.bind import Binder
+from elanus.engine.filter.column import JsonPath
 from elanus.engine.filter.expression import And, Compare, In, Leaf, Literal, Node
 from elanus.engine.filter.faults import Fault
 from elanus.engine.filter.parser import parse
@@ -24,20 +25,21 @@ def compile_filter(
     schema: CollectionSchema,
     templates: Mapping[str, object] | None = None,
     zone: tzinfo = UTC,
+    casts: Collection[JsonPath] = (),
 ) -> Plan | None:
     """The plan of a filter; None for an empty or blank one, which every row passes.
 
     templates: values for the ``{name}`` in the text: bool, int, float, str, or lists (integer
-    lists may be NumPy arrays) of these. zone: that of times without an offset. Raises FilterError
-    (with its position) for a filter that is wrong and Unimplemented for a part of the language
-    that isn't there yet.
+    lists may be NumPy arrays) of these. zone: that of times without an offset. casts: the JSON
+    paths where strings that are numbers count as numbers. Raises FilterError (with its position)
+    for a filter that is wrong and Unimplemented for a part of the language that isn't there yet.
     """
     if not text or text.isspace():
         return None
     try:
         if not text.isascii():
             text.encode()
-        expression, sample = Binder(text, schema, templates, zone).run(parse(text))
+        expression, sample = Binder(text, schema, templates, zone, casts).run(parse(text))
         root = rewrite(expression)
     except Fault as fault:
         raise _worded(text, fault) from None

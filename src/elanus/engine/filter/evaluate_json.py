@@ -29,6 +29,7 @@ from elanus.engine.filter.expression import (
     Node,
     Or,
 )
+from elanus.engine.filter.json_cast import as_double
 from elanus.engine.filter.json_scan import MIN_ROWS, scan_tree
 from elanus.engine.filter.regex import finder
 from elanus.errors import CorruptData, InternalError
@@ -94,6 +95,8 @@ def _tree_test(tree: Node) -> Test:
         return _all_of(tests) if isinstance(tree, And) else _any_of(tests)
     assert isinstance(tree, Leaf)
     path, test = tree.column.path, _VALUE_TESTS[type(tree)](tree)
+    if tree.column.cast and isinstance(tree, Compare | Between | In):
+        test = _or_as_double(test)
     if len(path) == 1:
         return _at_key(path[0], test, tree.negated)
     return _at_path(path, test, tree.negated)
@@ -117,6 +120,10 @@ def _any_of(tests: list[Test]) -> Test:
         return False
 
     return test
+
+
+def _or_as_double(test: Test) -> Test:
+    return lambda value: test(value) or (type(value) is str and test(as_double(value)))
 
 
 def _at_key(key: str, test: Test, negated: bool) -> Test:

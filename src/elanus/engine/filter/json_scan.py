@@ -92,6 +92,8 @@ def _leaf(leaf: Leaf, texts: "_Texts", missing: bool) -> Decision:
         doubtful[rows] = True
     elif len(rows):
         truth[rows], doubtful[rows] = _TESTS[type(leaf)](leaf, texts, places[rows], missing)
+        if leaf.column.cast:
+            doubtful[rows] |= texts.bytes_at(places[rows]) == _QUOTE
     if leaf.negated:
         truth = ~truth
     return truth & ~doubtful, doubtful

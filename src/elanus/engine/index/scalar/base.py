@@ -43,6 +43,7 @@ class ColumnIndex(ABC):
         self._kinds = KINDS.get(cast.removeprefix("ARRAY_"), ())
         self._is_json = bool(cast)
         self._is_array = bool(facts.get("is_array", 0))
+        self._casts_strings = bool(facts.get("casts_strings", 0))
         self._path = path_of(self._pointer)
         self._valid = arrays.get("valid")
 
@@ -60,7 +61,11 @@ class ColumnIndex(ABC):
             return False
         if isinstance(leaf, Contains) != self._is_array:
             return False
-        return not self._is_json or self._meets(leaf)
+        if not self._is_json:
+            return True
+        if self._casts_strings != (column.cast and float in self._kinds and not self._is_array):
+            return False
+        return self._meets(leaf)
 
     def _meets(self, leaf: Leaf) -> bool:
         if isinstance(leaf, Compare):

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from elanus.engine.filter.json_cast import STRING_TO_DOUBLE
 from elanus.engine.index.arrays import open_arrays_of, write_arrays
 from elanus.engine.index.scalar.base import ColumnIndex, path_of, valid_rows
 from elanus.engine.index.scalar.bitmap import BitmapIndex, bitmap_arrays
@@ -67,8 +68,11 @@ def _values(
     """The values to index, without nulls, and the row of each."""
     cast = params.get("json_cast_type", "")
     if cast:
-        found = path_values(column, path_of(params["json_path"]), cast)
+        casts_strings = params.get("json_cast_function") == STRING_TO_DOUBLE
+        path = path_of(params["json_path"])
+        found = path_values(column, path, cast, casts_strings=casts_strings)
         facts |= {"pointer": params["json_path"], "cast": cast}
+        facts["casts_strings"] = int(casts_strings)
         facts |= {"is_array": int(cast.startswith("ARRAY_")), "exact": int(found.is_exact)}
         return found.values, found.rows
     if pa.types.is_list(column.type):

@@ -14,6 +14,7 @@ import orjson
 import pyarrow as pa
 
 from elanus.engine.filter.evaluate_json import MISSING, step
+from elanus.engine.filter.json_cast import as_double
 
 ARROW_TYPES: dict[str, pa.DataType] = {
     "BOOL": pa.bool_(),
@@ -33,9 +34,11 @@ class PathValues:
     is_exact: bool
 
 
-def path_values(column: pa.Array, path: tuple[str, ...], cast: str) -> PathValues:
+def path_values(
+    column: pa.Array, path: tuple[str, ...], cast: str, *, casts_strings: bool = False
+) -> PathValues:
     """``column``: JSON as UTF-8, nulls allowed. ``cast``: BOOL, DOUBLE, VARCHAR, or ARRAY_ of them.
-    Heavy: for a process of its own."""
+    casts_strings: strings that are numbers count as numbers. Heavy: for a process of its own."""
     is_array = cast.startswith("ARRAY_")
     held = cast.removeprefix("ARRAY_")
     kinds = _TYPES[held]
@@ -44,7 +47,8 @@ def path_values(column: pa.Array, path: tuple[str, ...], cast: str) -> PathValue
     is_exact = True
     for row, value in values_at(column, path):
         found = value if is_array and type(value) is list else () if is_array else (value,)
-        for one in found:
+        for each in found:
+            one = as_double(each) if casts_strings else each
             if type(one) not in kinds:
                 continue
             if type(one) is int and not fits_double(one):
