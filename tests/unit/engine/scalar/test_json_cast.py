@@ -1,4 +1,4 @@
-"""Where strings that are numbers count as numbers: by a scan, by the text, and by an index alike."""
+"""Strings that are numbers count as numbers: by a scan, by the text, and by an index alike."""
 
 import numpy as np
 import pyarrow as pa
