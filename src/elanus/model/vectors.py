@@ -170,11 +170,16 @@ class VectorLists:
 
     @staticmethod
     def of(column: Any) -> "VectorLists":
-        """``column``: Arrow array of lists of fixed-size lists, without nulls."""
+        """``column``: Arrow array of lists of fixed-size lists; a null counts as an empty list."""
         vectors = vectors_of(column.values)
         if not len(column):
             return VectorLists(np.zeros(1, np.int64), vectors[:0])
         offsets = column.offsets.to_numpy().astype(np.int64)
+        if column.null_count and np.diff(offsets)[np.asarray(column.is_null())].any():
+            lengths = column.value_lengths().fill_null(0).to_numpy()
+            return VectorLists(
+                np.concatenate([[0], np.cumsum(lengths)]), vectors_of(column.flatten())
+            )
         first, last = offsets[0], offsets[-1]
         return VectorLists(offsets - first, vectors[first:last])
 
@@ -186,9 +191,16 @@ class VectorLists:
         return self.vectors[self.offsets[number] : self.offsets[number + 1]]
 
 
-def list_column(offsets: npt.NDArray[Any], vectors: npt.NDArray[Any]) -> Any:
-    """An Arrow array of lists of vectors, the reverse of :class:`VectorLists`."""
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), vector_column(vectors))
+def list_column(
+    offsets: npt.NDArray[Any],
+    vectors: npt.NDArray[Any],
+    present: npt.NDArray[np.bool_] | None = None,
+) -> Any:
+    """An Arrow array of lists of vectors, the reverse of :class:`VectorLists`; null where
+    ``present``, bool (rows,), is false."""
+    mask = None if present is None or present.all() else pa.array(~present)
+    values = vector_column(vectors)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values, mask=mask)
 
 
 def take_vectors(vectors: Any, which: npt.NDArray[np.int64]) -> Any:

@@ -57,7 +57,7 @@ def decode_schema(data: bytes) -> CollectionSchema:
     (usually 0).
 
     Raises InvalidParameter or Rejected for a malformed one, and Unimplemented for what is not
-    served: other functions than BM25, nullable structs, namespaces and external collections.
+    served: other functions than BM25, namespaces and external collections.
     """
     message = parse(schema.CollectionSchema, data, "the collection schema")
     _refuse_unserved(message)
@@ -77,19 +77,23 @@ def _with_structs(message: Any) -> tuple[tuple[FieldSchema, ...], tuple[StructSc
     fields = [field_from_message(field) for field in message.fields]
     structs = []
     for struct in message.struct_array_fields:
-        if struct.nullable:
-            raise Unimplemented(f"nullable struct array fields are not implemented: {struct.name}")
         structs.append(
             StructSchema(
                 name=struct.name,
                 field_id=struct.fieldID,
                 description=struct.description,
                 type_params=pairs_to_dict(struct.type_params),
+                nullable=struct.nullable,
             )
         )
         for part in map(field_from_message, struct.fields):
-            name = struct_field_name(struct.name, part.name)
-            fields.append(msgspec.structs.replace(part, name=name, struct=struct.name))
+            placed = msgspec.structs.replace(
+                part,
+                name=struct_field_name(struct.name, part.name),
+                struct=struct.name,
+                nullable=part.nullable or struct.nullable,
+            )
+            fields.append(placed)
     return tuple(fields), tuple(structs)
 
 
@@ -158,6 +162,7 @@ def _struct_message(struct: StructSchema, collection: CollectionSchema) -> Any:
         description=struct.description,
         fields=[field_message(field) for field in collection.parts_of[struct.name]],
         type_params=dict_to_pairs(struct.type_params),
+        nullable=struct.nullable,
     )
 
 

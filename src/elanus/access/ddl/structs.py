@@ -19,11 +19,11 @@ def check_structs(schema: CollectionSchema, limits: ProxySettings) -> None:
         if not parts:
             raise InvalidParameter(f"struct array field {struct.name} has no sub-fields")
         for part in parts:
-            _check_part(part)
+            _check_part(part, nullable=struct.nullable)
         _check_capacities(struct.name, parts)
 
 
-def _check_part(part: FieldSchema) -> None:
+def _check_part(part: FieldSchema, *, nullable: bool) -> None:
     name = part.local_name
     if part.data_type not in _PART_TYPES:
         raise InvalidParameter(
@@ -44,7 +44,7 @@ def _check_part(part: FieldSchema) -> None:
     ):
         if found:
             raise Rejected(f"{kind} is not supported for struct field, field name = {name}")
-    if part.nullable:
+    if part.nullable and not nullable:
         raise InvalidParameter(
             "sub-field in non-nullable struct cannot be nullable individually, set nullable on "
             f"the struct instead: structName={part.struct}, subFieldName={name}"

@@ -21,7 +21,13 @@ from elanus.access.rest.structs import struct_column
 from elanus.access.rest.unfit import Unfit
 from elanus.access.rest.values import TEXT_TYPES, arrow_column
 from elanus.errors import InvalidParameter
-from elanus.model.schema import DYNAMIC_FIELD, CollectionSchema, FieldSchema, arrow_type
+from elanus.model.schema import (
+    DYNAMIC_FIELD,
+    CollectionSchema,
+    FieldSchema,
+    StructSchema,
+    arrow_type,
+)
 from elanus.wire.columns import HOLDERS, encode_column
 from elanus.wire.protocol import pack
 from elanus.wire.protocol import schema as protocol
@@ -70,7 +76,7 @@ def field_messages(
         if message is not None:
             messages.append(message)
     for struct in schema.structs:
-        message = _struct(struct.name, rows, schema, mode)
+        message = _struct(struct, rows, schema, mode)
         if message is not None:
             messages.append(message)
     dynamic = _dynamic(rows, schema)
@@ -115,10 +121,7 @@ def _column(
         if not _takes_nulls(field):
             raise _missing(field, int(valid.argmin()))
         if mode.partial and not all(field.name in row for row in rows):
-            raise InsertDataError(
-                f"a partial update needs the same fields in every row, but some have no "
-                f"{field.name}"
-            )
+            raise _uneven(field.name)
         values = [value for value in values if value is not None]
     try:
         column = arrow_column(field, values)
@@ -129,13 +132,17 @@ def _column(
 
 
 def _struct(
-    name: str, rows: Sequence[dict[str, Any]], schema: CollectionSchema, mode: WriteMode
+    struct: StructSchema, rows: Sequence[dict[str, Any]], schema: CollectionSchema, mode: WriteMode
 ) -> Any:
-    if mode.partial and not any(name in row for row in rows):
+    name = struct.name
+    there = [name in row for row in rows]
+    if mode.partial and not any(there):
         return None
     values = [row.get(name) for row in rows]
-    if None in values:
+    if None in values and not struct.nullable:
         raise InsertDataError(f"missing struct array field: {name}")
+    if mode.partial and not all(there):
+        raise _uneven(name)
     try:
         return struct_column(schema, name, values)
     except Unfit as unfit:
@@ -184,6 +191,12 @@ def _dynamic(rows: Sequence[dict[str, Any]], schema: CollectionSchema) -> Any:
 
 def _takes_nulls(field: FieldSchema) -> bool:
     return field.nullable or field.default_value is not None
+
+
+def _uneven(name: str) -> InsertDataError:
+    return InsertDataError(
+        f"a partial update needs the same fields in every row, but some have no {name}"
+    )
 
 
 def _missing(field: FieldSchema, number: int) -> InsertDataError:

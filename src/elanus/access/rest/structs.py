@@ -1,4 +1,5 @@
-"""Arrays of structs in JSON: an array of objects, each with a value for every field of the struct.
+"""Arrays of structs in JSON: an array of objects, each with a value for every field of the struct,
+or null.
 
 In a schema they stand in ``structFields``, their fields as Array or ArrayOfVector.
 """
@@ -7,6 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -19,6 +21,7 @@ from elanus.model.types import DataType
 from elanus.model.vectors import VectorLists, list_column
 from elanus.wire.columns import WireColumn, decode_column, encode_column
 from elanus.wire.lists import LIST_HOLDER, STRUCT_HOLDER, struct_message
+from elanus.wire.protocol import pack
 from elanus.wire.protocol import schema as protocol
 
 
@@ -32,6 +35,7 @@ def struct_schema(struct: Body, field_message: Callable[[Body], Any]) -> Any:
     return protocol.StructArrayFieldSchema(
         name=struct.required_text("fieldName"),
         description=struct.text("description"),
+        nullable=struct.flag("nullable"),
         fields=[field_message(field) for field in struct.parts("fields")],
     )
 
@@ -43,25 +47,41 @@ def struct_description(struct: Any, field: Callable[[Any], dict[str, Any]]) -> d
         "id": struct.fieldID,
         "type": DataType.ARRAY_OF_STRUCT.milvus_name,
         "description": struct.description,
+        "nullable": struct.nullable,
         "fields": [field(part) for part in struct.fields],
     }
 
 
 def struct_column(schema: CollectionSchema, name: str, values: Sequence[Any]) -> Any:
-    """The schema.FieldData message of one array of objects for each row. Raises Unfit."""
+    """The schema.FieldData message of one array of objects, or None, for each row. Raises Unfit."""
     parts = schema.parts_of[name]
     wanted = {part.local_name for part in parts}
     expected = f"array of objects with {', '.join(sorted(wanted))}"
     for position, value in enumerate(values):
+        if value is None:
+            continue
         if not isinstance(value, list) or not all(
             isinstance(each, dict) and each.keys() == wanted for each in value
         ):
             raise Unfit(position, expected, value)
-    offsets = np.concatenate([[0], np.cumsum([len(value) for value in values])])
-    return struct_message(name, 0, [_part(part, values, offsets) for part in parts])
+    rows = [row for row, value in enumerate(values) if value is not None]
+    present = [values[row] for row in rows]
+    offsets = np.concatenate([[0], np.cumsum([len(value) for value in present])])
+    try:
+        messages = [_part(part, present, offsets) for part in parts]
+    except Unfit as unfit:
+        raise Unfit(rows[unfit.position], unfit.expected, unfit.actual) from unfit
+    if len(rows) < len(values):
+        valid = np.zeros(len(values), np.bool_)
+        valid[rows] = True
+        for message in messages:
+            message.valid_data.extend(pack(valid, "?"))
+    return struct_message(name, 0, messages)
 
 
 def _part(part: FieldSchema, values: Sequence[Any], offsets: Any) -> Any:
+    """The column of a field of rows that are not null, without a mark that they aren't."""
+    part = msgspec.structs.replace(part, nullable=False)
     rows = [[each[part.local_name] for each in value] for value in values]
     if part.data_type is not DataType.ARRAY_OF_VECTOR:
         return encode_column(part, arrow_column(part, rows))
@@ -76,15 +96,19 @@ def _part(part: FieldSchema, values: Sequence[Any], offsets: Any) -> Any:
     return encode_column(part, list_column(offsets, vectors))
 
 
-def struct_rows(message: Any, *, int64_as_text: bool) -> list[list[dict[str, Any]]]:
-    """The array of objects of each row of a schema.FieldData message of a struct."""
+def struct_rows(message: Any, *, int64_as_text: bool) -> list[list[dict[str, Any]] | None]:
+    """The array of objects of each row of a schema.FieldData message of a struct; None for null."""
     parts = [decode_column(part) for part in message.struct_arrays.fields]
     names = [part.name for part in parts]
     columns = [_rows(part, int64_as_text) for part in parts]
-    return [
+    rows: list[list[dict[str, Any]] | None] = [
         [dict(zip(names, each, strict=True)) for each in zip(*row, strict=True)]
         for row in zip(*columns, strict=True)
     ]
+    if parts[0].valid is not None:
+        for absent in np.flatnonzero(~parts[0].valid).tolist():
+            rows[absent] = None
+    return rows
 
 
 def _rows(column: WireColumn, int64_as_text: bool) -> list[list[Any]]:

@@ -19,7 +19,7 @@ from elanus.engine.filter.constants import (
     type_of,
     wrap,
 )
-from elanus.engine.filter.elements import elements, member
+from elanus.engine.filter.elements import elements, member, struct
 from elanus.engine.filter.expression import Literal, Node, Not
 from elanus.engine.filter.faults import Fault, no_such_field
 from elanus.engine.filter.functions import call
@@ -32,6 +32,7 @@ from elanus.engine.filter.operands import (
     Predicate,
     Reference,
     Sample,
+    Struct,
 )
 from elanus.engine.filter.operators import (
     ARITHMETIC_NAMES,
@@ -58,6 +59,7 @@ class Binder:
         self.text = text
         self._casts = casts
         self.fields = schema.by_name
+        self._structs = schema.parts_of
         self._zone = zone
         self._dynamic = schema.enable_dynamic_field or DYNAMIC_FIELD in schema.by_name
         self._templates = templates or {}
@@ -98,8 +100,10 @@ class Binder:
     def _constant(self, node: Syntax) -> Constant:
         return Constant(value=node.value, start=node.start, end=node.end)
 
-    def _name(self, node: Syntax) -> Reference:
+    def _name(self, node: Syntax) -> Reference | Struct:
         field = self.fields.get(node.value)
+        if node.value in self._structs:
+            return struct(self._structs[node.value], node)
         if field is None:
             column = self._dynamic_column(node.value, (), node.start)
         elif field.data_type is DataType.TEXT:
@@ -112,7 +116,7 @@ class Binder:
 
     def _dynamic_column(self, name: str, subscripts: tuple[str | int, ...], at: int) -> Column:
         if not self._dynamic or name.endswith("]"):
-            raise no_such_field(name, {f.struct for f in self.fields.values()}, at)
+            raise no_such_field(name, self._structs, at)
         path = tuple(map(str, subscripts))
         if name != DYNAMIC_FIELD:
             path = (name, *path)
@@ -125,6 +129,8 @@ class Binder:
     def _path(self, node: Syntax) -> Reference:
         name, subscripts = node.value
         field = self.fields.get(name)
+        if name in self._structs:
+            raise Fault("ArrayOfStruct data type not supported accessed with []", node.start)
         if field is None or field.is_dynamic:
             column = self._dynamic_column(name, subscripts, node.start)
         elif field.data_type is DataType.JSON:
@@ -159,6 +165,8 @@ class Binder:
     def _time(self, node: Syntax) -> Predicate:
         found: TimeComparison = node.value
         reference = self._name(Syntax("name", found.name, 0, found.name_at, node.end))
+        if not isinstance(reference, Reference):
+            raise Fault(f"field '{found.name}' is not a timestamptz datatype", found.name_at)
         leaf = bind_time(found, reference, self._zone)
         return Predicate(node=leaf, start=node.start, end=node.end)
 
@@ -188,7 +196,7 @@ class Binder:
             values.append(value.tolist() if isinstance(value, np.ndarray) else value)
         return Constant(value=values, start=node.start, end=node.end)
 
-    def _is_null(self, node: Syntax, operands: list[Reference]) -> Predicate:
+    def _is_null(self, node: Syntax, operands: list[Reference | Struct]) -> Predicate:
         found = predicates.is_null(operands[0], negated=node.value)
         return Predicate(node=found, start=node.start, end=node.end)
 
@@ -226,7 +234,8 @@ class Binder:
                 )
             if bound.missing:
                 raise missing_value(bound, f"the {name} value of")
-        assert isinstance(middle, Reference)
+        if not isinstance(middle, Reference):
+            raise Fault("can not comparisons array fields directly", middle.start)
         assert isinstance(lower, Constant)
         assert isinstance(upper, Constant)
         found = predicates.between(middle, lower, upper, len(first) == 2, len(second) == 2)
@@ -321,7 +330,7 @@ def missing_value(constant: Constant, role: str) -> Fault:
 def _type_name(operand: Operand) -> str:
     if isinstance(operand, Constant):
         return type_of(operand.value).milvus_name
-    if isinstance(operand, Reference | Computed):
+    if isinstance(operand, Reference | Computed | Struct):
         return operand.column.type.milvus_name
     return DataType.INT64.milvus_name
 

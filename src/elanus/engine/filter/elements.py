@@ -5,19 +5,27 @@ are a row's own decides whether the row passes. The parser has seen to it that n
 there, and that such predicates don't nest.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from elanus.engine.filter.column import Column
 from elanus.engine.filter.expression import Match
 from elanus.engine.filter.faults import Fault
 from elanus.engine.filter.junction import predicate
-from elanus.engine.filter.operands import Constant, Operand, Option, Predicate, Reference
+from elanus.engine.filter.operands import (
+    Constant,
+    Operand,
+    Option,
+    Predicate,
+    Reference,
+    Struct,
+)
 from elanus.engine.filter.operators import ELEMENT_FILTER, MATCH_QUANTIFIERS, THRESHOLD
 from elanus.engine.filter.parser import Node as Syntax
 from elanus.engine.filter.rewrite import needs
 from elanus.errors import Unimplemented
 from elanus.model.schema import FieldSchema, struct_field_name
+from elanus.model.types import DataType
 
 WITH_THRESHOLD = frozenset(("least", "most", "exact"))
 
@@ -39,6 +47,17 @@ def member(fields: Mapping[str, FieldSchema], node: Syntax) -> Reference:
         raise Fault(f"array field not found: {name}, error: field {name} not exist", node.start)
     column = Column(name, field.element_type, each=True)
     return Reference(column=column, start=node.start, end=node.end)
+
+
+def struct(parts: Sequence[FieldSchema], node: Syntax) -> Struct:
+    """The name of an array of structs with these fields. Raises Unimplemented."""
+    field = next((part for part in parts if part.data_type is DataType.ARRAY), None)
+    if field is None:
+        raise Unimplemented(
+            f"filters on {node.value} are not supported: all fields of the struct are vectors"
+        )
+    column = Column(field.name, field.data_type, field.nullable, field.element_type)
+    return Struct(column=column, start=node.start, end=node.end)
 
 
 def elements(context: Context, node: Syntax, arguments: list[Any]) -> Operand:

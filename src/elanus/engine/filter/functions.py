@@ -26,6 +26,7 @@ from elanus.engine.filter.operands import (
     Predicate,
     Reference,
     Sample,
+    Struct,
 )
 from elanus.engine.filter.operators import (
     CONTAINS_NAMES,
@@ -62,7 +63,11 @@ def call(context: Context, node: Syntax, arguments: list[Any]) -> Operand:
     if name == LENGTH_NAME:
         _count(name, arguments, 1, 1, node)
         shown = context.shown(*arguments)
-        column = array_column(arguments[0], "array_length", shown)
+        array = arguments[0]
+        if isinstance(array, Struct):
+            column = array.column
+        else:
+            column = array_column(array, "array_length", shown)
         return ArrayLength(column=column, start=node.start, end=node.end)
     if name == SAMPLE_NAME:
         _count(name, arguments, 1, 1, node)

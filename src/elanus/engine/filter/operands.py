@@ -29,6 +29,12 @@ class Reference(Operand, kw_only=True):
     column: Column
 
 
+class Struct(Operand, kw_only=True):
+    """An array of structs as a whole. column: of its first field that isn't one of vectors."""
+
+    column: Column
+
+
 class Computed(Operand, kw_only=True):
     """``column operator operand``."""
 

@@ -25,7 +25,14 @@ from elanus.engine.filter.expression import (
     Matches,
 )
 from elanus.engine.filter.faults import Fault
-from elanus.engine.filter.operands import ArrayLength, Computed, Constant, Operand, Reference
+from elanus.engine.filter.operands import (
+    ArrayLength,
+    Computed,
+    Constant,
+    Operand,
+    Reference,
+    Struct,
+)
 from elanus.engine.filter.operators import ARITHMETIC_NAMES, FLIPPED, ORDERINGS
 from elanus.engine.filter.pattern import parse_like
 from elanus.engine.filter.regex import finder
@@ -274,7 +281,7 @@ def _text_column(operation: str, operand: Operand) -> Column:
 # Nulls, JSON and arrays ---------------------------------------------------------------------------
 
 
-def is_null(operand: Reference, *, negated: bool) -> AnyLeaf:
+def is_null(operand: Reference | Struct, *, negated: bool) -> AnyLeaf:
     """``operand is null``; on a JSON path that is the absence of a value."""
     column = operand.column
     if column.type.is_vector:

@@ -27,7 +27,7 @@ def stored_column(field: FieldSchema, stored: Any) -> VectorColumn:
     if field.data_type is DataType.SPARSE_FLOAT_VECTOR:
         return SparseColumn([stored])
     if field.data_type is DataType.ARRAY_OF_VECTOR:
-        return _stored_lists(field, VectorLists.of(stored))
+        return _stored_lists(field, stored)
     valid = None
     if not isinstance(stored, np.ndarray):
         if stored.null_count:
@@ -36,10 +36,12 @@ def stored_column(field: FieldSchema, stored: Any) -> VectorColumn:
     return _stored_vectors(field, np.asarray(stored), valid)
 
 
-def _stored_lists(field: FieldSchema, lists: VectorLists) -> VectorColumn:
+def _stored_lists(field: FieldSchema, stored: Any) -> VectorColumn:
+    lists = VectorLists.of(stored)
     holds = np.diff(lists.offsets) > 0
     elements = _stored_vectors(field.of_elements, lists.vectors, None)
-    return VectorListColumn(lists.offsets, elements, None if holds.all() else holds)
+    present = np.asarray(stored.is_valid()) if stored.null_count else None
+    return VectorListColumn(lists.offsets, elements, None if holds.all() else holds, present)
 
 
 def _stored_vectors(field: FieldSchema, vectors: Any, valid: Any) -> DenseColumn | BinaryColumn:

@@ -207,6 +207,7 @@ class _GrowingLists(GrowingVectors):
         self._offsets = Numbers(np.int64)
         self._offsets.append(0, 1)
         self._hold = Numbers(np.bool_)
+        self._present = Numbers(np.bool_) if field.nullable else None
 
     def append(self, column: pa.Array) -> VectorColumn:
         lists = VectorLists.of(column)
@@ -214,8 +215,13 @@ class _GrowingLists(GrowingVectors):
         elements = self._elements.append(vector_column(lists.vectors))
         self._offsets.append(ends, len(ends))
         self._hold.append(np.diff(lists.offsets) > 0, len(ends))
-        return VectorListColumn(self._offsets.view, elements, self._hold.view)
+        present = None
+        if self._present is not None:
+            self._present.append(np.asarray(column.is_valid()), len(ends))
+            present = self._present.view
+        return VectorListColumn(self._offsets.view, elements, self._hold.view, present)
 
     @property
     def size_bytes(self) -> int:
-        return self._elements.size_bytes + self._offsets.size_bytes + self._hold.size_bytes
+        held = self._elements.size_bytes + self._offsets.size_bytes + self._hold.size_bytes
+        return held + (self._present.size_bytes if self._present else 0)

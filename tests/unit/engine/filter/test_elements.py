@@ -40,6 +40,14 @@ ROWS = [
     ("id < 2 and match_any(c, $[n] == 5)", [1]),
     ("match_any(c, $[n] == 1) or match_all(c, $[w] == 'a')", [1, 2, 3]),
     ("match_any(c, $[n] == 5) and not match_any(c, $[w] == 'b')", [2]),
+    ("c is null", [4]),
+    ("c is not null", [1, 2, 3]),
+    ("not (c is null)", [1, 2, 3]),
+    ("c[w] is null", [4]),
+    ("array_length(c) == 2", [1]),
+    ("array_length(c) < 2", [2, 3]),
+    ("array_contains(c[n], 1) or c is null", [1, 4]),
+    ("c[0][n] == 5", [2]),
 ]
 
 ROW_LEVEL = "predicate can only reference array elements ($ or $[subField])"
@@ -107,6 +115,14 @@ ERRORS = [
         13,
         "nested ElementFilter is not supported, already inside ElementFilter for field: c",
     ),
+    ("c", 0, "predicate is not a boolean expression: c, data type: Array"),
+    ("c == [1]", 0, "comparison operations cannot be applied to two incompatible operands"),
+    ("1 < c < 2", 4, "can not comparisons array fields directly"),
+    ("c in [1]", 0, "'term' can only be used on single field, but got: c"),
+    ("c like 'a'", 0, "like operation on complicated expr is unsupported"),
+    ("c[0] is null", 0, "ArrayOfStruct data type not supported accessed with []"),
+    ("array_contains(c, 1)", 15, "contains operation are only supported on json or array fields"),
+    ("c == iso '2025-01-01'", 0, "field 'c' is not a timestamptz datatype"),
     ("Match_Any(1, 1 == 1)", 0, "function Match_Any not found"),
 ]
 

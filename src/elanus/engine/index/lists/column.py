@@ -1,6 +1,6 @@
 """Columns of lists of vectors: the vectors of all rows as one column, and where each row begins.
 
-They are scanned exactly. A row without a vector is like one that has none: it is never found.
+They are scanned exactly. A row whose list is empty or null is never found.
 """
 
 from collections.abc import Iterator
@@ -21,14 +21,20 @@ from elanus.model.vectors import VectorLists, list_column, vectors_of
 
 class VectorListColumn(VectorColumn):
     """offsets: int64 (rows + 1,), where each row begins among ``elements``. valid: bool (rows,),
-    which rows have vectors; None: all."""
+    which rows have vectors; None: all. present: bool (rows,), which have a list at all, be it
+    empty; None: all."""
 
     def __init__(
-        self, offsets: Ints, elements: Elements, valid: npt.NDArray[np.bool_] | None
+        self,
+        offsets: Ints,
+        elements: Elements,
+        valid: npt.NDArray[np.bool_] | None,
+        present: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self.dim = elements.dim
         self.row_count = len(offsets) - 1
         self.valid = valid
+        self.present = present
         self.offsets = offsets
         self.elements = elements
 
@@ -73,7 +79,8 @@ class VectorListColumn(VectorColumn):
         lengths = self.offsets[offsets + 1] - starts
         begins = np.zeros(len(offsets) + 1, np.int64)
         np.cumsum(lengths, out=begins[1:])
-        return list_column(begins, vectors_of(self.elements.take(runs(starts, lengths))))
+        vectors = vectors_of(self.elements.take(runs(starts, lengths)))
+        return list_column(begins, vectors, None if self.present is None else self.present[offsets])
 
     @property
     def size_bytes(self) -> int:
