@@ -207,13 +207,16 @@ def test_a_struct_is_returned_whole_or_in_parts(
     assert (output.fields, output.shown) == (fields, shown)
 
 
-def sent(lengths: list[int], name: str = "clips[emb]") -> WireColumn:
+def sent(
+    lengths: list[int], name: str = "clips[emb]", valid: list[bool] | None = None
+) -> WireColumn:
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     rows: Any = list_column(offsets, np.zeros((offsets[-1], 2), np.float32))
     holder = "vector_array"
     if name == "clips[word]":
         holder = "array_data"
-    return WireColumn(name, DataType.NONE, holder, rows)
+    mask = None if valid is None else np.array(valid)
+    return WireColumn(name, DataType.NONE, holder, rows, mask)
 
 
 @pytest.mark.parametrize(
@@ -228,11 +231,37 @@ def sent(lengths: list[int], name: str = "clips[emb]") -> WireColumn:
             [sent([1, 2], "clips[word]"), sent([1])],
             "inconsistent array length in struct field 'clips': expected 2, got 1",
         ),
+        (
+            [sent([1], "clips[word]", [True, False]), sent([1, 0])],
+            "inconsistent nulls in struct field 'clips': the valid_data of sub-field 'emb' differs",
+        ),
+        (
+            [
+                sent([1, 2], "clips[word]", [True, False, True]),
+                sent([1, 3], valid=[True, False, True]),
+            ],
+            "struct field 'clips' at row 2: expected 2, got 3 for sub-field 'emb'",
+        ),
     ],
 )
 def test_parts_of_a_struct_must_agree(columns: list[WireColumn], said: str) -> None:
     with pytest.raises(InvalidParameter, match=said):
         check_structs({column.name: column for column in columns}, SCHEMA)
+
+
+def test_parts_of_a_struct_that_is_null_in_the_same_rows_agree() -> None:
+    valid = [False, True]
+    columns = [sent([2], "clips[word]", valid), sent([2], valid=valid)]
+    check_structs({column.name: column for column in columns}, SCHEMA)
+
+
+def test_fields_of_a_struct_that_may_be_null_may_be_null_too() -> None:
+    made = create(
+        changed(WORD, nullable=True),
+        changed(VECTOR, nullable=True),
+        structs=(StructSchema(name="clips", nullable=True),),
+    )
+    assert made.structs[0].nullable
 
 
 def test_a_write_without_the_struct_is_left_to_others() -> None:

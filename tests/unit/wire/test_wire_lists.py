@@ -1,10 +1,11 @@
 """Arrays of structs and lists of vectors, compared with what the stock classes write and read."""
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from elanus.errors import InvalidParameter, Unimplemented
+from elanus.errors import InvalidParameter
 from elanus.model.schema import CollectionSchema, FieldSchema, StructSchema, arrow_type
 from elanus.model.types import DataType
 from elanus.model.vectors import ELEMENT_DTYPES, VectorLists, narrowed, widened
@@ -155,11 +156,36 @@ def test_a_schema_with_structs_survives_both_ways(stock):
     assert decode_schema(read.SerializeToString()) == STRUCTS
 
 
-def test_structs_that_may_be_null_are_not_served():
-    message = schema.CollectionSchema(name="c")
-    message.struct_array_fields.add(name="clips", nullable=True)
-    with pytest.raises(Unimplemented, match="clips"):
-        decode_schema(message.SerializeToString())
+def test_structs_may_be_null(stock):
+    fields = tuple(
+        msgspec.structs.replace(field, nullable=True) if field.struct else field
+        for field in STRUCTS.fields
+    )
+    structs = (msgspec.structs.replace(STRUCTS.structs[0], nullable=True),)
+    nullable = msgspec.structs.replace(STRUCTS, fields=fields, structs=structs)
+    kind = "milvus.proto.schema.CollectionSchema"
+    read = stock(kind).FromString(schema_message(nullable).SerializeToString())
+    [struct] = read.struct_array_fields
+    assert [part.nullable for part in struct.fields] == [True, True]
+    assert decode_schema(read.SerializeToString()) == nullable
+    for part in struct.fields:
+        part.nullable = False  # whoever says it of the struct need not say it of its fields
+    assert decode_schema(read.SerializeToString()) == nullable
+    rows = pa.record_batch(
+        [
+            pa.array([1, 2, 3]),
+            pa.array([["a"], None, []], pa.list_(pa.string())),
+            pa.array([[[1.0] * DIM], None, []], arrow_type(list_field())),
+        ],
+        names=["id", "clips[word]", "clips[emb]"],
+    )
+    [_, message] = field_messages(nullable, rows, rows.schema.names)
+    words, vectors = stock(FIELD_DATA).FromString(message.SerializeToString()).struct_arrays.fields
+    for part in (words, vectors):
+        assert list(part.valid_data) == [True, False, True]
+    # Each row has its place, null or not.
+    assert [len(row.string_data.data) for row in words.scalars.array_data.data] == [1, 0, 0]
+    assert [len(row.float_vector.data) for row in vectors.vectors.vector_array.data] == [DIM, 0, 0]
 
 
 def test_the_columns_of_a_struct_travel_in_one_message(stock):

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
 from elanus.access.dml.rows import build_rows, by_field
+from elanus.access.dml.structs import check_structs
 from elanus.access.rest.errors import InsertDataError
 from elanus.access.rest.results import query_rows
 from elanus.access.rest.rows import WriteMode, field_messages
@@ -54,11 +56,24 @@ def entry(seed: int = 1, **values: Any) -> dict[str, Any]:
     }
 
 
-def answered(rows: list[Any], *, int64_as_text: bool = False) -> list[Any]:
-    messages = field_messages(rows, SCHEMA, {}, WriteMode())
+NULLABLE = msgspec.structs.replace(
+    SCHEMA,
+    fields=tuple(
+        msgspec.structs.replace(field, nullable=bool(field.struct)) for field in SCHEMA.fields
+    ),
+    structs=(StructSchema(name="s", nullable=True),),
+)
+
+
+def answered(
+    rows: list[Any], *, int64_as_text: bool = False, schema: CollectionSchema = SCHEMA
+) -> list[Any]:
+    messages = field_messages(rows, schema, {}, WriteMode())
     columns = [decode_column(message, name) for name, message in flattened(messages)]
-    stored = build_rows(by_field(columns, SCHEMA), SCHEMA, len(rows), json_max_length=1_000)
-    answer = encode_rows(SCHEMA, stored, list(SCHEMA.by_name))
+    given = by_field(columns, schema)
+    check_structs(given, schema)
+    stored = build_rows(given, schema, len(rows), json_max_length=1_000)
+    answer = encode_rows(schema, stored, list(schema.by_name))
     found = query_rows(answer, int64_as_text=int64_as_text)
     parsed: list[Any] = orjson.loads(orjson.dumps(found, option=orjson.OPT_SERIALIZE_NUMPY))
     return parsed
@@ -98,6 +113,26 @@ def test_values_that_are_no_structs(value: Any, said: str) -> None:
 def test_sizes_are_for_the_core_to_refuse(value: Any, said: str) -> None:
     with pytest.raises(InvalidParameter, match=said):
         answered([{"id": 1, "s": value}])
+
+
+def test_structs_may_be_null() -> None:
+    rows = [{"id": 1, "s": [entry(1), entry(2)]}, {"id": 2}, {"id": 3, "s": []}, {"id": 4}]
+    rows[3]["s"] = None
+    shown = [{"s": None, **row} for row in rows]
+    assert answered(rows, schema=NULLABLE) == shown
+    assert answered([{"id": 1}, {"id": 2}], schema=NULLABLE) == [
+        {"id": 1, "s": None},
+        {"id": 2, "s": None},
+    ]
+    with pytest.raises(InsertDataError, match="row 1 has a wrong value for the field s"):
+        answered([{"id": 1}, {"id": 2, "s": [entry(number="x")]}], schema=NULLABLE)
+    mode = WriteMode(upsert=True, partial=True)
+    with pytest.raises(InsertDataError, match="the same fields in every row"):
+        field_messages([{"id": 1, "s": None}, {"id": 2}], NULLABLE, {}, mode)
+    [_, message] = field_messages([{"id": 1, "s": None}], NULLABLE, {}, mode)
+    for part in map(decode_column, message.struct_arrays.fields):
+        assert part.valid is not None
+        assert part.valid.tolist() == [False]
 
 
 def test_a_partial_update_may_leave_structs_alone() -> None:
