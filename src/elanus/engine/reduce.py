@@ -1,6 +1,7 @@
 """Many answers to one read become one: of segments, of nodes, of shards.
 
-Hits: per query the best first, equal scores by ascending primary key, one hit for each key. Rows:
+Hits: per query the best first, equal scores by ascending primary key, one hit for each key (or for
+each element of a row, where those are searched). Rows:
 by ascending primary key, one row for each key, the latest. Inputs may hold duplicates of a key,
 within a part and across parts.
 """
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from elanus.engine.index.dense.neighbours import Ints
-from elanus.engine.segment.hits import key_ranks
+from elanus.engine.segment.hits import key_ranks, order_key
 from elanus.model.reads import Hits, Rows
 
 
@@ -43,7 +44,7 @@ def merge_hits(parts: Sequence[Hits], top_k: int, larger_is_better: bool) -> Hit
     if len(full) == 1:
         part = full[0]
         queries = np.repeat(np.arange(query_count), part.counts)
-        if not _has_duplicates(queries, part.keys):
+        if not _has_duplicates(queries, part):
             return at_most(part, top_k)
         return _ranked(part, queries, query_count, top_k, larger_is_better)
     queries = np.concatenate([np.repeat(np.arange(query_count), part.counts) for part in full])
@@ -55,6 +56,7 @@ def merge_hits(parts: Sequence[Hits], top_k: int, larger_is_better: bool) -> Hit
         np.concatenate([part.sources for part in full]),
         np.concatenate([part.offsets for part in full]),
         _joined_groups([part.groups for part in full]),
+        _joined_elements([part.elements for part in full]),
     )
     return _ranked(together, queries, query_count, top_k, larger_is_better)
 
@@ -103,7 +105,7 @@ def _ranked(
     hits: Hits, queries: Ints, query_count: int, top_k: int, larger_is_better: bool
 ) -> Hits:
     """Sorted by (query, score, key), later insert first where all are equal; then deduplicated."""
-    ranks = key_ranks(hits.keys)
+    ranks = order_key(key_ranks(hits.keys), hits.elements)
     worse = -hits.scores if larger_is_better else hits.scores
     # MAX - ts sorts the latest first without leaving uint64.
     later = np.uint64(0xFFFFFFFFFFFFFFFF) - hits.timestamps
@@ -129,8 +131,8 @@ def _first_of_each(queries: Ints, ranks: Ints) -> Any:
     return np.sort(order[~same])
 
 
-def _has_duplicates(queries: Ints, keys: Any) -> bool:
-    ranks = key_ranks(keys)
+def _has_duplicates(queries: Ints, hits: Hits) -> bool:
+    ranks = order_key(key_ranks(hits.keys), hits.elements)
     if len(queries) and queries[0] == queries[-1]:
         return len(np.unique(ranks)) < len(ranks)
     return not isinstance(_first_of_each(queries, ranks), slice)
@@ -146,6 +148,7 @@ def selected(hits: Hits, order: Ints, counts: Ints) -> Hits:
         hits.sources[order],
         hits.offsets[order],
         None if hits.groups is None else hits.groups.take(pa.array(order)),
+        None if hits.elements is None else hits.elements[order],
     )
 
 
@@ -161,6 +164,10 @@ def _joined(keys: Sequence[Any]) -> Any:
 
 def _joined_groups(groups: Sequence[Any]) -> Any:
     return None if any(part is None for part in groups) else pa.concat_arrays(list(groups))
+
+
+def _joined_elements(elements: Sequence[Any]) -> Any:
+    return None if any(part is None for part in elements) else np.concatenate(elements)
 
 
 def _no_keys(string_keys: bool) -> Any:

@@ -45,6 +45,7 @@ class Grouping:
 class VectorQuery:
     """What to search for.
 
+    metric: in a field of lists of vectors it may be one of vectors: then each of them may be a hit.
     vectors: one for each query, as the user gave them (not normalised). Of a dense field float32
         (nq, dim), C-contiguous, whatever its elements are; of a binary one uint8 (nq, dim / 8); of
         a sparse one an Arrow array (nq,) as :mod:`elanus.model.vectors` has them.
@@ -78,7 +79,8 @@ class Hits:
     (total,), the primary keys. timestamps: uint64 (total,), the rows' insert timestamps.
     sources: int64 (total,), segment ids. offsets: int64 (total,), row offsets in their segments.
     groups: Arrow array (total,), the values that the hits are grouped by; None if they are not, or
-    there are no hits.
+    there are no hits. elements: int64 (total,), the places of the hits in the lists of their rows,
+    if they are single vectors of those; None if they are rows, or there are no hits.
     """
 
     counts: npt.NDArray[np.int64]
@@ -88,6 +90,7 @@ class Hits:
     sources: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
     groups: Any = None
+    elements: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from elanus.model.reads import Hits
@@ -92,6 +93,8 @@ def search_results(
         primary_field_name=collection.primary.name,
         highlight_results=highlights,
     )
+    if hits.elements is not None:
+        data.element_indices.data.extend(hits.elements.tolist())
     if group_field is not None:
         groups = hits.groups
         if groups is None:
@@ -117,14 +120,20 @@ def query_results(
     dynamic_keys: Sequence[str] | None = None,
     times: TimeOutput = UTC_TEXT,
     session_ts: int = 0,
+    elements: Sequence[npt.NDArray[np.int64]] | None = None,
 ) -> Any:
-    """A QueryResults message; the arguments are as for :func:`search_results`."""
+    """A QueryResults message; the arguments are as for :func:`search_results`. elements: the places
+    of the elements that are meant in each row; None: the rows themselves."""
     return milvus.QueryResults(
         fields_data=field_messages(collection, rows, field_names, dynamic_keys, times),
         collection_name=collection_name or collection.name,
         output_fields=field_names if output_fields is None else output_fields,
         session_ts=session_ts,
         primary_field_name=collection.primary.name,
+        element_indices=[
+            milvus.ElementIndices(indices=schema.LongArray(data=places.tolist()))
+            for places in elements or ()
+        ],
     )
 
 

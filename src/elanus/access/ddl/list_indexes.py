@@ -1,7 +1,7 @@
 """Which indexes lists of vectors, the ArrayOfVector fields of structs, can have.
 
 An index over lists is one over their vectors, with the parameters of its type; the metric says how
-two lists are compared.
+two lists are compared, or, if it is one of vectors, that these are found one by one.
 """
 
 from collections.abc import Mapping
@@ -9,9 +9,17 @@ from collections.abc import Mapping
 from elanus.access.ddl.dense_indexes import check_nlist, dense_index
 from elanus.access.ddl.vector_kinds import BINARY_TYPES, invalid, refused_type
 from elanus.model.schema import FieldSchema
-from elanus.model.types import BINARY_LIST_METRICS, DENSE_LIST_METRICS, DataType, MetricType
+from elanus.model.types import (
+    BINARY_LIST_METRICS,
+    DENSE_LIST_METRICS,
+    DENSE_METRICS,
+    DataType,
+    MetricType,
+)
 
 DENSE_TYPES = frozenset({"FLAT", "HNSW", "HNSW_SQ", "HNSW_PQ", "HNSW_PRQ", "IVF_FLAT", "DISKANN"})
+DENSE_LISTS = (*DENSE_LIST_METRICS, *DENSE_METRICS)
+BINARY_LISTS = (*BINARY_LIST_METRICS, MetricType.HAMMING, MetricType.JACCARD)
 AUTO_TYPES: dict[bool, tuple[str, MetricType, dict[str, str]]] = {
     True: ("BIN_FLAT", MetricType.MAX_SIM_HAMMING, {}),
     False: ("HNSW", MetricType.MAX_SIM_COSINE, {"M": "18", "efConstruction": "240"}),
@@ -29,7 +37,7 @@ def list_index(
     name = given.get("metric_type", "") or (auto_metric if index_type is None else "")
     if not name:
         raise invalid(f"metric type not set for vector index, field = {field.name}")
-    if name not in (BINARY_LIST_METRICS if is_binary else DENSE_LIST_METRICS):
+    if name not in (BINARY_LISTS if is_binary else DENSE_LISTS):
         raise invalid(f"array of vector index does not support metric type: {name}")
     metric = MetricType(name)
     if index_type is None:

@@ -68,7 +68,8 @@ class SearchParameters:
 
 @dataclass(frozen=True, slots=True)
 class QueryParameters:
-    """``limit`` None means every row."""
+    """``limit`` None means every row. last_key, last_element: of an iterator over elements, the
+    primary key and the place in the row of the last one that it has seen."""
 
     limit: int | None = None
     offset: int = 0
@@ -77,6 +78,8 @@ class QueryParameters:
     collection_id: int | None = None
     timezone: str = ""
     time_fields: str = ""
+    last_key: str = ""
+    last_element: int | None = None
 
 
 def parse_search(
@@ -144,7 +147,16 @@ def parse_query(given: Mapping[str, str], limits: LimitsSettings) -> QueryParame
         collection_id=_collection_id(given),
         timezone=given.get("timezone", ""),
         time_fields=given.get("time_fields", ""),
+        last_key=given.get("query_iter_last_pk", ""),
+        last_element=_last_element(given),
     )
+
+
+def _last_element(given: Mapping[str, str]) -> int | None:
+    text = given.get("query_iter_last_element_offset")
+    if text is None:
+        return None
+    return kv.read_int(text, f"query_iter_last_element_offset [{text}] is invalid")
 
 
 def parse_round_decimal(given: Mapping[str, str]) -> int:

@@ -1,9 +1,20 @@
 """Query: rows by filter, in the order of their primary keys, or how many there are."""
 
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from elanus.access.context import CallContext
 from elanus.access.dql import consistency, parameters
+from elanus.access.dql.elements import (
+    ElementCursor,
+    ElementWindow,
+    elements_of_rows,
+    refuse_count,
+)
 from elanus.access.dql.fan_out import ReadScope, count_shards, query_shards
 from elanus.access.dql.output import resolve_output, time_output
 from elanus.access.dql.plans import compile_plan
@@ -14,7 +25,9 @@ from elanus.access.dql.scope import (
     pruned_partitions,
 )
 from elanus.access.proxy import Proxy
+from elanus.engine.filter.plan import ElementFilter
 from elanus.errors import Rejected, Unimplemented
+from elanus.services.messages import QueryResponse
 from elanus.wire.results import COUNT_FIELD, count_results, query_results
 from elanus.wire.schema import pairs_to_dict
 
@@ -54,21 +67,50 @@ async def query(proxy: Proxy, request: Any, context: CallContext) -> Any:
     )
     scope = ReadScope(collection, plan, partition_ids, instant, output.fields, given.ignore_growing)
     if counts:
+        refuse_count(plan)
         count, read_ts = await count_shards(proxy, scope, context)
         return count_results(
             collection.schema, count, collection_name=request.collection_name, session_ts=read_ts
         )
-    answer = await query_shards(proxy, scope, context, offset=given.offset, limit=given.limit)
+    places = None
+    if plan is None or plan.elements is None:
+        answer = await query_shards(proxy, scope, context, offset=given.offset, limit=given.limit)
+        rows = answer.rows
+    else:
+        answer, rows, places = await _query_elements(proxy, scope, plan.elements, given, context)
     return query_results(
         collection.schema,
-        answer.rows,
+        rows,
         output.fields,
         collection_name=request.collection_name,
         output_fields=output.shown,
         dynamic_keys=output.dynamic_keys,
         times=times,
         session_ts=answer.read_ts,
+        elements=places,
     )
+
+
+async def _query_elements(
+    proxy: Proxy,
+    scope: ReadScope,
+    elements: ElementFilter,
+    given: parameters.QueryParameters,
+    context: CallContext,
+) -> tuple[QueryResponse, pa.RecordBatch, list[npt.NDArray[np.int64]]]:
+    """The answer of the shards, and as ``elements_of_rows`` those rows that are shown."""
+    columns = tuple(dict.fromkeys((*scope.output_fields, *elements.fields)))
+    after = None
+    if given.last_element is not None:
+        after = ElementCursor(given.last_key, given.last_element)
+    window = ElementWindow(given.offset, given.limit, after)
+    scope = replace(scope, output_fields=columns)
+    answer = await query_shards(proxy, scope, context, limit=window.row_limit)
+    key = scope.collection.schema.primary.name
+    rows, places = await proxy.world.executor.run(
+        "search", elements_of_rows, elements, answer.rows, key, window
+    )
+    return answer, rows, places
 
 
 def _is_count(output_fields: Any) -> bool:

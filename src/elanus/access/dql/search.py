@@ -11,6 +11,7 @@ from typing import Any
 
 from elanus.access.context import CallContext
 from elanus.access.dql import consistency, parameters
+from elanus.access.dql.elements import check_element_filter, refuse_hybrid
 from elanus.access.dql.fan_out import ReadScope, search_shards
 from elanus.access.dql.group_by import GroupField, check_groupable, resolve_group_by
 from elanus.access.dql.grouping import search_groups
@@ -143,17 +144,21 @@ async def plan_search(
     )
     parameters.check_collection_id(given.collection_id, collection.collection_id)
     field = anns_field(collection, given.anns_field)
-    if field.data_type is DataType.ARRAY_OF_VECTOR:
+    searched = _searched(meta, field)
+    if searched.data_type is DataType.ARRAY_OF_VECTOR:
         parameters.check_lists(given, field.name)
+    if searched is not field and part_of is not None:
+        refuse_hybrid(field)
     group = _group_field(collection, field, given, part_of)
     plan = compile_plan(proxy, meta, request.dsl, request.expr_template_values, zone=given.timezone)
+    check_element_filter(plan, field, has_elements=searched is not field)
     names = request.partition_names or (part_of.partition_names if part_of is not None else ())
     wanted = named_partitions(collection, names) or pruned_partitions(collection, plan)
     partition_ids = await loaded_partitions(proxy, collection, wanted, ACTION)
     if request.WhichOneof("search_input") != "ids":
         parameters.check_nq(request.nq, limits)
     vectors = await request_vectors(
-        proxy, collection, field, request, context, analyzer=given.analyzer_name
+        proxy, collection, searched, request, context, analyzer=given.analyzer_name
     )
     parameters.check_nq(len(vectors), limits)
     if request.nq and request.nq != len(vectors):
@@ -166,6 +171,15 @@ async def plan_search(
     if group is not None:
         query = replace(query, grouping=group.grouping)
     return PlannedSearch(given, query, plan, partition_ids, group)
+
+
+def _searched(meta: CollectionMeta, field: FieldSchema) -> FieldSchema:
+    """What the query vectors are compared with: a field of lists itself, or its single vectors."""
+    index = meta.index_by_field.get(field.name)
+    if field.data_type is not DataType.ARRAY_OF_VECTOR or index is None:
+        return field
+    assert index.metric_type is not None
+    return field if index.metric_type.is_of_lists else field.of_elements
 
 
 def anns_field(collection: CollectionInfo, name: str) -> FieldSchema:

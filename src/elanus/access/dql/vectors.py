@@ -36,7 +36,7 @@ async def request_vectors(
     if text is not None:
         return await _terms(proxy, text, request, analyzer)
     if request.WhichOneof("search_input") == "ids":
-        if field.data_type is DataType.ARRAY_OF_VECTOR:
+        if collection.schema.by_name[field.name].data_type is DataType.ARRAY_OF_VECTOR:
             raise InvalidParameter(
                 "search by primary keys is not supported for vector array (embedding list) fields, "
                 f"fieldName: {field.name}"

@@ -6,7 +6,7 @@ from elanus.access.rest.bodies import Body
 from elanus.access.rest.call import RestCall
 from elanus.access.rest.creation import consistency_level
 from elanus.access.rest.errors import MissingParameters, NotJson, PrimaryKeyError
-from elanus.access.rest.results import ids, query_rows
+from elanus.access.rest.results import element_rows, ids, query_rows
 from elanus.access.rest.rows import WriteMode, check_rows, field_messages
 from elanus.access.rest.templates import array_value, encode_templates
 from elanus.model.schema import FieldSchema
@@ -155,7 +155,9 @@ async def _read(call: RestCall, request: Any) -> dict[str, Any]:
     response = await call.send("Query", request)
 
     def rows() -> list[dict[str, Any]]:
-        return query_rows(response.fields_data, int64_as_text=call.int64_as_text)
+        rows = query_rows(response.fields_data, int64_as_text=call.int64_as_text)
+        found = response.element_indices
+        return element_rows(rows, found) if found else rows
 
     return {"data": await call.convert(response.ByteSize(), rows), "cost": 0}
 

@@ -18,6 +18,8 @@ from elanus.wire.columns import HOLDERS, WireColumn, decode_column
 from elanus.wire.protocol import packed
 
 DISTANCE = "distance"
+ELEMENT = "offset"
+"""The place of a hit, or of a row of a query, in an array of structs, if elements are asked for."""
 
 
 def query_rows(fields_data: Sequence[Any], *, int64_as_text: bool) -> list[dict[str, Any]]:
@@ -27,6 +29,17 @@ def query_rows(fields_data: Sequence[Any], *, int64_as_text: bool) -> list[dict[
     rows: list[dict[str, Any]] = [{} for _ in range(max(counts, default=0))]
     _add_columns(rows, columns, structs, int64_as_text)
     return rows
+
+
+def element_rows(
+    rows: Sequence[dict[str, Any]], element_indices: Sequence[Any]
+) -> list[dict[str, Any]]:
+    """A row for each element that the milvus.ElementIndices messages of ``rows`` name."""
+    return [
+        {**row, ELEMENT: place}
+        for row, elements in zip(rows, element_indices, strict=True)
+        for place in elements.indices.data
+    ]
 
 
 def search_rows(results: Any, *, int64_as_text: bool) -> list[dict[str, Any]]:
@@ -40,6 +53,8 @@ def search_rows(results: Any, *, int64_as_text: bool) -> list[dict[str, Any]]:
     ]
     columns, structs = _columns(results.fields_data, int64_as_text)
     _add_columns(rows, columns, structs, int64_as_text)
+    for row, place in zip(rows, results.element_indices.data, strict=False):
+        row[ELEMENT] = place
     return rows
 
 

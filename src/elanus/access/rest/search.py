@@ -190,12 +190,21 @@ def _queries(queries: list[Any], field: FieldSchema | None) -> bytes:
         return encode_texts(queries)
     try:
         if field is not None and data_type is DataType.ARRAY_OF_VECTOR:
-            return _lists(queries, field.element_type)
+            if not all(map(_is_vector, queries)):
+                return _lists(queries, field.element_type)
+            data_type = field.element_type
         return encode_queries(data_type, vectors_of_json(data_type, queries))
     except Unfit as unfit:
         raise NotJson(
             f"'data[{unfit.position}]' should be {unfit.expected}, but got {unfit.actual}"
         ) from unfit
+
+
+def _is_vector(query: Any) -> bool:
+    """Whether a query of lists of vectors is one vector, and no list of them."""
+    if isinstance(query, list):
+        return bool(query) and isinstance(query[0], int | float)
+    return isinstance(query, str)
 
 
 def _lists(queries: list[Any], element_type: DataType) -> bytes:

@@ -20,13 +20,14 @@ from elanus.engine.filter.constants import (
     wrap,
 )
 from elanus.engine.filter.elements import elements, member, struct
-from elanus.engine.filter.expression import Literal, Node, Not
+from elanus.engine.filter.expression import Literal, Not
 from elanus.engine.filter.faults import Fault, no_such_field
 from elanus.engine.filter.functions import call
 from elanus.engine.filter.junction import join, predicate
 from elanus.engine.filter.operands import (
     Computed,
     Constant,
+    Elements,
     Operand,
     Option,
     Predicate,
@@ -64,9 +65,8 @@ class Binder:
         self._dynamic = schema.enable_dynamic_field or DYNAMIC_FIELD in schema.by_name
         self._templates = templates or {}
 
-    def run(self, nodes: list[Syntax]) -> tuple[Node, float | None]:
-        """The boolean expression that the nodes describe, and the share of its rows to sample.
-        Raises Fault and Unimplemented."""
+    def run(self, nodes: list[Syntax]) -> Predicate | Sample | Elements:
+        """What the nodes describe. Raises Fault and Unimplemented."""
         stack: list[Any] = []
         for node in nodes:
             count = node.count
@@ -77,14 +77,12 @@ class Binder:
             del stack[-count:]
             stack.append(_INNER[node.kind](self, node, operands))
         result = stack[0]
-        if isinstance(result, Predicate):
-            return result.node, None
-        if isinstance(result, Sample):
-            return (Literal(True) if result.node is None else result.node), result.share
+        if isinstance(result, Predicate | Sample | Elements):
+            return result
         if isinstance(result, Constant):
             self._require(result)
             if isinstance(result.value, bool) and not result.literal:
-                return Literal(result.value), None
+                return predicate(Literal(result.value), 1, result.start, result.end)
         raise Fault(
             f"predicate is not a boolean expression: {self.text}, data type: {_type_name(result)}",
             0,
@@ -260,10 +258,9 @@ class Binder:
             return Constant(value=value, literal=not isinstance(value, bool), start=start, end=end)
         if node.value != "not":
             raise Fault(f"unexpected op: {node.value}", start)
-        if isinstance(operand, Sample):
-            raise Fault(
-                "random sample expression cannot be used in unary expression", operand.start
-            )
+        if isinstance(operand, Sample | Elements):
+            kind = "random sample" if isinstance(operand, Sample) else "element filter"
+            raise Fault(f"{kind} expression cannot be used in unary expression", operand.start)
         if not isinstance(operand, Predicate):
             raise Fault("not op can only be applied on boolean expression", start)
         if isinstance(operand.node, Not):

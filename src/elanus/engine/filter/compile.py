@@ -10,8 +10,9 @@ from elanus.engine.filter.bind import Binder
 from elanus.engine.filter.column import JsonPath
 from elanus.engine.filter.expression import And, Compare, In, Leaf, Literal, Node
 from elanus.engine.filter.faults import Fault
+from elanus.engine.filter.operands import Elements, Sample
 from elanus.engine.filter.parser import parse
-from elanus.engine.filter.plan import Plan
+from elanus.engine.filter.plan import ElementFilter, Plan
 from elanus.engine.filter.rewrite import needs, rewrite
 from elanus.errors import FilterError
 from elanus.model.schema import SCALAR_ARROW_TYPES, CollectionSchema
@@ -39,18 +40,33 @@ def compile_filter(
     try:
         if not text.isascii():
             text.encode()
-        expression, sample = Binder(text, schema, templates, zone, casts).run(parse(text))
-        root = rewrite(expression)
+        bound = Binder(text, schema, templates, zone, casts).run(parse(text))
+        root = rewrite(Literal(True) if bound.node is None else bound.node)
     except Fault as fault:
         raise _worded(text, fault) from None
     except UnicodeEncodeError as error:
         message = "cannot parse expression: the text isn't valid Unicode"
         raise FilterError(message, position=error.start) from error
+    sample = bound.share if isinstance(bound, Sample) else None
+    elements = _element_filter(bound) if isinstance(bound, Elements) else None
     keys = None
     if sample is None and isinstance(root, Leaf) and root.column.name == schema.primary.name:
         keys = _values_of(root, root.column.name)
     always_true = sample is None and isinstance(root, Literal) and root.value
-    return Plan(root.key, root, needs(root), keys, sample=sample, always_true=always_true)
+    return Plan(
+        key=root.key,
+        root=root,
+        fields=needs(root),
+        primary_keys=keys,
+        always_true=always_true,
+        sample=sample,
+        elements=elements,
+    )
+
+
+def _element_filter(bound: Elements) -> ElementFilter:
+    node = rewrite(bound.tested)
+    return ElementFilter(bound.struct, node, tuple(sorted(needs(node))))
 
 
 def key_values(plan: Plan, field_name: str) -> pa.Array | None:

@@ -1,4 +1,5 @@
-"""Predicates on the elements of arrays of structs: ``match_any(s, $[x] > 1)`` and its kin.
+"""Predicates on the elements of arrays of structs: ``match_any(s, $[x] > 1)`` and its kin, and
+``element_filter``, which also says that elements are asked for, not rows.
 
 Within one, ``$[x]`` is the column of the elements of all rows, one after another; how many of them
 are a row's own decides whether the row passes. The parser has seen to it that nothing else is read
@@ -14,6 +15,7 @@ from elanus.engine.filter.faults import Fault
 from elanus.engine.filter.junction import predicate
 from elanus.engine.filter.operands import (
     Constant,
+    Elements,
     Operand,
     Option,
     Predicate,
@@ -62,12 +64,10 @@ def struct(parts: Sequence[FieldSchema], node: Syntax) -> Struct:
 
 def elements(context: Context, node: Syntax, arguments: list[Any]) -> Operand:
     """The operand that a predicate on elements is. Raises Fault."""
-    function, _ = node.value
+    function, array = node.value
     first, *options = arguments
     tested = _tested(context, function, first)
-    if function == ELEMENT_FILTER:
-        raise Unimplemented(f"{function} is not supported in filters yet")
-    quantifier = MATCH_QUANTIFIERS[function]
+    quantifier = MATCH_QUANTIFIERS.get(function, "any")
     threshold = 0
     if quantifier in WITH_THRESHOLD:
         threshold = _threshold(function, options, node)
@@ -78,7 +78,17 @@ def elements(context: Context, node: Syntax, arguments: list[Any]) -> Operand:
     field = context.fields[min(needs(tested.node))]
     column = Column(field.name, field.data_type, field.nullable, field.element_type)
     match = Match(column=column, quantifier=quantifier, threshold=threshold, child=tested.node)
-    return predicate(match, tested.depth + 1, node.start, node.end)
+    found = predicate(match, tested.depth + 1, node.start, node.end)
+    if function != ELEMENT_FILTER:
+        return found
+    return Elements(
+        struct=array,
+        tested=tested.node,
+        node=match,
+        depth=found.depth,
+        start=node.start,
+        end=node.end,
+    )
 
 
 def _tested(context: Context, function: str, operand: Operand) -> Predicate:

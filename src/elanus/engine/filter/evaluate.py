@@ -38,7 +38,7 @@ from elanus.engine.filter.expression import (
     TextMatch,
 )
 from elanus.engine.filter.indexes import Answer, ScalarIndexes, cheapest_answer
-from elanus.engine.filter.plan import Plan
+from elanus.engine.filter.plan import ElementFilter, Plan
 from elanus.engine.filter.rewrite import reads_document
 from elanus.engine.filter.text import TextIndexes
 from elanus.errors import InternalError, Unimplemented
@@ -72,6 +72,15 @@ def evaluate(
     source = _Source(columns, row_count, texts, indexes or {})
     result = _passing(plan.root, source, candidates)
     return np.copy(result) if result is candidates else result
+
+
+def evaluate_elements(elements: ElementFilter, columns: Columns, row_count: int) -> Bools:
+    """Which elements pass, bool (elements of all rows,), those of a row after those of the one
+    before. columns: as for ``evaluate``, of the names in ``elements.fields``. The result is the
+    caller's own."""
+    source = _Source(columns, row_count, None)
+    lengths = lengths_of(columns(elements.fields[0]))
+    return _passing(elements.node, _elements(source, lengths), None)
 
 
 def sample_rows(passing: Bools, share: float, seed: Sequence[int]) -> Bools:

@@ -8,7 +8,7 @@ from typing import Any
 
 from elanus.engine.filter.expression import And, Node, Or
 from elanus.engine.filter.faults import Fault
-from elanus.engine.filter.operands import Constant, Operand, Predicate, Sample
+from elanus.engine.filter.operands import Constant, Elements, Operand, Predicate, Sample
 
 MAX_DEPTH = 400
 """Most levels of a typed tree: rewriting and evaluation recurse once for each. Equal neighbours
@@ -26,6 +26,8 @@ def join(operator: str, operands: list[Any]) -> Operand:
     """``operands`` joined by ``and`` or ``or``. Raises Fault."""
     start, end = operands[0].start, operands[-1].end
     kinds = set(map(type, operands))
+    if Elements in kinds:
+        return _elements(operator, operands)
     if Sample in kinds:
         return _sample(operator, operands)
     if kinds == {Constant}:
@@ -72,4 +74,29 @@ def _sample(operator: str, operands: list[Any]) -> Sample:
         raise Fault("'and' can only be used between boolean expressions", rest.start)
     return Sample(
         share=last.share, node=rest.node, depth=rest.depth, start=rest.start, end=last.end
+    )
+
+
+def _elements(operator: str, operands: list[Any]) -> Elements:
+    """An element filter as the last operand of a conjunction."""
+    *others, last = operands
+    wrong = next((operand for operand in others if isinstance(operand, Elements)), None)
+    if wrong is not None:
+        raise Fault(
+            "element filter expression can only be the last expression in the logical "
+            f"{operator} expression",
+            wrong.start,
+        )
+    if operator == "or":
+        raise Fault("element filter expression cannot be used in logical or expression", last.start)
+    kept = Predicate(node=last.node, depth=last.depth, start=last.start, end=last.end)
+    rest = join("and", [*others, kept])
+    assert isinstance(rest, Predicate)
+    return Elements(
+        struct=last.struct,
+        tested=last.tested,
+        node=rest.node,
+        depth=rest.depth,
+        start=rest.start,
+        end=last.end,
     )

@@ -62,6 +62,16 @@ class Sample(Operand, kw_only=True):
     depth: int = 1
 
 
+class Elements(Operand, kw_only=True):
+    """The elements of the array ``struct`` that pass ``tested``, in the rows for which ``node`` is
+    true: those that have such an element, at least."""
+
+    struct: str
+    tested: Node
+    node: Node
+    depth: int
+
+
 class Predicate(Operand, kw_only=True):
     """depth: levels of the tree under ``node``, itself included."""
 

@@ -8,6 +8,21 @@ from elanus.engine.filter.expression import Node
 
 
 @dataclass(frozen=True)
+class ElementFilter:
+    """The elements of an array of structs that are hits of a search, or rows of a query, of their
+    own. node: the predicate, on columns of elements. fields: the names of the columns that hold
+    them, as lists, one after another by name. key: as that of a Plan."""
+
+    struct: str
+    node: Node
+    fields: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return f"elements of {self.struct}: {self.node.key}"
+
+
+@dataclass(frozen=True)
 class Plan:
     """A typed, folded filter.
 
@@ -17,6 +32,8 @@ class Plan:
     root: the expression tree (see ``expression``). always_true: its constants alone make it true
     for every row, as ``1 == 1`` does. sample: the share of the rows that pass to keep of each
     segment, at least one, chosen at random by ``seed``; ``key`` doesn't tell of it.
+    elements: which elements of the rows that pass are meant; every such row has one. ``key``
+    doesn't tell of it. None: the rows themselves.
     """
 
     key: str
@@ -26,6 +43,7 @@ class Plan:
     always_true: bool = False
     sample: float | None = None
     seed: int = 0
+    elements: ElementFilter | None = None
 
     @property
     def is_random(self) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from elanus.engine.index.base import VectorIndex
 from elanus.engine.index.binary.ivf import build_binary_ivf, open_binary_ivf
@@ -33,7 +34,7 @@ def build_index(
     vectors: a column as :mod:`elanus.model.vectors` has it, NumPy (rows, width) or Arrow, mapped
     or not. Raises InvalidParameter for a type that has no file.
     """
-    if metric.is_of_lists:
+    if _are_lists(vectors):
         return _build_lists(index_type, metric, params, VectorLists.of(vectors), out_path, threads)
     if index_type in SPARSE_TYPES:
         return build_sparse(SparseRows.of(vectors), out_path)
@@ -45,6 +46,14 @@ def build_index(
     return dense.build_index(index_type, metric, params, vectors, out_path, threads)
 
 
+def _are_lists(vectors: Any) -> bool:
+    return (
+        not isinstance(vectors, np.ndarray)
+        and pa.types.is_list(vectors.type)
+        and pa.types.is_fixed_size_list(vectors.type.value_type)
+    )
+
+
 def _build_lists(
     index_type: str,
     metric: MetricType,
@@ -53,7 +62,7 @@ def _build_lists(
     out_path: str,
     threads: int,
 ) -> int:
-    """The file of lists is that of their vectors."""
+    """The file of lists is that of their vectors, whichever of the two are compared."""
     if len(lists.vectors):
         build_index(index_type, metric.of_vectors, params, lists.vectors, out_path, threads)
     else:
@@ -73,7 +82,7 @@ def open_index(
     whole index of this type and metric over ``row_count`` rows (vectors, of a column of lists) of
     ``dim`` dimensions (0: sparse).
     """
-    if metric.is_of_lists:
+    if metric.is_of_lists or not row_count:
         between = metric.of_vectors
         vectors = (
             open_index(path, index_type, between, row_count, dim, params) if row_count else None

@@ -5,7 +5,7 @@ and never wait. Rows lie in timestamp order, so that what a read may see is a pr
 binary search. The state is published after the rows are in place: a reader sees whole appends only.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from elanus.engine.filter.evaluate import evaluate
+from elanus.engine.filter.evaluate import evaluate, evaluate_elements
 from elanus.engine.filter.plan import Plan
 from elanus.engine.filter.text import TextIndexes
 from elanus.engine.index.base import Interim, VectorColumn
@@ -26,6 +26,7 @@ from elanus.engine.segment import chunks as chunk_list
 from elanus.engine.segment.base import Segment, sampled
 from elanus.engine.segment.blocks import Numbers, growing_vectors
 from elanus.engine.segment.chunks import Chunks
+from elanus.engine.segment.elements import SearchedElements
 from elanus.engine.segment.grouped import search_groups
 from elanus.engine.segment.hits import hits_of, key_order, missing_column, rows_of
 from elanus.engine.segment.keys import KeyIndex, equal
@@ -189,11 +190,22 @@ class GrowingSegment(Segment):
         if column is not None:
             rows = column.with_vectors(rows, end)
 
+        elements = SearchedElements.of(
+            column, query, end, lambda: self._passing_elements(state, plan, end)
+        )
+
         def hits(asked: VectorQuery, wanted: RowSet | None) -> Hits:
-            found = self._found(state, column, end, asked, wanted)
+            places = None
+            if elements is None:
+                found = self._found(state, column, end, asked, wanted)
+            else:
+                members, lists = elements.members(wanted), elements.lists
+                found, places = elements.placed(
+                    self._found(state, lists.elements, elements.count, asked, members)
+                )
             keys = self._keys_at(state, found.offsets)
             timestamps = state.timestamps[found.offsets]
-            return hits_of(found, asked.metric, keys, timestamps, self.segment_id)
+            return hits_of(found, asked.metric, keys, timestamps, self.segment_id, places)
 
         if query.grouping is not None:
             return search_groups(query, rows, end, hits, self.take)
@@ -276,13 +288,22 @@ class GrowingSegment(Segment):
             mask[offsets[offsets < end]] = True
             return mask
         parts = []
-        for chunk in state.chunks:
-            size = min(chunk.rows.num_rows, end - chunk.first_row)
-            if size <= 0:
-                break
+        for chunk, size in _first_rows(state, end):
             texts = self._texts(chunk, size)
             parts.append(evaluate(plan, self._reader(chunk, size), size, texts=texts))
         return np.concatenate(parts)
+
+    def _passing_elements(
+        self, state: _State, plan: Plan | None, end: int
+    ) -> npt.NDArray[np.bool_] | None:
+        """Of the first ``end`` rows."""
+        if plan is None or plan.elements is None:
+            return None
+        parts = [
+            evaluate_elements(plan.elements, self._reader(chunk, size), size)
+            for chunk, size in _first_rows(state, end)
+        ]
+        return np.concatenate([np.zeros(0, np.bool_), *parts])
 
     def _reader(self, chunk: chunk_list.Chunk, size: int) -> Callable[[str], pa.Array]:
         """Gives the first ``size`` rows of the chunk's columns by name."""
@@ -335,6 +356,15 @@ class GrowingSegment(Segment):
 
     def _column(self, state: _State, name: str, size: int) -> pa.Array:
         return pa.concat_arrays([chunk.rows.column(name) for chunk in state.chunks]).slice(0, size)
+
+
+def _first_rows(state: _State, end: int) -> Iterator[tuple[chunk_list.Chunk, int]]:
+    """The chunks of the first ``end`` rows, and how many of these each has."""
+    for chunk in state.chunks:
+        size = min(chunk.rows.num_rows, end - chunk.first_row)
+        if size <= 0:
+            return
+        yield chunk, size
 
 
 def _continues(before: Ints, numbers: Ints) -> bool:

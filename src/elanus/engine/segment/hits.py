@@ -26,18 +26,22 @@ def hits_of(
     keys: Any,
     timestamps: npt.NDArray[np.uint64],
     segment_id: int,
+    elements: Ints | None = None,
 ) -> Hits:
-    """keys, timestamps: those of the found rows. Equal scores come out by ascending key."""
+    """keys, timestamps: those of the found rows; elements: as Hits has them. Equal scores come out
+    by ascending key."""
     scores = found.similarities if metric.larger_is_better else -found.similarities
     offsets, native = found.offsets, native_keys(keys)
     if len(scores) > 1 and np.count_nonzero(scores[1:] == scores[:-1]):
         queries = np.repeat(np.arange(len(found.counts)), found.counts)
-        order = np.lexsort((key_ranks(keys), -found.similarities, queries))
+        ranks = order_key(key_ranks(keys), elements)
+        order = np.lexsort((ranks, -found.similarities, queries))
         scores, offsets, timestamps = scores[order], offsets[order], timestamps[order]
         native = native[order] if isinstance(native, np.ndarray) else keys.take(pa.array(order))
+        elements = None if elements is None else elements[order]
     sources = np.empty(len(offsets), np.int64)
     sources.fill(segment_id)
-    return Hits(found.counts, scores, native, timestamps, sources, offsets)
+    return Hits(found.counts, scores, native, timestamps, sources, offsets, elements=elements)
 
 
 def key_ranks(keys: Any) -> Ints:
@@ -49,6 +53,19 @@ def key_ranks(keys: Any) -> Ints:
     ranks = np.empty(len(order), np.int64)
     ranks[order] = np.arange(len(order))
     result: Ints = ranks[np.asarray(codes.indices)]
+    return result
+
+
+def order_key(ranks: Ints, elements: Ints | None) -> Ints:
+    """Integers in the order of the keys, and of elements within a key, equal for equal ones.
+    ranks: as ``key_ranks`` gives them; elements: as Hits has them."""
+    if elements is None:
+        return ranks
+    order = np.lexsort((elements, ranks))
+    fresh = np.zeros(len(order), np.int64)
+    fresh[1:] = (np.diff(ranks[order]) != 0) | (np.diff(elements[order]) != 0)
+    result = np.empty(len(order), np.int64)
+    result[order] = np.cumsum(fresh)
     return result
 
 

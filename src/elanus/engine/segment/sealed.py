@@ -8,13 +8,13 @@ owner deletes and attaches indexes; readers in other threads never wait for it.
 import itertools
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from elanus.engine.filter.evaluate import evaluate
+from elanus.engine.filter.evaluate import evaluate, evaluate_elements
 from elanus.engine.filter.indexes import ScalarIndex
 from elanus.engine.filter.plan import Plan
 from elanus.engine.index.base import Interim, VectorColumn, VectorIndex
@@ -27,6 +27,8 @@ from elanus.engine.index.sparse.statistics import TermStatistics
 from elanus.engine.reduce import at_most
 from elanus.engine.segment.base import Segment, sampled
 from elanus.engine.segment.cache import BitmapCache
+from elanus.engine.segment.columns import SegmentColumns
+from elanus.engine.segment.elements import SearchedElements
 from elanus.engine.segment.grouped import search_groups
 from elanus.engine.segment.hits import hits_of, missing_column, native_keys, rows_of
 from elanus.engine.segment.keys import KeyIndex, equal, matches
@@ -42,31 +44,6 @@ from elanus.model.types import MetricType
 KEY_PIECE_ROWS = 16_384
 
 _owners = itertools.count(1)
-
-
-class SegmentColumns(Protocol):
-    """A segment's columns where they are mapped. Rows are sorted by (primary key, insert ts)."""
-
-    @property
-    def row_count(self) -> int: ...
-
-    @property
-    def timestamps(self) -> npt.NDArray[np.uint64]:
-        """uint64 (rows,): insert timestamps."""
-        ...
-
-    def has_column(self, name: str) -> bool:
-        """Whether the segment was written with this field, scalar or vector."""
-        ...
-
-    def column(self, name: str) -> pa.Array:
-        """A scalar field's column, of the schema's Arrow type."""
-        ...
-
-    def vectors(self, name: str) -> Any:
-        """A vector field's column: a C-contiguous NumPy array (rows, width), or an Arrow array of
-        the field's type."""
-        ...
 
 
 class SealedSegment(Segment):
@@ -211,11 +188,22 @@ class SealedSegment(Segment):
         if column is not None:
             rows = column.with_vectors(rows, self._row_count)
 
+        elements = SearchedElements.of(
+            column, query, self._row_count, lambda: self._passing_elements(plan)
+        )
+
         def hits(asked: VectorQuery, wanted: RowSet | None) -> Hits:
-            found = self._found(column, asked, wanted)
+            places = None
+            if elements is None:
+                found = self._found(column, asked, wanted, self._row_count)
+            else:
+                members, lists = elements.members(wanted), elements.lists
+                found, places = elements.placed(
+                    self._found(lists.elements, asked, members, elements.count)
+                )
             keys = self._keys_at(found.offsets)
             timestamps = self._timestamps[found.offsets]
-            return hits_of(found, asked.metric, keys, timestamps, self.segment_id)
+            return hits_of(found, asked.metric, keys, timestamps, self.segment_id, places)
 
         if query.grouping is not None:
             return search_groups(query, rows, self._row_count, hits, self.take)
@@ -261,10 +249,14 @@ class SealedSegment(Segment):
     # --- parts of the above -------------------------------------------------------------------
 
     def _found(
-        self, column: VectorColumn | None, query: VectorQuery, rows: RowSet | None
+        self,
+        column: VectorColumn | None,
+        query: VectorQuery,
+        rows: RowSet | None,
+        row_count: int,
     ) -> Neighbours:
-        """The best of ``rows`` (None: all), and what ties with the last of them."""
-        available = self._row_count if rows is None else rows.count
+        """The best of ``rows`` (None: all ``row_count``), and what ties with the last of them."""
+        available = row_count if rows is None else rows.count
         if column is None or available == 0:
             return Neighbours.none(len(query.vectors))
         loaded = self._indexes.get(query.field_name)
@@ -280,7 +272,7 @@ class SealedSegment(Segment):
             orders_ties = interim is None or interim.orders_ties
 
             def find(asked: VectorQuery) -> Neighbours:
-                return column.search(asked, self._row_count, rows, interim)
+                return column.search(asked, row_count, rows, interim)
 
         # Rows are sorted by primary key: equal ones in the order of their offsets are as wanted.
         return find(query) if orders_ties else find_with_ties(find, query, available)
@@ -347,6 +339,11 @@ class SealedSegment(Segment):
         rows = RowSet(self._row_count, mask=self._evaluate(plan))
         self._cache.put(self._owner, plan.key, rows.packed)
         return rows
+
+    def _passing_elements(self, plan: Plan | None) -> npt.NDArray[np.bool_] | None:
+        if plan is None or plan.elements is None:
+            return None
+        return evaluate_elements(plan.elements, self._column, self._row_count)
 
     def _evaluate(self, plan: Plan) -> npt.NDArray[np.bool_]:
         def texts(name: str, column: pa.Array) -> ColumnTexts:

@@ -130,6 +130,7 @@ class QueryNode:
             hits.sources,
             hits.offsets,
             hits.groups,
+            hits.elements,
             rows,
         )
 

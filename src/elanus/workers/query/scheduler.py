@@ -185,6 +185,7 @@ def split_hits(hits: Hits, sizes: Sequence[int]) -> list[Hits]:
                 sources=hits.sources[low:high],
                 offsets=hits.offsets[low:high],
                 groups=None if hits.groups is None else hits.groups[low:high],
+                elements=None if hits.elements is None else hits.elements[low:high],
             )
         )
         start += size

@@ -71,8 +71,9 @@ class VectorListColumn(VectorColumn):
         return np.searchsorted(self.offsets, elements, "right") - 1
 
     def elements_of(self, rows: RowSet) -> RowSet:
-        """The vectors of some rows of a sealed segment, as a set of elements."""
-        return RowSet(self.vector_count, mask=np.repeat(rows.mask, np.diff(self.offsets)))
+        """The vectors of some of the first rows, as a set of elements of all those."""
+        offsets = self.offsets[: rows.row_count + 1]
+        return RowSet(int(offsets[-1]), mask=np.repeat(rows.mask, np.diff(offsets)))
 
     def take(self, offsets: Ints) -> Any:
         starts = self.offsets[offsets]
