@@ -118,6 +118,13 @@ def test_structs_that_can_not_be(fields: tuple[FieldSchema, ...], said: str) -> 
             {"M": "18", "efConstruction": "240"},
         ),
         ({"index_type": "FLAT", "metric_type": "MAX_SIM"}, "FLAT", "MAX_SIM", {}),
+        ({"index_type": "FLAT", "metric_type": "L2"}, "FLAT", "L2", {}),
+        (
+            {"index_type": "HNSW", "metric_type": "COSINE", "M": "8"},
+            "HNSW",
+            "COSINE",
+            {"M": "8", "efConstruction": "360"},
+        ),
         (
             {"index_type": "HNSW", "metric_type": "MAX_SIM_IP", "M": "8"},
             "HNSW",
@@ -138,14 +145,16 @@ def test_indexes_of_lists_of_bits() -> None:
     assert resolve_index(bits, {}).metric is MetricType.MAX_SIM_HAMMING
     given = {"index_type": "BIN_IVF_FLAT", "metric_type": "MAX_SIM_JACCARD"}
     assert resolve_index(bits, given).params == {"nlist": "128"}
+    one = {"index_type": "BIN_FLAT", "metric_type": "HAMMING"}
+    assert resolve_index(bits, one).metric is MetricType.HAMMING
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
         (
-            {"index_type": "HNSW", "metric_type": "COSINE"},
-            "array of vector index does not support metric type: COSINE",
+            {"index_type": "HNSW", "metric_type": "HAMMING"},
+            "array of vector index does not support metric type: HAMMING",
         ),
         (
             {"index_type": "HNSW", "metric_type": "MAX_SIM_HAMMING"},

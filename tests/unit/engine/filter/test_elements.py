@@ -5,11 +5,19 @@ The rows of the sample: ``c`` is [{n: 1, w: a}, {n: 5, w: b}], [{n: 5, w: a}], [
 
 import pyarrow as pa
 import pytest
-from tests.unit.engine.filter.sample import SCHEMA, passing
+from tests.unit.engine.filter.sample import COLUMNS, SCHEMA, passing
 
 from elanus.engine.filter import compile_filter, evaluate
+from elanus.engine.filter.evaluate import evaluate_elements
 from elanus.engine.filter.plan import Plan
 from elanus.errors import FilterError
+
+
+def plan_of(text: str) -> Plan:
+    plan = compile_filter(text, SCHEMA)
+    assert plan is not None
+    return plan
+
 
 ROWS = [
     ("match_any(c, $[n] == 5)", [1, 2]),
@@ -115,6 +123,54 @@ ERRORS = [
         13,
         "nested ElementFilter is not supported, already inside ElementFilter for field: c",
     ),
+    (
+        "element_filter(c, $[n] == 1) and id == 1",
+        0,
+        "element filter expression can only be the last expression in the logical and expression",
+    ),
+    (
+        "element_filter(c, $[n] == 1) and element_filter(c, $[n] == 2)",
+        0,
+        "element filter expression can only be the last expression in the logical and expression",
+    ),
+    (
+        "element_filter(c, $[n] == 1) or id == 1",
+        0,
+        "element filter expression can only be the last expression in the logical or expression",
+    ),
+    (
+        "id == 1 or element_filter(c, $[n] == 1)",
+        11,
+        "element filter expression cannot be used in logical or expression",
+    ),
+    (
+        "not element_filter(c, $[n] == 1)",
+        4,
+        "element filter expression cannot be used in unary expression",
+    ),
+    (
+        "element_filter(c, element_filter(c, $[n] == 1))",
+        18,
+        "nested ElementFilter is not supported, already inside ElementFilter for field: c",
+    ),
+    (
+        "element_filter(c, match_any(c, $[n] == 1))",
+        18,
+        "nested MATCH_ANY is not supported, already inside match expression for field: c",
+    ),
+    (
+        "random_sample(0.5) and element_filter(c, $[n] == 1)",
+        0,
+        "random sample expression can only be the last expression in the logical and expression",
+    ),
+    (
+        "element_filter(c, $[n] == 1) and random_sample(0.5)",
+        0,
+        "element filter expression can only be the last expression in the logical and expression",
+    ),
+    ("element_filter(c, id == 1)", 18, ROW_LEVEL),
+    ("element_filter(c, $[zz] == 1)", 18, "array field not found: c[zz]"),
+    ("element_filter(c, $[n] == 'a')", 18, "comparisons between Int64 and VarChar"),
     ("c", 0, "predicate is not a boolean expression: c, data type: Array"),
     ("c == [1]", 0, "comparison operations cannot be applied to two incompatible operands"),
     ("1 < c < 2", 4, "can not comparisons array fields directly"),
@@ -125,6 +181,32 @@ ERRORS = [
     ("c == iso '2025-01-01'", 0, "field 'c' is not a timestamptz datatype"),
     ("Match_Any(1, 1 == 1)", 0, "function Match_Any not found"),
 ]
+
+
+ELEMENTS = [
+    ("element_filter(c, $[n] == 5)", [(1, 1), (2, 0)]),
+    ("ELEMENT_FILTER(c, $[n] >= 1)", [(1, 0), (1, 1), (2, 0)]),
+    ("element_filter(c, $[n] == 5 and $[w] == 'a')", [(2, 0)]),
+    ("element_filter(c, not ($[w] == 'a'))", [(1, 1)]),
+    ("id == 1 and element_filter(c, $[w] == 'a')", [(1, 0)]),
+    ("id < 3 and (id > 1 and element_filter(c, $[w] == 'a'))", [(2, 0)]),
+    ("match_all(c, $[n] == 5) and element_filter(c, $[w] == 'a')", [(2, 0)]),
+    ("element_filter(c, $[n] == 7)", []),
+]
+
+
+@pytest.mark.parametrize(("text", "expected"), ELEMENTS, ids=[text for text, _ in ELEMENTS])
+def test_an_element_filter_tells_which_elements_are_meant(
+    text: str, expected: list[tuple[int, int]]
+) -> None:
+    plan = plan_of(text)
+    assert plan.elements is not None
+    found = evaluate_elements(plan.elements, COLUMNS.__getitem__, 4)
+    places = [(1, 0), (1, 1), (2, 0)]
+    of_rows = passing(text)
+    meant = [each for each, passes in zip(places, found, strict=True) if passes]
+    assert [each for each in meant if each[0] in of_rows] == expected
+    assert of_rows == sorted({row for row, _ in expected})
 
 
 @pytest.mark.parametrize(("text", "expected"), ROWS, ids=[text for text, _ in ROWS])
@@ -144,12 +226,6 @@ def test_a_wrong_predicate_on_elements_is_refused(text: str, position: int, reas
     assert caught.value.code == 1100
     assert reason in caught.value.message
     assert caught.value.position == position
-
-
-def plan_of(text: str) -> Plan:
-    plan = compile_filter(text, SCHEMA)
-    assert plan is not None
-    return plan
 
 
 @pytest.mark.parametrize(

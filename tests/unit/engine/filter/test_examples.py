@@ -4,7 +4,7 @@ import pytest
 from tests.unit.engine.filter.sample import SCHEMA, STATIC_SCHEMA, passing
 
 from elanus.engine.filter import compile_filter
-from elanus.errors import FilterError, Unimplemented
+from elanus.errors import FilterError
 
 ROWS = [
     ("id in [1, 3]", [1, 3]),
@@ -279,17 +279,6 @@ def test_a_wrong_filter_says_what_and_where(text: str, reason: str, position: in
 def test_an_unknown_name_needs_the_dynamic_field() -> None:
     with pytest.raises(FilterError, match="field nokey not exist"):
         compile_filter("nokey == 1", STATIC_SCHEMA)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "element_filter(c, $[n] > 1)",
-    ],
-)
-def test_what_is_not_there_yet_is_named(text: str) -> None:
-    with pytest.raises(Unimplemented, match="is not supported in filters yet"):
-        compile_filter(text, SCHEMA)
 
 
 TEMPLATES = [
