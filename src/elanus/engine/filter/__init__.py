@@ -1,8 +1,9 @@
 """The filter language: text to a Plan (``compile_filter``), a Plan to rows (``evaluate``).
 
-Stages: ``lexer`` → ``parser`` (over the table in ``operators``) → ``bind`` (with ``predicates`` and
-``constants``) → ``rewrite`` → ``evaluate`` (with ``evaluate_scalar``, ``evaluate_array`` and
-``evaluate_json``). Pure computation on text and Arrow columns.
+Stages: ``lexer`` → ``parser`` (over the table in ``operators``) → ``bind`` (with ``predicates``,
+``functions``, ``elements`` and ``constants``) → ``rewrite`` → ``evaluate`` (with
+``evaluate_scalar``, ``evaluate_array`` and ``evaluate_json``). Pure computation on text and Arrow
+columns.
 """
 
 from elanus.engine.filter.compile import compile_filter, key_values
