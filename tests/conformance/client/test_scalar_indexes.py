@@ -147,3 +147,44 @@ def test_an_index_that_does_not_fit_is_refused(client, filled, field, given, mes
     with pytest.raises(MilvusException, match=message):
         client.create_index(filled, params)
     assert client.list_indexes(filled) == ["vector"]
+
+
+def test_a_cast_function_is_about_every_row(client, name):
+    schema = MilvusClient.create_schema(auto_id=False)
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("vector", DataType.FLOAT_VECTOR, dim=DIM)
+    schema.add_field("meta", DataType.JSON)
+    index = client.prepare_index_params()
+    index.add_index("vector", index_type="FLAT", metric_type="L2")
+    client.create_collection(name, schema=schema, index_params=index, consistency_level="Strong")
+    prices = [7, "7", "8.5", "x", " 7e0 ", True, None, "70"]
+    rows = [
+        {"id": at, "vector": [0.5] * DIM, "meta": {"price": price}}
+        for at, price in enumerate(prices * 2)
+    ]
+    client.insert(name, rows[:8])
+    client.flush(name)
+    client.insert(name, rows[8:])
+
+    def found(text):
+        return [row["id"] for row in client.query(name, text, output_fields=["id"])]
+
+    assert found('meta["price"] == 7') == [0, 8]
+    cast = client.prepare_index_params()
+    cast.add_index(
+        "meta",
+        index_type="INVERTED",
+        index_name="price",
+        params={
+            "json_path": 'meta["price"]',
+            "json_cast_type": "double",
+            "json_cast_function": "STRING_TO_DOUBLE",
+        },
+    )
+    client.create_index(name, cast)
+    assert client.describe_index(name, "price")["json_cast_function"] == "STRING_TO_DOUBLE"
+    assert found('meta["price"] == 7') == [0, 1, 4, 8, 9, 12]
+    assert found('meta["price"] > 7') == [2, 7, 10, 15]
+    assert found('meta["price"] == "7"') == [1, 9]
+    client.drop_index(name, "price")
+    assert found('meta["price"] == 7') == [0, 8]

@@ -7,10 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tests.unit.engine.filter.sample import COLUMNS, SCHEMA, texts
+from tests.unit.engine.filter.test_elements import ELEMENTS
+from tests.unit.engine.filter.test_elements import ROWS as ELEMENT_ROWS
 from tests.unit.engine.filter.test_examples import ROWS
 
 import elanus.errors
 from elanus.engine.filter import compile_filter, evaluate
+from elanus.engine.filter.evaluate import evaluate_elements
 from elanus.engine.filter.plan import Plan
 from elanus.errors import ElanusError, FilterError
 from elanus.model.reads import Grouping, Hits, VectorQuery
@@ -34,7 +37,7 @@ from elanus.services.rpc.failures import Failure, error_of, failure_of
 from elanus.services.rpc.methods import methods_of
 
 
-@pytest.mark.parametrize(("text", "ids"), ROWS)
+@pytest.mark.parametrize(("text", "ids"), ROWS + ELEMENT_ROWS)
 def test_a_plan_selects_the_same_rows_after_its_journey(text: str, ids: list[int]) -> None:
     plan = compile_filter(text, SCHEMA)
     arrived = decode(encode(plan), Plan)
@@ -46,6 +49,17 @@ def test_a_plan_selects_the_same_rows_after_its_journey(text: str, ids: list[int
         plan.primary_keys,
     )
     assert arrived.root.key == plan.root.key
+
+
+@pytest.mark.parametrize(("text", "_"), ELEMENTS)
+def test_an_element_filter_means_the_same_after_its_journey(text: str, _: Any) -> None:
+    plan = compile_filter(text, SCHEMA)
+    arrived = decode(encode(plan), Plan)
+    assert arrived.elements is not None
+    assert arrived.elements.key == plan.elements.key
+    found = evaluate_elements(arrived.elements, COLUMNS.__getitem__, 4)
+    expected = evaluate_elements(plan.elements, COLUMNS.__getitem__, 4)
+    assert found.tolist() == expected.tolist()
 
 
 def test_long_lists_and_templates_travel_as_columns() -> None:
@@ -213,3 +227,12 @@ def test_groups_travel_with_the_question_and_the_answer() -> None:
     back = decode(encode(hits), SegmentHits)
     assert back.groups.equals(groups)
     assert back.rows is None
+
+
+def test_places_of_elements_travel_with_the_hits() -> None:
+    ones = np.ones(2, np.int64)
+    scores = np.zeros(2, np.float32)
+    hits = SegmentHits(ones, scores, ones, ones.astype(np.uint64), ones, ones, elements=ones * 3)
+    arrived = decode(encode(hits), SegmentHits)
+    assert arrived.elements.tolist() == [3, 3]
+    assert arrived.elements.dtype == np.int64
