@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pymilvus
 import pytest
-from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus import AnnSearchRequest, DataType, MilvusClient, MilvusException, RRFRanker
 from pymilvus.client.embedding_list import EmbeddingList
 
 DIM, ROWS = 8, 30
@@ -210,6 +210,19 @@ def test_what_single_vectors_can_not_have(client, filled):
         client.search(filled, [embeddings], anns_field="clips[emb]")
     with pytest.raises(MilvusException, match="group by is not supported for vector array"):
         client.search(filled, [[0.1] * DIM], anns_field="clips[emb]", group_by_field="id")
+    asked = AnnSearchRequest([[0.1] * DIM], "clips[emb]", {}, limit=3)
+    with pytest.raises(MilvusException, match="a hybrid search of the single vectors"):
+        client.hybrid_search(filled, [asked, asked], RRFRanker(), limit=3)
+
+
+def test_an_iterator_gives_all_elements(client, filled):
+    query = RANDOM.normal(size=DIM).astype(np.float32)
+    iterator = client.search_iterator(filled, [query], anns_field="clips[emb]", batch_size=7)
+    found = []
+    while page := iterator.next():
+        found += [(hit["id"], hit["offset"]) for hit in page]
+    iterator.close()
+    assert found == [at for at, _ in best(query, 1_000)]
 
 
 def test_lists_and_other_vectors_take_no_element_filter(client, name):
