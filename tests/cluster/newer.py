@@ -66,13 +66,13 @@ def build_newer(directory: Path) -> Path:
     )
     _replace(
         package / "access" / "dql" / "fan_out.py",
-        "        return await node.search(request(vchannel))\n",
+        "        return await proxy.direct.search(node, request(vchannel), collection.schema)\n",
         "        from elanus.errors import NotServed\n"
         "        try:\n"
         '            await node.added_later(vchannel, how="new")\n'
         "        except NotServed:\n"
         '            print("added method not known", flush=True)\n'
-        "        return await node.search(request(vchannel))\n",
+        "        return await proxy.direct.search(node, request(vchannel), collection.schema)\n",
     )
     return directory
 

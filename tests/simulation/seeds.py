@@ -13,11 +13,13 @@ PROCESSES = 2
 
 @dataclass(frozen=True)
 class Outcome:
-    """``failure`` is empty if all went well; ``digest``: of the trace."""
+    """``failure`` is empty if all went well; ``digest``: of the trace; ``direct_searches``: those
+    for which the query nodes were asked at once."""
 
     seed: int
     digest: str
     failure: str
+    direct_searches: int = 0
 
 
 def run_seed(seed: int, lives: int) -> Outcome:
@@ -26,7 +28,7 @@ def run_seed(seed: int, lives: int) -> Outcome:
         universe.run()
     except Exception as error:  # noqa: BLE001 - whatever it is, the seed has found it
         return Outcome(seed, universe.digest, f"{type(error).__name__}: {error}"[:1_000])
-    return Outcome(seed, universe.digest, "")
+    return Outcome(seed, universe.digest, "", universe.direct_searches)
 
 
 def run_seeds(first: int, count: int, lives: int) -> Iterator[Outcome]:

@@ -65,6 +65,7 @@ class Universe:
         self._dead = False
         self._failures: list[str] = []
         self.events = 0
+        self.direct_searches = 0
         rng = self._rng("users")
         self.shared = Shared(rng.choice([1, 1, 2]), rng.choice([2, 3]), self.trace)
         self.clients = [Client(number, self.shared) for number in range(self.shared.clients)]
@@ -132,6 +133,7 @@ class Universe:
             pass
         finally:
             crashed, self._dead, faults.dead = faults.dead, True, True
+            self.direct_searches += server.direct_searches
             self._now_s = loop.time() + rng.random()
             self._skew_ms = server.clock.skew_ms
             asyncio.set_event_loop(None)

@@ -52,6 +52,7 @@ from tests.simulation.world import Server
 T = TypeVar("T")
 
 KEYS_IN_USE = 80
+ORDINARY_SEARCHES = 0.2
 MAX_EXTRA_FIELDS = 2
 LONGEST_WAIT_S = 240.0
 _RETRY_PAUSE_S = 0.05
@@ -311,7 +312,7 @@ class Client:
                 output_fields=("id", "value"),
             )
             response, contents = await asyncio.gather(
-                node.search(request), self._contents(shard, now_ts, expression)
+                self._found(node, request, info), self._contents(shard, now_ts, expression)
             )
             return response, contents
 
@@ -329,6 +330,12 @@ class Client:
                 top_k,
             )
             self._trace(f"search found {response.hits.keys.tolist()}")
+
+    async def _found(self, node: Any, request: SearchRequest, info: CollectionInfo) -> Any:
+        """The answer of the shard, or of its parts, asked by themselves."""
+        if self.rng.random() < ORDINARY_SEARCHES:
+            return await node.search(request)
+        return await self.server.searches.search(node, request, info.schema)
 
     # --- administration -------------------------------------------------------------------------
 

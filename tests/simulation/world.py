@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from elanus.access.dql.direct import DIRECT, DirectSearch
 from elanus.config.settings import (
     CompactionSettings,
     DataCoordSettings,
@@ -137,6 +138,7 @@ class Server:
     ) -> None:
         self.faults = faults
         self.storage = storage
+        self.searches: Any = None
         self.clock = SimulatedClock(time_s, asyncio.sleep)
         self.world = World(
             clock=self.clock,
@@ -192,7 +194,13 @@ class Server:
             scratch=self.storage.files / "scratch",
         )
         direct.bind(self.streaming, self.query, self.data)
+        self.searches = DirectSearch(world, self.router)
         await self.own_coordinator.start()
+
+    @property
+    def direct_searches(self) -> int:
+        """How many searches were answered by query nodes that were asked at once."""
+        return 0 if self.searches is None else self.searches.counts[DIRECT]
 
     async def stop(self) -> None:
         """In the order of the standalone server."""

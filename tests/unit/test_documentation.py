@@ -10,12 +10,14 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 
 import elanus.errors
+from elanus.access.dql.direct import DirectSearch
 from elanus.cli.main import app
 from elanus.config.settings import MemorySettings
 from elanus.errors import ElanusError
 from elanus.observability.metrics import Metrics
+from elanus.roles.direct import DirectRouter
 from elanus.roles.process import real_world
-from elanus.roles.readings import add_readings, add_storage_readings
+from elanus.roles.readings import add_readings, add_search_readings, add_storage_readings
 from elanus.storage.objects.memory import MemoryObjectStore
 from elanus.storage.wal.memory import MemoryWal
 
@@ -40,6 +42,7 @@ async def test_every_metric_stands_in_the_operators_table() -> None:
         metrics = Metrics()
         add_readings(metrics, world)
         add_storage_readings(metrics, MemoryObjectStore(world), MemoryWal())
+        add_search_readings(metrics, DirectSearch(world, DirectRouter(1)))
         defined = names_in(metrics.registry)
     finally:
         world.executor.close()

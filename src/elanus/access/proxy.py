@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from elanus.access.dql.direct import DirectSearch
 from elanus.access.limits.limiter import Limiter
 from elanus.access.lru import LruCache
 from elanus.access.meta_cache import MetaCache
@@ -17,6 +18,8 @@ class Proxy:
     """The stateless front: it owns nothing but caches.
 
     meta: collections, remembered until they change.
+    direct: how searches come to shards; query nodes are asked by the proxy itself only if they are
+    processes of their own.
     limits: which requests are admitted.
     plans: parsed filters by whatever their parser chooses as the key.
     """
@@ -27,12 +30,15 @@ class Proxy:
         settings: Settings,
         coordinator: CoordinatorService,
         router: Router,
+        *,
+        asks_query_nodes: bool = False,
     ) -> None:
         self.world = world
         self.settings = settings
         self.coordinator = coordinator
         self.router = router
         self.meta = MetaCache(coordinator, world.tasks)
+        self.direct = DirectSearch(world, router, is_used=asks_query_nodes)
         self.limits = Limiter(world.clock, settings.quota_and_limits, self.meta, coordinator)
         self.plans: LruCache[Any, Any] = LruCache(MAX_CACHED_PLANS)
         self.node_id = 1

@@ -2,6 +2,7 @@
 
 import resource
 
+from elanus.access.dql.direct import DirectSearch
 from elanus.observability.metrics import Metrics
 from elanus.runtime.world import World
 from elanus.storage.objects.base import ObjectStore
@@ -62,6 +63,15 @@ def add_storage_readings(metrics: Metrics, objects: ObjectStore, wal: Wal) -> No
         "Bytes that a write-ahead log in objects has exchanged with them.",
         ["direction"],
         lambda: {(direction,): count for direction, count in wal.activity().size_bytes.items()},
+    )
+
+
+def add_search_readings(metrics: Metrics, direct: DirectSearch) -> None:
+    metrics.counter(
+        "elanus_direct_searches",
+        "Searches of a shard for which the proxy asked the query nodes itself, by how it ended.",
+        ["outcome"],
+        lambda: {(outcome,): count for outcome, count in direct.counts.items()},
     )
 
 

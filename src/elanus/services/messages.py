@@ -65,6 +65,9 @@ class FlushTicket:
 
 # --- reads: proxy → delegator (streaming node) → query node ----------------------------------
 
+MAX_ROWS_BROUGHT = 1_024
+"""Hits of a search up to which a query node sends the output fields along with them."""
+
 _MARGIN = 0.1
 _MAX_MARGIN_S = 0.5
 
@@ -83,6 +86,8 @@ class SearchRequest:
     ``read_ts`` other than 0 names the instant (parts of one answer, pages of an iterator).
     ``deadline_s`` (here and below): seconds left for the call; None means the caller's default.
     ``is_issued``: the oracle gave these timestamps, so every later write is beyond them.
+    ``known_view``: None: the shard asks the query nodes. Else the caller can do so itself, and does
+    for all of the view that has this mark; 0: for none, but it would like to have one.
     """
 
     collection_id: int
@@ -97,6 +102,7 @@ class SearchRequest:
     deadline_s: float | None = None
     read_ts: int = 0
     is_issued: bool = False
+    known_view: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +131,33 @@ class QueryRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class SealedView:
+    """The sealed part of a shard, for a proxy that asks the query nodes itself.
+
+    mark: what the copies bear that have missed no delete. placement: segment id → query nodes.
+    partitions: segment id → partition.
+    """
+
+    mark: int
+    placement: dict[int, tuple[int, ...]]
+    partitions: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class SearchResponse:
-    """``rows`` has the output fields of every hit, in the order of the hits."""
+    """``rows`` has the output fields of every hit, in the order of the hits.
+
+    told: None if this answers for all parts. Else it answers for the growing ones only, and the
+    sealed ones must have heard of these deletes: partition (-1: all) → timestamp of the last.
+    view: for a caller that would like to have one, or that knew a former one.
+    """
 
     hits: Hits
     rows: pa.RecordBatch
     read_ts: int
     stages: dict[str, float] = field(default_factory=dict)
+    told: dict[int, int] | None = None
+    view: SealedView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +178,8 @@ class SegmentSearch:
 
     ``schema`` (here and below): the shard's; fields may be newer than the loaded segment.
     ``output_fields``: send these of every hit along.
+    ``mark``: other than 0, it takes the place of the snapshot: the segments are searched as they
+    are now. All must bear this mark and know ``schema_version``, else the answer is Unavailable.
     """
 
     segment_ids: tuple[int, ...]
@@ -161,14 +189,22 @@ class SegmentSearch:
     schema: CollectionSchema | None = None
     output_fields: tuple[str, ...] = ()
     deadline_s: float | None = None
+    mark: int = 0
+    schema_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentHits(Hits):
     """Answer to SegmentSearch; ``rows``: the output fields of every hit, in the order of the hits,
-    if they were asked for."""
+    if they were asked for.
+
+    Of a search by mark: ``change_ts``: no row or delete of the segments that was there is later;
+    ``told_ts``: the last delete that they had wholly heard of from the delegator.
+    """
 
     rows: pa.RecordBatch | None = None
+    change_ts: int = 0
+    told_ts: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ key are all in one shard, and merging never has to choose between versions of a 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,12 +16,11 @@ import pyarrow.compute as pc
 
 from elanus.access.context import CallContext
 from elanus.access.dql.consistency import ReadInstant
+from elanus.access.dql.merging import merge_searches, without_first
 from elanus.access.dql.scope import shards_of
 from elanus.access.owners import read_from_owner
 from elanus.access.proxy import Proxy
 from elanus.engine.filter.plan import Plan
-from elanus.engine.groups import merge_found
-from elanus.engine.reduce import slice_hits
 from elanus.errors import Rejected
 from elanus.model.catalog import CollectionInfo
 from elanus.model.reads import Hits, VectorQuery
@@ -80,13 +79,13 @@ async def search_shards(
         )
 
     async def search(node: StreamingService, vchannel: str) -> SearchResponse:
-        return await node.search(request(vchannel))
+        return await proxy.direct.search(node, request(vchannel), collection.schema)
 
     answers = await _ask(proxy, context, collection, shards_of(collection, scope.plan), search)
     _note_stages(context, answers)
     _check_output_size(proxy, [answer.rows for answer in answers], "search")
-    merged = answers[0] if len(answers) == 1 else _merge_searches(answers, query)
-    return _cut(merged, offset) if offset else merged
+    merged = merge_searches(answers, query)
+    return without_first(merged, offset) if offset else merged
 
 
 async def query_shards(
@@ -197,36 +196,10 @@ def _check_output_size(proxy: Proxy, batches: Sequence[Any], what: str) -> None:
         raise Rejected(f"{what} results exceed the maxOutputSize Limit {limit}")
 
 
-def _merge_searches(answers: Sequence[SearchResponse], query: VectorQuery) -> SearchResponse:
-    placed, start = [], 0
-    for answer in answers:
-        placed.append(_placed(answer.hits, start))
-        start += len(answer.hits.scores)
-    hits = merge_found(placed, query)
-    rows = pa.concat_batches([answer.rows for answer in answers])
-    return SearchResponse(hits, _at(rows, hits), _read_ts(answers))
-
-
 def reordered(answer: SearchResponse, hits: Hits, order: npt.NDArray[np.int64]) -> SearchResponse:
     """``hits``, which stand at the places ``order`` of the answer, with their rows."""
     rows = answer.rows.take(pa.array(order)) if answer.rows.num_columns else answer.rows
     return SearchResponse(hits, rows, answer.read_ts, answer.stages)
-
-
-def _cut(answer: SearchResponse, offset: int) -> SearchResponse:
-    """Without the first ``offset`` hits of every query."""
-    hits = slice_hits(_placed(answer.hits, 0), offset)
-    return SearchResponse(hits, _at(answer.rows, hits), answer.read_ts, answer.stages)
-
-
-def _placed(hits: Hits, start: int) -> Hits:
-    """The hits' places in segments are of no use any more: ``offsets`` becomes their places among
-    the rows that came with them, from ``start`` on."""
-    return replace(hits, offsets=np.arange(start, start + len(hits.scores)))
-
-
-def _at(rows: pa.RecordBatch, hits: Hits) -> pa.RecordBatch:
-    return rows.take(pa.array(hits.offsets)) if rows.num_columns else rows
 
 
 def _merge_rows(answers: Sequence[QueryResponse], key: str) -> tuple[Any, Any]:

@@ -22,6 +22,7 @@ from elanus.roles.cluster.leader import PROXY, AnnouncingCoordinator, ProxyNotif
 from elanus.roles.cluster.process import Node, Role
 from elanus.roles.cluster.quotas import QuotaDistributor
 from elanus.roles.cluster.router import DATA, QUERY, STREAMING, ClusterRouter
+from elanus.roles.readings import add_search_readings
 from elanus.roles.serving import public_server
 from elanus.roles.storage import empty_scratch, instance_of
 from elanus.roles.tls import watch_public_certificate
@@ -232,7 +233,10 @@ class ProxyRole(Role):
         self._node = node
         self._known_to = 0
         self._address = ""
-        self._proxy = Proxy(node.world, node.settings, node.leader, node.router)
+        self._proxy = Proxy(
+            node.world, node.settings, node.leader, node.router, asks_query_nodes=True
+        )
+        add_search_readings(node.metrics, self._proxy.direct)
         self._proxy.meta.may_remember = self._may_remember
         self._proxy.limits.shares.visible_proxies = lambda: len(node.membership.nodes(PROXY))
         node.services.add(ProxyService, self)

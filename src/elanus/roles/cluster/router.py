@@ -31,7 +31,12 @@ LONG_S = 24 * 3600.0
 """Time limit of tasks: they end by their outcome or with their node."""
 
 _STREAMING_TIMEOUTS_S = {"open_pchannel": 600.0, "close_pchannel": 120.0, "update_view": 120.0}
-_QUERY_TIMEOUTS_S = {"load_segment": 600.0, "list_segments": 5.0, "apply_deletes": 2.0}
+_QUERY_TIMEOUTS_S = {
+    "load_segment": 600.0,
+    "list_segments": 5.0,
+    "apply_deletes": 2.0,
+    "mark_segments": 2.0,
+}
 _DATA_TIMEOUTS_S = {"compact": LONG_S, "compact_deltas": LONG_S, "build_index": LONG_S}
 
 

@@ -78,6 +78,9 @@ class MappedColumns:
 class Loaded:
     """A segment of this node. ``change_ts``: no insert or delete that it knows is later.
 
+    ``told_ts``: the last delete that the delegator told it. ``mark``: see ``mark_segments`` of the
+    interface; 0 is none.
+
     ``applied``: keys of the delta files that are in. ``attached``: by field of vectors, the key of
     its index file; ``scalars``: by index id, that of any other index. ``damaged``: keys of index
     files that can't be used. ``changing``: held by whoever marks deletes.
@@ -88,6 +91,8 @@ class Loaded:
     reserved_bytes: int
     min_ts: int
     change_ts: int
+    told_ts: int = 0
+    mark: int = 0
     applied: set[str] = field(default_factory=set)
     attached: dict[str, str] = field(default_factory=dict)
     scalars: dict[int, str] = field(default_factory=dict)

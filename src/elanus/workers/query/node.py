@@ -6,6 +6,7 @@ meanwhile. Asking for a segment that is not here is Unavailable: the delegator's
 
 import asyncio
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -113,10 +114,21 @@ class QueryNode:
                         "compute", delete_keys, loaded.segment, deletes, timestamp
                     )
                 loaded.note_change(timestamp)
+        # Only now: a search in between may see it in some of the segments.
+        for loaded in here:
+            loaded.told_ts = max(loaded.told_ts, timestamp)
+
+    async def mark_segments(self, segment_ids: tuple[int, ...], mark: int) -> None:
+        for loaded in self._held(segment_ids, None):
+            loaded.mark = mark
 
     # --- reads ----------------------------------------------------------------------------------
 
     async def search(self, request: SegmentSearch) -> SegmentHits:
+        change_ts = told_ts = 0
+        if request.mark:
+            change_ts, told_ts = self._now(request)
+            request = replace(request, snapshot=Snapshot(change_ts))
         hits = await self._search(request)
         rows = None
         if request.output_fields:
@@ -132,6 +144,8 @@ class QueryNode:
             hits.groups,
             hits.elements,
             rows,
+            change_ts,
+            told_ts,
         )
 
     async def _search(self, request: SegmentSearch) -> Hits:
@@ -187,6 +201,19 @@ class QueryNode:
             if schema is not None and schema.version > loaded.segment.schema.version:
                 loaded.segment.schema = schema
         return held
+
+    def _now(self, request: SegmentSearch) -> tuple[int, int]:
+        """(when the segments last changed, the last delete that they were told). A search at the
+        former sees all that was done to them, and nothing that is done from now on."""
+        held = self._held(request.segment_ids, None)
+        for loaded in held:
+            known = loaded.segment.schema.version
+            if loaded.mark != request.mark or known < request.schema_version:
+                raise Unavailable(
+                    f"segment {loaded.info.segment_id} is not, or not any more, as it was marked"
+                )
+        change_ts = max((loaded.change_ts for loaded in held), default=0)
+        return change_ts, max((loaded.told_ts for loaded in held), default=0)
 
     def _spread(
         self, segments: Sequence[SealedSegment], query_count: int

@@ -88,6 +88,8 @@ class Applier:
         wait for it again.
         """
         partitions = {part.partition_id for part in deletes}
+        if only is None and shard.offer is not None:
+            shard.offer.told.update(dict.fromkeys(partitions, timestamp))
         by_node: dict[int, list[int]] = {}
         for segment in view.sealed:
             if ALL_PARTITIONS in partitions or segment.partition_id in partitions:
@@ -121,6 +123,7 @@ class Applier:
         except ElanusError as error:
             missed_ts = shard.lost_nodes.get(node_id, timestamp)
             shard.lost_nodes[node_id] = min(missed_ts, timestamp - 1)
+            shard.offer = None
             log.warning(
                 "query node missed deletes",
                 vchannel=shard.vchannel,

@@ -8,9 +8,6 @@ from elanus.model.reads import Hits
 from elanus.services.messages import SegmentHits
 from elanus.workers.gather import with_fields
 
-MAX_ROWS_BROUGHT = 1_024
-"""Hits of a search up to which a query node sends the output fields along with them."""
-
 
 def rows_of(
     hits: Hits, brought: Sequence[SegmentHits], fields: Sequence[pa.Field]

@@ -2,7 +2,8 @@
 
 A read waits until its guarantee is safe, takes a snapshot timestamp and the shard's immutable set
 of parts in one step, asks all parts at once, merges, and fetches output fields for the rows of the
-final answer only. A query node that fails is replaced by others that hold the same segments
+final answer only. If the caller asks the query nodes itself (``offers``), sealed parts are left
+out. A query node that fails is replaced by others that hold the same segments
 (``replicas``). Should all have let a segment go, the read starts again on the newer view.
 """
 
@@ -22,11 +23,12 @@ from elanus.engine.reduce import empty_rows as no_rows
 from elanus.engine.segment.base import Segment
 from elanus.errors import CollectionNotLoaded, Unavailable
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
-from elanus.model.timestamp import compose, physical_ms
+from elanus.model.timestamp import compose
 from elanus.model.types import DataType
 from elanus.runtime.world import World
 from elanus.services.interfaces import QueryNodeService
 from elanus.services.messages import (
+    MAX_ROWS_BROUGHT,
     FetchRows,
     QueryRequest,
     QueryResponse,
@@ -40,8 +42,9 @@ from elanus.services.messages import (
 )
 from elanus.services.routing import Router
 from elanus.workers.gather import by_source, empty_rows, interleave, with_fields
-from elanus.workers.streaming.brought import MAX_ROWS_BROUGHT, rows_of
-from elanus.workers.streaming.parts import Parts
+from elanus.workers.streaming.brought import rows_of
+from elanus.workers.streaming.offers import Offers
+from elanus.workers.streaming.parts import Parts, check_fields, expiry_ts
 from elanus.workers.streaming.replicas import Ask, ReplicaReader
 from elanus.workers.streaming.shard import Shard
 from elanus.workers.streaming.stages import Stages
@@ -69,11 +72,15 @@ class Delegator:
     def __init__(self, world: World, router: Router) -> None:
         self._world = world
         self._replicas = ReplicaReader(world, router)
+        self._offers = Offers(world, router)
 
     async def search(
         self, shard: Shard, safe_time: SafeTime, request: SearchRequest
     ) -> SearchResponse:
         async def attempt(parts: Parts, stages: Stages) -> SearchResponse:
+            told = self._offers.accepted(shard, request)
+            if told is not None:
+                parts.sealed = []
             asked = await weighted_search(self._world, self._replicas, parts, request)
             hits, brought = await self._search_parts(shard, parts, asked)
             stages.done("search")
@@ -84,7 +91,8 @@ class Delegator:
                     shard, parts, request.output_fields, hits.keys, hits.sources, hits.offsets
                 )
             stages.done("fetch")
-            return SearchResponse(hits, rows, parts.snapshot.read_ts, stages.seconds)
+            view = None if told is not None else self._offers.for_caller(shard, request)
+            return SearchResponse(hits, rows, parts.snapshot.read_ts, stages.seconds, told, view)
 
         return await self._read(shard, safe_time, request, attempt)
 
@@ -129,7 +137,7 @@ class Delegator:
             stages.done("wait")
             if shard.closed:
                 raise Unavailable(f"shard {shard.vchannel} is no longer here")
-            _check_fields(shard, request)
+            check_fields(shard, request)
             parts = shard.read_parts()
             if parts is None:
                 raise CollectionNotLoaded(shard.collection.name)
@@ -297,23 +305,6 @@ class Delegator:
         self, parts: Parts, segment_ids: Iterable[int], fetch: Ask[_Taken]
     ) -> list[_Taken]:
         return [taken for _, taken in await self._replicas.read(parts.copies, segment_ids, fetch)]
-
-
-def expiry_ts(now_ts: int, ttl_seconds: int) -> int:
-    """Rows with an insert ts up to this one have expired at ``now_ts``."""
-    if ttl_seconds <= 0:
-        return 0
-    return compose(max(0, physical_ms(now_ts) - ttl_seconds * 1000))
-
-
-def _check_fields(shard: Shard, request: SearchRequest | QueryRequest) -> None:
-    """A field that was added just now may be asked for before the shard has heard of it."""
-    known = shard.collection.schema.by_name
-    wanted = [*request.output_fields, *(request.plan.fields if request.plan else ())]
-    if isinstance(request, SearchRequest) and request.query.grouping is not None:
-        wanted.append(request.query.grouping.field_name)
-    if not all(name in known for name in wanted):
-        raise Unavailable(f"the schema of {shard.vchannel} is being changed, try again")
 
 
 def _is_quick(segments: Sequence[Segment], request: SearchRequest, data_type: DataType) -> bool:

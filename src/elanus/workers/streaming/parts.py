@@ -1,8 +1,9 @@
 """What one read of a shard looks at, chosen in one step."""
 
 from elanus.engine.segment.base import Segment
-from elanus.errors import PartitionNotLoaded
+from elanus.errors import PartitionNotLoaded, Unavailable
 from elanus.model.reads import Snapshot
+from elanus.model.timestamp import compose, physical_ms
 from elanus.services.messages import QueryRequest, SearchRequest
 from elanus.workers.streaming.replicas import Copies
 from elanus.workers.streaming.shard import ReadParts, Shard
@@ -42,3 +43,20 @@ class Parts:
         self.deadline_s = deadline_s
         self.copies = Copies(shard.vchannel, parts.view.placement, shard.lost_nodes)
         self.schema = shard.collection.schema
+
+
+def expiry_ts(now_ts: int, ttl_seconds: int) -> int:
+    """Rows with an insert ts up to this one have expired at ``now_ts``."""
+    if ttl_seconds <= 0:
+        return 0
+    return compose(max(0, physical_ms(now_ts) - ttl_seconds * 1000))
+
+
+def check_fields(shard: Shard, request: SearchRequest | QueryRequest) -> None:
+    """A field that was added just now may be asked for before the shard has heard of it."""
+    known = shard.collection.schema.by_name
+    wanted = [*request.output_fields, *(request.plan.fields if request.plan else ())]
+    if isinstance(request, SearchRequest) and request.query.grouping is not None:
+        wanted.append(request.query.grouping.field_name)
+    if not all(name in known for name in wanted):
+        raise Unavailable(f"the schema of {shard.vchannel} is being changed, try again")

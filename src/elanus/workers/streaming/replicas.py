@@ -19,9 +19,9 @@ import structlog
 
 from elanus.errors import DeadlineExceeded, Unavailable
 from elanus.runtime.world import World
+from elanus.services.hedging import Hedging
 from elanus.services.interfaces import QueryNodeService
 from elanus.services.routing import Router
-from elanus.workers.streaming.hedging import Hedging
 
 log = structlog.get_logger(__name__)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from elanus.engine.segment.growing import GrowingSegment
 from elanus.model.catalog import CollectionInfo, IndexInfo
 from elanus.model.timestamp import physical_ms
-from elanus.services.messages import GrowingInfo, QueryView
+from elanus.services.messages import GrowingInfo, QueryView, SealedView
 from elanus.workers.streaming.delete_buffer import DeleteBuffer
 from elanus.workers.streaming.seal_policy import GrowingState
 
@@ -73,6 +73,20 @@ class ReadParts:
 
 
 @dataclass
+class Offer:
+    """The sealed part of ``view`` as proxies may ask for it, see ``offers``.
+
+    told: partition (-1: all) → timestamp of the last delete that was told to the query nodes since
+    the offer was begun. stands: all copies are marked.
+    """
+
+    view: QueryView
+    sealed: SealedView
+    told: dict[int, int] = field(default_factory=dict)
+    stands: bool = False
+
+
+@dataclass
 class Shard:
     """See the module. ``checkpoint_position`` and ``checkpoint_ts`` are the committed ones."""
 
@@ -88,6 +102,9 @@ class Shard:
     view: QueryView | None = None
     # Query nodes that missed deletes of the view's segments, and the timestamp before the first.
     lost_nodes: dict[int, int] = field(default_factory=dict)
+    offer: Offer | None = None
+    is_offering: bool = False
+    no_offer_until_s: float = 0.0
     deletes: DeleteBuffer = field(default_factory=DeleteBuffer)
     growing: dict[int, Growing] = field(default_factory=dict)
     current: dict[int, Growing] = field(default_factory=dict)

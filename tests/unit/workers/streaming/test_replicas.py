@@ -11,8 +11,8 @@ from tests.unit.workers.streaming.harness import Server, eventually
 
 from elanus.errors import DeadlineExceeded, Unavailable
 from elanus.model.catalog import CollectionInfo
+from elanus.services.hedging import MAX_SAVED
 from elanus.services.messages import QueryRequest
-from elanus.workers.streaming.hedging import MAX_SAVED
 
 SEGMENTS = 4
 
