@@ -7,6 +7,7 @@ meanwhile. Asking for a segment that is not here is Unavailable: the delegator's
 import asyncio
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from typing import cast
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -129,11 +130,7 @@ class QueryNode:
         if request.mark:
             change_ts, told_ts = self._now(request)
             request = replace(request, snapshot=Snapshot(change_ts))
-        hits = await self._search(request)
-        rows = None
-        if request.output_fields:
-            asked = FetchRows(hits.sources, hits.offsets, request.output_fields, request.schema)
-            rows = await self.fetch(asked) if len(hits.sources) else None
+        hits, rows = await self._search(request)
         return SegmentHits(
             hits.counts,
             hits.scores,
@@ -148,25 +145,26 @@ class QueryNode:
             told_ts,
         )
 
-    async def _search(self, request: SegmentSearch) -> Hits:
+    async def _search(self, request: SegmentSearch) -> tuple[Hits, pa.RecordBatch | None]:
+        """The hits and, if they are asked for, their rows."""
         loaded = self._held(request.segment_ids, request.schema)
         segments = [each.segment for each in loaded]
+        with_rows = _WithRows(segments, request.output_fields)
         groups = self._spread(segments, len(request.query.vectors))
         if len(groups) == 1:
-            return await self._search_group(loaded, segments, request)
-        found = await asyncio.gather(
+            key, call = batch_key(loaded, request), _SearchOf(segments, request)
+            found = await self._scheduler.search(key, call, request.query, with_rows)
+            return cast(tuple[Hits, pa.RecordBatch | None], found)
+        parts = await asyncio.gather(
             *(
                 self._scheduler.search(None, _SearchOf(group, request), request.query)
                 for group in groups
             )
         )
-        return merge_found(found, request.query)
-
-    async def _search_group(
-        self, loaded: Sequence[Loaded], segments: Sequence[SealedSegment], request: SegmentSearch
-    ) -> Hits:
-        key = batch_key(loaded, request)
-        return await self._scheduler.search(key, _SearchOf(segments, request), request.query)
+        hits = merge_found(parts, request.query)
+        if not request.output_fields:
+            return hits, None
+        return await self._scheduler.run(with_rows, hits)
 
     async def query(self, request: SegmentQuery) -> SegmentRows:
         segments = [each.segment for each in self._held(request.segment_ids, request.schema)]
@@ -183,7 +181,7 @@ class QueryNode:
         parts = [
             (segment, positions) for segment, (_, positions) in zip(segments, sources, strict=True)
         ]
-        return await self._scheduler.run(take_rows, parts, request)
+        return await self._scheduler.run(take_rows, parts, request.offsets, request.fields)
 
     # --- helpers --------------------------------------------------------------------------------
 
@@ -254,6 +252,23 @@ class _SearchOf:
         return merge_found(found, query)
 
 
+class _WithRows:
+    """Hits in fixed segments with their output fields, if there are any of either."""
+
+    __slots__ = ("_names", "_segments")
+
+    def __init__(self, segments: Sequence[SealedSegment], names: tuple[str, ...]) -> None:
+        self._segments = segments
+        self._names = names
+
+    def __call__(self, hits: Hits) -> tuple[Hits, pa.RecordBatch | None]:
+        if not self._names or not len(hits.sources):
+            return hits, None
+        by_id = {segment.segment_id: segment for segment in self._segments}
+        parts = [(by_id[source], positions) for source, positions in by_source(hits.sources)]
+        return hits, take_rows(parts, hits.offsets, self._names)
+
+
 def batch_key(loaded: Sequence[Loaded], request: SegmentSearch) -> Hashable | None:
     """Equal keys: one call answers both. None: not to be batched.
 
@@ -296,14 +311,12 @@ def query_segments(segments: Sequence[SealedSegment], request: SegmentQuery) -> 
 
 def take_rows(
     parts: Sequence[tuple[SealedSegment, npt.NDArray[np.int64]]],
-    request: FetchRows,
+    offsets: npt.NDArray[np.int64],
+    names: tuple[str, ...],
 ) -> pa.RecordBatch:
     """Runs in a thread."""
-    taken = [
-        (positions, segment.take(request.offsets[positions], request.fields))
-        for segment, positions in parts
-    ]
-    return interleave(taken, request.fields)
+    taken = [(positions, segment.take(offsets[positions], names)) for segment, positions in parts]
+    return interleave(taken, names)
 
 
 def delete_keys(segment: SealedSegment, deletes: Sequence[PrimaryKeys], timestamp: int) -> None:

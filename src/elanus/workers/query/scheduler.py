@@ -3,7 +3,8 @@
 As long as a slot is free a search starts at once. When all are taken it queues; searches in the
 queue that ask the same of the same segments (field, metric, parameters, filter, and a snapshot
 that can't tell them apart) become one kernel call over all their vectors, whose hits are split
-again. A request over several segments uses the slots that are free when it starts.
+again. What is to be made of a search's hits is made in the same thread. A request over several
+segments uses the slots that are free when it starts.
 """
 
 import asyncio
@@ -22,17 +23,25 @@ from elanus.runtime.world import World
 T = TypeVar("T")
 
 SearchCall = Callable[[VectorQuery], Hits]
+Finish = Callable[[Hits], Any]
 
 _MAX_BATCH_VECTORS = 1024
 
 
+def as_found(hits: Hits) -> Hits:
+    """For searches that want nothing but the hits."""
+    return hits
+
+
 @dataclass
 class _Waiting:
-    """``call`` searches for the vectors of ``query``; any other call of the same batch would do."""
+    """``call`` searches for the vectors of ``query``; any other call of the same batch would do.
+    ``finish`` makes the answer of its hits."""
 
     call: SearchCall
     query: VectorQuery
-    answer: asyncio.Future[Hits]
+    finish: Finish
+    answer: asyncio.Future[Any]
 
 
 class SearchScheduler:
@@ -57,23 +66,29 @@ class SearchScheduler:
     def free_slots(self) -> int:
         return self._slots - self._running
 
-    async def search(self, key: Hashable | None, call: SearchCall, query: VectorQuery) -> Hits:
-        """``call(query)`` in a thread, maybe together with others of the same ``key``.
+    async def search(
+        self,
+        key: Hashable | None,
+        call: SearchCall,
+        query: VectorQuery,
+        finish: Finish = as_found,
+    ) -> Any:
+        """``finish(call(query))`` in a thread, the call maybe for others of the same ``key`` too.
 
         A key of None is never batched. Raises TooManyRequests when the queue is full.
         """
         if self._running < self._slots and not self._waiting:
             self._running += 1
             try:
-                return await self._world.executor.run("search", call, query)
+                return await self._world.executor.run("search", search_alone, call, query, finish)
             finally:
                 self._release()
         self._check_room()
         if key is None:
             self._serial += 1
             key = ("alone", self._serial)
-        answer: asyncio.Future[Hits] = asyncio.get_running_loop().create_future()
-        self._batches.setdefault(key, deque()).append(_Waiting(call, query, answer))
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._batches.setdefault(key, deque()).append(_Waiting(call, query, finish, answer))
         self._waiting += 1
         return await answer
 
@@ -159,14 +174,19 @@ class SearchScheduler:
             self._release()
 
 
-def search_together(batch: Sequence[_Waiting]) -> list[Hits]:
+def search_alone(call: SearchCall, query: VectorQuery, finish: Finish) -> Any:
+    return finish(call(query))
+
+
+def search_together(batch: Sequence[_Waiting]) -> list[Any]:
     """One call for all of them."""
     first = batch[0]
     if len(batch) == 1:
-        return [first.call(first.query)]
+        return [search_alone(first.call, first.query, first.finish)]
     vectors = concat_vectors([waiting.query.vectors for waiting in batch])
     hits = first.call(replace(first.query, vectors=vectors))
-    return split_hits(hits, [len(waiting.query.vectors) for waiting in batch])
+    parts = split_hits(hits, [len(waiting.query.vectors) for waiting in batch])
+    return [waiting.finish(part) for waiting, part in zip(batch, parts, strict=True)]
 
 
 def split_hits(hits: Hits, sizes: Sequence[int]) -> list[Hits]:
