@@ -62,6 +62,8 @@ class Node:
     async def apply_deletes(self, *arguments: Any) -> None:
         raise CollectionNotFound("default", "books")
 
+    async def mark_segments(self, *arguments: Any) -> None: ...
+
     async def load_segment(self, request: Any) -> None: ...
 
     async def list_segments(self) -> Any:
