@@ -46,6 +46,7 @@ from elanus.services.messages import (
     SearchResponse,
     SegmentHits,
     SegmentSearch,
+    time_for_callee_s,
 )
 from elanus.services.routing import Router
 
@@ -152,7 +153,7 @@ class DirectSearch:
         self, calls: dict[int, asyncio.Task[SegmentHits]], view: SealedView
     ) -> tuple[list[SegmentHits], str]:
         """The answers of the query nodes, in their order, if all come. One that is late is waited
-        for unless others have copies."""
+        for unless others have copies; if it takes all the time, that is Unavailable."""
         if not all(call.done() for call in calls.values()) and _has_copies(view):
             await asyncio.wait(calls.values(), timeout=self._hedging.delay_s)
             late = [node_id for node_id, call in calls.items() if not call.done()]
@@ -164,7 +165,13 @@ class DirectSearch:
         for node_id, call in calls.items():
             try:
                 found.append(await call)
-            except (Unavailable, DeadlineExceeded) as error:
+            except DeadlineExceeded as error:
+                # No time is left for another attempt.
+                self._suspect([node_id])
+                self.counts[FAILED] += 1
+                message = f"query node {node_id} failed a read: {error.message}"
+                raise Unavailable(message) from error
+            except Unavailable as error:
                 self._suspect([node_id])
                 log.info("search by a view failed", node_id=node_id, reason=error.message)
                 return [], FAILED
@@ -239,7 +246,7 @@ def _sealed_search(request: SearchRequest, schema: CollectionSchema, mark: int) 
         snapshot=Snapshot(0),
         plan=request.plan,
         output_fields=() if names == (schema.primary.name,) else names,
-        deadline_s=request.deadline_s,
+        deadline_s=None if request.deadline_s is None else time_for_callee_s(request.deadline_s),
         mark=mark,
         schema_version=schema.version,
     )

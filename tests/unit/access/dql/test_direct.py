@@ -19,11 +19,11 @@ from elanus.access.dql.direct import (
     OUTDATED,
     DirectSearch,
 )
-from elanus.errors import CollectionNotLoaded, NotServed
+from elanus.errors import CollectionNotLoaded, DeadlineExceeded, NotServed, Unavailable
 from elanus.model.catalog import CollectionInfo
 from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
-from elanus.services.messages import SearchRequest, SearchResponse
+from elanus.services.messages import SearchRequest, SearchResponse, SegmentSearch
 
 
 class Held:
@@ -305,3 +305,15 @@ async def _unknown(segment_ids: tuple[int, ...], mark: int) -> None:
 
 def _columns(answer: SearchResponse) -> tuple[list[int], list[int]]:
     return answer.hits.keys.tolist(), answer.rows.column("value").to_pylist()
+
+
+async def test_a_query_node_that_takes_all_the_time_is_named(proxy: Proxy) -> None:
+    class Silent:
+        async def search(self, request: SegmentSearch) -> None:
+            assert request.deadline_s is not None
+            assert request.deadline_s < 3.0
+            raise DeadlineExceeded("no answer in time")
+
+    proxy.nodes = {1: Silent(), 2: Silent()}
+    with pytest.raises(Unavailable, match=r"query node \d failed a read: no answer in time"):
+        await proxy.search(3, deadline_s=3.0)
