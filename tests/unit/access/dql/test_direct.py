@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from tests.unit.workers.streaming.harness import Server, eventually, vectors
 
@@ -23,7 +24,13 @@ from elanus.errors import CollectionNotLoaded, DeadlineExceeded, NotServed, Unav
 from elanus.model.catalog import CollectionInfo
 from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
-from elanus.services.messages import SearchRequest, SearchResponse, SegmentSearch
+from elanus.services.messages import (
+    PrimaryKeys,
+    SearchRequest,
+    SearchResponse,
+    SegmentSearch,
+    WriteRequest,
+)
 
 
 class Held:
@@ -150,6 +157,32 @@ async def test_all_that_is_acknowledged_is_seen_with_one_call_to_each(proxy: Pro
         await proxy.server.write(proxy.things, deletes=[n - 30])
         assert n - 30 not in (await proxy.search(n - 30)).hits.keys
     assert set(proxy.direct.counts) == {DIRECT}
+
+
+async def test_deletes_of_one_partition_concern_its_segments_only(server: Server) -> None:
+    things = await server.create(load=False, partitions=2)
+    await server.write(things, {n: n for n in range(20)})
+    await server.flush(things)
+    await server.load(things)
+    proxy = Proxy(server, things)
+    await proxy.learn()
+    even, odd = (partition.partition_id for partition in things.partitions)
+    for key in range(6):
+        partition_id = (even, odd)[key % 2]
+        await server.streaming.write(
+            WriteRequest(
+                vchannel=things.vchannels[0],
+                collection_id=things.collection_id,
+                schema_version=things.schema.version,
+                deletes=(PrimaryKeys(pa.array([key]), partition_id),),
+            )
+        )
+        for wanted in ((), (even,), (odd,), (even, odd)):
+            answer = await proxy.search(0, partition_ids=wanted, top_k=20)
+            ordinary = proxy.request(0, partition_ids=wanted, top_k=20)
+            assert same(answer, await server.streaming.search(ordinary))
+            assert key not in answer.hits.keys
+    assert proxy.direct.counts == {DIRECT: 24}
 
 
 async def test_a_delete_that_the_delegator_saw_and_the_query_node_did_not(proxy: Proxy) -> None:

@@ -161,7 +161,7 @@ async def turns(count: int) -> None:
 seen: Counter[str] = Counter()
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rounds=ROUNDS, delays=DELAYS)
 def test_every_answer_is_that_of_its_instant(rounds: list[Any], delays: list[int]) -> None:
     interleaved = Interleaved(delays)
