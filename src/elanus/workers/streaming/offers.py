@@ -14,10 +14,10 @@ An offer is made in the background, in this order:
 2. Every copy is marked with the offer's number, which no other offer has.
 3. If the shard has the same view still, and no node has missed a delete, the offer stands.
 
-It falls, for good, as soon as the shard has another view or a query node misses a delete. The
-delegator looks at that in the step in which it fixes T (``accepted``); it then leaves the sealed
-part out of its answer and says which deletes the offer has noted. The proxy takes the two answers
-together if
+It falls, for good, as soon as the shard has another view, a partition of it is dropped, or a query
+node misses a delete. The delegator looks at that in the step in which it fixes T (``accepted``); it
+then leaves the sealed part out of its answer and says which deletes the offer has noted. The proxy
+takes the two answers together if
 
 - each query node knew of no row or delete after T, and
 - each had heard of the last delete noted of its segments, all of them.
@@ -94,7 +94,9 @@ class Offers:
                 if shard.view is None or shard.lost_nodes or shard.closed:
                     return
                 mark = self._world.random.getrandbits(_MARK_BITS) | 1
-                offer = shard.offer = Offer(shard.view, _sealed_view(shard.view, mark))
+                sealed = _sealed_view(shard, shard.view, mark)
+                partition_ids = frozenset(sealed.partitions.values())
+                offer = shard.offer = Offer(shard.view, sealed, partition_ids)
             await self._mark(offer.sealed)
             offer.stands = True
         except ElanusError as error:
@@ -120,12 +122,12 @@ def _standing(shard: Shard) -> Offer | None:
     offer = shard.offer
     if offer is None or not offer.stands or offer.view is not shard.view or shard.closed:
         return None
-    return offer
+    return offer if offer.partition_ids <= shard.partition_ids else None
 
 
-def _sealed_view(view: QueryView, mark: int) -> SealedView:
-    loaded = view.partition_ids
-    sealed = [s for s in view.sealed if not loaded or s.partition_id in loaded]
+def _sealed_view(shard: Shard, view: QueryView, mark: int) -> SealedView:
+    wanted = shard.partition_ids.intersection(view.partition_ids or shard.partition_ids)
+    sealed = [segment for segment in view.sealed if segment.partition_id in wanted]
     return SealedView(
         mark,
         {segment.segment_id: view.placement[segment.segment_id] for segment in sealed},

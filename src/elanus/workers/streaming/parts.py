@@ -33,13 +33,11 @@ class Parts:
             for growing in parts.growing
             if not request.ignore_growing and (not chosen or growing.partition_id in chosen)
         ]
-        self.sealed = [
-            segment.segment_id
-            for segment in parts.view.sealed
-            if not chosen or segment.partition_id in chosen
-        ]
+        # A view that was made while a partition was dropped may still name its segments.
+        sealed = [s for s in parts.view.sealed if s.partition_id in shard.partition_ids]
+        self.sealed = [s.segment_id for s in sealed if not chosen or s.partition_id in chosen]
         self.all_growing: list[Segment] = [growing.segment for growing in parts.growing]
-        self.all_sealed = [segment.segment_id for segment in parts.view.sealed]
+        self.all_sealed = [segment.segment_id for segment in sealed]
         self.deadline_s = deadline_s
         self.copies = Copies(shard.vchannel, parts.view.placement, shard.lost_nodes)
         self.schema = shard.collection.schema

@@ -76,12 +76,13 @@ class ReadParts:
 class Offer:
     """The sealed part of ``view`` as proxies may ask for it, see ``offers``.
 
-    told: partition (-1: all) → timestamp of the last delete that was told to the query nodes since
-    the offer was begun. stands: all copies are marked.
+    partition_ids: those of its segments. told: partition (-1: all) → timestamp of the last delete
+    that was told to the query nodes since the offer was begun. stands: all copies are marked.
     """
 
     view: QueryView
     sealed: SealedView
+    partition_ids: frozenset[int]
     told: dict[int, int] = field(default_factory=dict)
     stands: bool = False
 
