@@ -22,7 +22,7 @@ def test_every_promise_holds_in_many_worlds() -> None:
         for each in failed
     ]
     assert not failed, "\n".join(report)
-    assert sum(outcome.direct_searches for outcome in outcomes) > SEEDS
+    assert sum(outcome.direct_searches for outcome in outcomes) > SEEDS // 2
 
 
 @pytest.mark.parametrize("seed", [1, 2])
