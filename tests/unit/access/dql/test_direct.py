@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pytest
 from tests.unit.workers.streaming.harness import Server, eventually, vectors
@@ -350,3 +351,21 @@ async def test_a_query_node_that_takes_all_the_time_is_named(proxy: Proxy) -> No
     proxy.nodes = {1: Silent(), 2: Silent()}
     with pytest.raises(Unavailable, match=r"query node \d failed a read: no answer in time"):
         await proxy.search(3, deadline_s=3.0)
+
+
+async def test_a_view_that_names_a_dropped_partition_shows_none_of_its_rows(server: Server) -> None:
+    things = await server.create(load=False, partitions=2)
+    await server.write(things, {n: n for n in range(20)})
+    await server.flush(things)
+    await server.load(things)
+    proxy = Proxy(server, things)
+    await proxy.learn()
+    shard = server.shard(things)
+    # As if the drop had come while the view was on its way.
+    left = msgspec.structs.replace(shard.collection, partitions=things.partitions[:1])
+    shard.set_collection(left, shard.indexes)
+    for _ in range(10):
+        assert sorted((await proxy.search(3, top_k=20)).hits.keys) == list(range(0, 20, 2))
+    assert proxy.direct.counts[OUTDATED] == 1
+    assert proxy.direct.counts[DIRECT] > 0
+    assert await server.count(things) == 10
