@@ -85,7 +85,9 @@ def merge_rows(parts: Sequence[Rows], limit: int | None) -> Rows:
 
 def at_most(hits: Hits, limit: int) -> Hits:
     """Each query's first ``limit`` hits."""
-    return hits if int(hits.counts.max(initial=0)) <= limit else slice_hits(hits, 0, limit)
+    counts = hits.counts
+    most = counts.item() if len(counts) == 1 else counts.max(initial=0)
+    return hits if most <= limit else slice_hits(hits, 0, limit)
 
 
 def slice_hits(hits: Hits, offset: int, limit: int | None = None) -> Hits:

@@ -172,7 +172,7 @@ def _all_of(
     search: Search, candidates: Candidates, similarities: Floats, labels: Ints
 ) -> Neighbours:
     if candidates.are_exact:
-        counts = np.full(len(labels), labels.shape[1], np.int64)
+        counts = np.array([labels.shape[1]] * len(labels))
         return Neighbours(counts, similarities.ravel(), labels.ravel())
     return search.refined(search.queries, labels)
 

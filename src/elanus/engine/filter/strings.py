@@ -32,6 +32,10 @@ SHORT = 3
 """Bytes of a text that its key tells of."""
 FEW_KEYS = 32
 """So many keys are compared one by one."""
+MANY_POSITIONS = 1 / 8
+"""For each row, from which on their rows are found by counting instead of bisection."""
+STEPS_BACK = 8
+"""From the last row that begins near a position; then bisection, as rows may be empty."""
 HASH_BITS = 16
 _HASH_FACTOR = np.uint32(0x9E3779B1)
 
@@ -260,10 +264,29 @@ def occurrences(buffers: StringBuffers, wanted: bytes) -> tuple[Any, Any]:
 
 def rows_of(offsets: npt.NDArray[np.int32], positions: Ints) -> Ints:
     """The rows that bytes belong to; positions ascending, int64."""
+    count = len(offsets) - 1
     # Very often there is one in each row, as a key of JSON.
-    one_each = len(positions) == len(offsets) - 1
+    one_each = len(positions) == count
     if one_each and (positions >= offsets[:-1]).all() and (positions < offsets[1:]).all():
-        return np.arange(len(positions))
+        return np.arange(count)
+    if len(positions) < MANY_POSITIONS * count:
+        return _bisected(offsets, positions)
+    first = int(offsets[0])
+    shift = max(((int(offsets[-1]) - first) // count).bit_length() - 1, 0)
+    # The last row that begins in the granule of each position, or before it.
+    begun = np.bincount((offsets[:-1] - np.int32(first)) >> shift).cumsum() - 1
+    rows: Ints = begun.take((positions - first) >> shift, mode="clip")
+    late = np.flatnonzero(offsets.take(rows) > positions)
+    for _ in range(STEPS_BACK):
+        if not len(late):
+            return rows
+        rows[late] -= 1
+        late = late[offsets.take(rows[late]) > positions[late]]
+    rows[late] = _bisected(offsets, positions[late])
+    return rows
+
+
+def _bisected(offsets: npt.NDArray[np.int32], positions: Ints) -> Ints:
     rows: Ints = np.searchsorted(offsets, positions, "right") - 1
     return rows
 

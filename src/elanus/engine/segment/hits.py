@@ -12,6 +12,9 @@ from elanus.model.reads import Hits, Rows
 from elanus.model.schema import CollectionSchema, arrow_type, default_scalar
 from elanus.model.types import MetricType
 
+FEW_HITS = 32
+"""Sooner compared as Python's numbers than by NumPy."""
+
 
 def native_keys(keys: Any) -> Any:
     """Primary keys as Hits and Rows hold them: an int64 NumPy array or an Arrow string array."""
@@ -32,7 +35,7 @@ def hits_of(
     by ascending key."""
     scores = found.similarities if metric.larger_is_better else -found.similarities
     offsets, native = found.offsets, native_keys(keys)
-    if len(scores) > 1 and np.count_nonzero(scores[1:] == scores[:-1]):
+    if _may_tie(scores):
         queries = np.repeat(np.arange(len(found.counts)), found.counts)
         ranks = order_key(key_ranks(keys), elements)
         order = np.lexsort((ranks, -found.similarities, queries))
@@ -42,6 +45,13 @@ def hits_of(
     sources = np.empty(len(offsets), np.int64)
     sources.fill(segment_id)
     return Hits(found.counts, scores, native, timestamps, sources, offsets, elements=elements)
+
+
+def _may_tie(scores: npt.NDArray[np.float32]) -> bool:
+    """Whether some query may have hits that score the same."""
+    if len(scores) <= FEW_HITS:
+        return len(set(scores.tolist())) < len(scores)
+    return bool(np.count_nonzero(scores[1:] == scores[:-1]))
 
 
 def key_ranks(keys: Any) -> Ints:

@@ -202,7 +202,7 @@ class SealedSegment(Segment):
                     self._found(lists.elements, asked, members, elements.count)
                 )
             keys = self._keys_at(found.offsets)
-            timestamps = self._timestamps[found.offsets]
+            timestamps = self._timestamps.take(found.offsets)
             return hits_of(found, asked.metric, keys, timestamps, self.segment_id, places)
 
         if query.grouping is not None:
@@ -288,7 +288,7 @@ class SealedSegment(Segment):
     def _keys_at(self, offsets: Ints) -> Any:
         """As Hits hold them."""
         keys = self._native_keys
-        return keys[offsets] if isinstance(keys, np.ndarray) else keys.take(pa.array(offsets))
+        return keys.take(offsets if isinstance(keys, np.ndarray) else pa.array(offsets))
 
     def _wanted(self, snapshot: Snapshot, plan: Plan | None) -> RowSet | None:
         """Rows that are visible and pass; None: all."""

@@ -31,7 +31,9 @@ def find_with_ties(find: Find, query: VectorQuery, available: int) -> Neighbours
     if available <= top_k:
         return find(query)
     width = top_k + 1
-    found = find(replace(query, top_k=width))
+    found = find(query.wanting(width))
+    if len(found.counts) == 1 and (clear := _clear(found, top_k)) is not None:
+        return clear
     torn = _are_torn(found, top_k, width)
     if not torn.any():
         return _without_worse(found, top_k)
@@ -48,6 +50,16 @@ def find_with_ties(find: Find, query: VectorQuery, available: int) -> Neighbours
         torn = _are_torn(found, top_k, width)
         if width == available:
             torn[:] = False
+
+
+def _clear(found: Neighbours, top_k: int) -> Neighbours | None:
+    """The hits of one query by as few steps as can be; None if the last one is tied."""
+    similarities = found.similarities
+    if len(similarities) <= top_k:
+        return found
+    if similarities.item(top_k) == similarities.item(top_k - 1):
+        return None
+    return Neighbours(np.array([top_k]), similarities[:top_k], found.offsets[:top_k])
 
 
 def _are_torn(found: Neighbours, top_k: int, width: int) -> npt.NDArray[np.bool_]:

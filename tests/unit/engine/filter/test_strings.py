@@ -63,3 +63,18 @@ def test_a_search_crosses_its_pieces(size: int, monkeypatch: pytest.MonkeyPatch)
     expected = [at for at in range(len(data)) if data.startswith(wanted, at)]
     found = strings.find_bytes(np.frombuffer(data, np.uint8), wanted)
     assert found.tolist() == expected
+
+
+@RELAXED
+@given(
+    st.lists(st.sampled_from([0, 0, 0, 1, 2, 9, 200]), min_size=1, max_size=60),
+    st.integers(1, 12),
+    st.integers(0, 3),
+)
+def test_a_byte_belongs_to_the_value_that_it_lies_in(
+    lengths: list[int], step: int, first: int
+) -> None:
+    offsets = np.cumsum([first, *lengths], dtype=np.int32)
+    owners = np.repeat(np.arange(len(lengths)), lengths)[::step]
+    places = np.arange(first, offsets[-1])[::step]
+    assert strings.rows_of(offsets, places).tolist() == owners.tolist()

@@ -9,6 +9,7 @@ index; codes decide only which rows are looked at.
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -130,10 +131,11 @@ class DenseIndex(VectorIndex):
         return self.find(Search(query, self.metric, rows, self._blocks(column)))
 
     def _blocks(self, column: DenseColumn) -> Sequence[VectorBlock]:
-        vectors = self.vectors
-        if vectors is not None:
-            return (VectorBlock(0, vectors),)
-        return column.blocks(self.metric)
+        return self._own_blocks or column.blocks(self.metric)
+
+    @cached_property
+    def _own_blocks(self) -> Sequence[VectorBlock]:
+        return () if self.vectors is None else (VectorBlock(0, self.vectors),)
 
 
 def largest_code(row_count: int) -> int:

@@ -24,7 +24,7 @@ from elanus.engine.index.dense.faiss_files import (
 )
 from elanus.engine.index.dense.family import DenseIndex, Expected, Source
 from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours
-from elanus.engine.index.library import faiss, faiss_metric
+from elanus.engine.index.library import faiss, faiss_metric, search_faiss
 from elanus.engine.strategy import RANGE_EF, Candidates, Search, search_by_walks
 from elanus.model.types import MetricType
 
@@ -52,6 +52,8 @@ class HnswIndex(DenseIndex):
         self.links_per_row = int(index.hnsw.nb_neighbors(1))
         storage = faiss.downcast_index(index.storage)
         self._flat = storage if isinstance(storage, faiss.IndexFlat) else None
+        relative_cost = CODINGS[expected.index_type].relative_cost
+        self.walk_cost = graph_cost(1.0, self.links_per_row, self.dim) * relative_cost
         self._takes_int8 = holds_scaled_int8(storage, expected.metric)
         self._refines = str(expected.params.get("refine", "false")).lower() == "true"
         self._vectors = None if self._flat is None else self._view(self._flat)
@@ -106,19 +108,17 @@ class Walk(Candidates):
         self.are_exact = index.vectors is not None
         self._index = index
         self._ef = max(ef, wanted)
-        relative = CODINGS[index.index_type].relative_cost
-        self._cost = graph_cost(1.0, index.links_per_row, index.dim) * relative
 
     def depth_for(self, rank: float) -> int:
         deep = self._ef * math.pow(max(1.0, rank / self.wanted), DEPTH_POWER)
         return math.ceil(max(deep, rank if rank <= self.wanted else 1.2 * rank))
 
     def cost(self, depth: float) -> float:
-        return depth * self._cost
+        return depth * self._index.walk_cost
 
     def walk(self, queries: Floats, size: int, depth: int) -> tuple[Floats, Ints]:
         prepared, params = self._index.prepared(queries), _parameters(max(depth, size))
-        scores, labels = self._index.index.search(prepared, size, params=params)
+        scores, labels = search_faiss(self._index.index, prepared, size, params)
         if self._index.metric is MetricType.L2:
             np.negative(scores, out=scores)
         return scores, labels

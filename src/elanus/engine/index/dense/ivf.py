@@ -31,7 +31,7 @@ from elanus.engine.index.dense.family import (
     largest_code,
 )
 from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours
-from elanus.engine.index.library import faiss, faiss_metric
+from elanus.engine.index.library import faiss, faiss_metric, search_faiss
 from elanus.engine.index.rows import RowSet
 from elanus.engine.strategy import Search
 from elanus.model.types import MetricType
@@ -146,7 +146,7 @@ class IvfIndex(DenseIndex):
     def _probed(self, search: Search, nprobe: int) -> tuple[Floats, Ints]:
         """By the kernel's own choice of lists, as nothing is filtered."""
         depth, params = self._depth(search), self._parameters(search, nprobe)
-        scores, labels = self.index.search(search.queries, depth, params=params)
+        scores, labels = search_faiss(self.index, search.queries, depth, params)
         return (np.negative(scores, out=scores), labels) if self._is_l2 else (scores, labels)
 
     def _best(self, search: Search, similarities: Floats, labels: Ints) -> Neighbours:
