@@ -22,7 +22,7 @@ from scann import scann_ops_pybind
 from benchmarks.compare.data import CACHE
 from benchmarks.engine import timed
 from benchmarks.index_data import DATA, TOP_K, Data, build
-from benchmarks.index_recall import NOW, VARIANTS
+from benchmarks.index_recall import NOW, VARIANTS, Variant
 from elanus.engine.index.base import VectorIndex
 from elanus.engine.index.dense.hnsw import HnswIndex
 from elanus.engine.index.dense.ivf import DEFAULT_NPROBE, IvfIndex
@@ -132,6 +132,18 @@ def each(search: Search, queries: Floats, nq: int) -> None:
         search(queries[start : start + nq])
 
 
+def measure(data: Data, index: VectorIndex, variant: Variant) -> None:
+    """Prints a row for each number of queries."""
+    first, library = searches(data, index, variant.params)
+    for nq in (1, 100):
+        own, whole, part = times(data, variant.params, (library, first), nq)
+        print(
+            f"| {index.index_type} {variant} | {nq} | {own:.0f} | {whole:.0f} | "
+            f"{own / whole:.2f} | {part:.0f} | {own / part:.2f} |",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Segment searches beside bare libraries.")
     parser.add_argument("--data", nargs="+", choices=["words", "clustered"], default=["words"])
@@ -144,17 +156,11 @@ def main() -> None:
         print(f"\n| {name}, {len(data.rows):,} rows | nq | ours, µs | library | ratio |", end="")
         print(" candidates | ratio |\n|---|---|---|---|---|---|---|")
         for index_type in options.only:
-            variant = VARIANTS[index_type][-1]
-            index = build(index_type, data).opened(data, variant.refines)
+            variants = VARIANTS[index_type]
+            index = build(index_type, data).opened(data, variants[-1].refines)
             data.segment.attach_index("vector", index)
-            first, library = searches(data, index, variant.params)
-            for nq in (1, 100):
-                own, whole, part = times(data, variant.params, (library, first), nq)
-                print(
-                    f"| {index_type} {variant} | {nq} | {own:.0f} | {whole:.0f} | "
-                    f"{own / whole:.2f} | {part:.0f} | {own / part:.2f} |",
-                    flush=True,
-                )
+            for variant in variants[1:] or variants:
+                measure(data, index, variant)
 
 
 if __name__ == "__main__":

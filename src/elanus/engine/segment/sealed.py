@@ -375,11 +375,11 @@ class SealedSegment(Segment):
 
     def _column_of_vectors(self, name: str) -> VectorColumn | None:
         """None if the field is no vector, or the segment was written without it."""
-        field = self.schema.by_name[name]
-        if not field.data_type.is_vector or not self._columns.has_column(name):
-            return None
         column = self._vectors.get(name)
         if column is None:
+            field = self.schema.by_name[name]
+            if not field.data_type.is_vector or not self._columns.has_column(name):
+                return None
             column = self._vectors.setdefault(
                 name, stored_column(field, self._columns.vectors(name))
             )

@@ -268,22 +268,22 @@ def score_labels(
 ) -> Floats:
     """Similarities of each query to rows of its own, ``labels`` (nq, depth), of the same shape;
     -inf where the label is -1, which stand at the end."""
-    block, are_all = blocks[0], are_full(labels)
+    block = blocks[0]
     if len(blocks) > 1 or block.first_row or block.is_narrow:
         return _score_labels_of(queries, blocks, labels, metric)
     labels = np.ascontiguousarray(labels)
     result = np.empty(labels.shape, np.float32)
     (nq, depth), dim, is_l2 = labels.shape, queries.shape[1], metric is MetricType.L2
-    x, out = faiss.swig_ptr(queries), faiss.swig_ptr(result)
+    x, y, out, ids = map(faiss.swig_ptr, (queries, block.vectors, result, labels))
     # To labels below 0 this kernel gives the worst score.
     kernel = faiss.fvec_L2sqr_by_idx if is_l2 else faiss.fvec_inner_products_by_idx
-    kernel(out, x, faiss.swig_ptr(block.vectors), faiss.swig_ptr(labels), dim, nq, depth)
+    kernel(out, x, y, ids, dim, nq, depth)
     if is_l2:
         return np.negative(result, out=result)
     if block.inverse_norms is not None and metric is MetricType.COSINE:
         norms = block.inverse_norms.take(labels)
         # An infinite score is not to be multiplied with 0.
-        np.multiply(result, norms, out=result, where=True if are_all else labels >= 0)
+        np.multiply(result, norms, out=result, where=are_full(labels) or labels >= 0)
     return result
 
 

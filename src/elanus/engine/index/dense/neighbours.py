@@ -7,11 +7,11 @@ negated squared distance for L2. Equal similarities are ordered by row offset.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from elanus.engine.index.library import faiss
 from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
 
@@ -66,8 +66,7 @@ def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
     if metric is not MetricType.COSINE:
         return queries
     if len(queries) == 1:
-        with np.errstate(over="ignore"):
-            square = float(np.dot(queries[0], queries[0]))
+        square = faiss.fvec_norm_L2sqr(faiss.swig_ptr(queries), queries.shape[1])
         if _is_usual(square):
             # As below, without the price of loops over one number.
             return queries * np.float32(1 / float(np.float32(math.sqrt(square))))
@@ -76,8 +75,9 @@ def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
 
 def inverse_norms(vectors: Floats) -> Floats:
     """float32 (rows,): 1 / length of each row, 0 for a zero row."""
-    with np.errstate(over="ignore"):
-        squares: Any = np.vecdot(vectors, vectors)
+    vectors = np.ascontiguousarray(vectors, dtype=np.float32)
+    squares = np.empty(len(vectors), np.float32)
+    faiss.fvec_norms_L2sqr(*map(faiss.swig_ptr, (squares, vectors)), vectors.shape[1], len(vectors))
     if len(squares) and _is_usual(squares.min()) and _is_usual(squares.max()):
         usual: Floats = np.float32(1) / np.sqrt(squares)
         return usual
@@ -169,10 +169,13 @@ def best_of_each(similarities: Floats, labels: Ints, top_k: int) -> Neighbours:
 
 def _clear_best(similarities: Floats, labels: Ints, top_k: int) -> Neighbours | None:
     """Of one query, with as few steps as can be; None if there are ties, or fewer than wanted."""
-    order = (-similarities).argsort()[: top_k + 1]
+    order = similarities.argsort()[: -top_k - 2 : -1]
     similarities = similarities.take(order)
     values = similarities.tolist()
-    if len(set(values)) < len(values) or len(values) < top_k or not values[top_k - 1] >= LOWEST:
+    if len(set(values)) < len(values) or len(values) < top_k:
+        return None
+    # What is no number comes first.
+    if not (values[0] >= values[top_k - 1] >= LOWEST):
         return None
     counts = np.array([top_k])
     return Neighbours(counts, similarities[:top_k], labels.take(order[:top_k]))
