@@ -31,6 +31,7 @@ from elanus.engine.index.dense.neighbours import (
     Neighbours,
     are_full,
     best_of_each,
+    equal_counts,
     prepare_queries,
     scatter,
 )
@@ -172,8 +173,10 @@ def _all_of(
     search: Search, candidates: Candidates, similarities: Floats, labels: Ints
 ) -> Neighbours:
     if candidates.are_exact:
-        counts = np.array([labels.shape[1]] * len(labels))
-        return Neighbours(counts, similarities.ravel(), labels.ravel())
+        nq, depth = labels.shape
+        if nq == 1:
+            return Neighbours(equal_counts(1, depth), similarities[0], labels[0])
+        return Neighbours(equal_counts(nq, depth), similarities.ravel(), labels.ravel())
     return search.refined(search.queries, labels)
 
 

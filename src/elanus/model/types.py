@@ -1,6 +1,7 @@
 """Data types, metrics, consistency levels and states, with the codes of Milvus's protocol."""
 
 from enum import IntEnum, StrEnum
+from functools import cached_property
 
 
 class DataType(IntEnum):
@@ -106,7 +107,7 @@ class MetricType(StrEnum):
     MAX_SIM_HAMMING = "MAX_SIM_HAMMING"
     MAX_SIM_JACCARD = "MAX_SIM_JACCARD"
 
-    @property
+    @cached_property
     def larger_is_better(self) -> bool:
         return self.of_vectors in (MetricType.IP, MetricType.COSINE, MetricType.BM25)
 

@@ -111,7 +111,7 @@ class _General:
         begins, ends = left.begins + shift, left.ends + shift
         for piece in self._inner:
             wanted = _leading(piece).encode()
-            rows, places = strings.occurrences(copied, wanted)
+            rows, places = strings.stretched_occurrences(copied, wanted)
             inside = (places >= begins[rows]) & (places + len(wanted) <= ends[rows])
             rows, places = rows[inside], places[inside]
             first = np.ones(len(rows), np.bool_)

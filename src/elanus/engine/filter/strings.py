@@ -253,13 +253,18 @@ def occurrences(buffers: StringBuffers, wanted: bytes) -> tuple[Any, Any]:
     """(rows, positions) of every occurrence of ``wanted`` within one value, int64 and ascending.
     They may overlap."""
     offsets = buffers.offsets
-    start, end = int(offsets[0]), int(offsets[-1])
-    positions = find_bytes(buffers.data[start:end], wanted) + start
-    rows = rows_of(offsets, positions)
+    rows, positions = stretched_occurrences(buffers, wanted)
     within = positions + len(wanted) <= offsets[rows + 1]
     if within.all():
         return rows, positions
     return rows[within], positions[within]
+
+
+def stretched_occurrences(buffers: StringBuffers, wanted: bytes) -> tuple[Ints, Ints]:
+    """The same with those that go beyond the end of the value that they begin in."""
+    start, end = int(buffers.offsets[0]), int(buffers.offsets[-1])
+    positions = find_bytes(buffers.data[start:end], wanted) + start
+    return rows_of(buffers.offsets, positions), positions
 
 
 def rows_of(offsets: npt.NDArray[np.int32], positions: Ints) -> Ints:

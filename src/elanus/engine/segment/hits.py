@@ -1,5 +1,6 @@
 """From row offsets in a segment to the hits and rows that leave it, and columns it never had."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from elanus.model.types import MetricType
 
 FEW_HITS = 32
 """Sooner compared as Python's numbers than by NumPy."""
+KEPT_SOURCES = 1_024
+"""Segments whose id is kept as an array for a few hits."""
 
 
 def native_keys(keys: Any) -> Any:
@@ -42,9 +45,20 @@ def hits_of(
         scores, offsets, timestamps = scores[order], offsets[order], timestamps[order]
         native = native[order] if isinstance(native, np.ndarray) else keys.take(pa.array(order))
         elements = None if elements is None else elements[order]
-    sources = np.empty(len(offsets), np.int64)
-    sources.fill(segment_id)
+    count = len(offsets)
+    sources = _few_sources(segment_id)[:count] if count <= FEW_HITS else _sources(segment_id, count)
     return Hits(found.counts, scores, native, timestamps, sources, offsets, elements=elements)
+
+
+@lru_cache(maxsize=KEPT_SOURCES)
+def _few_sources(segment_id: int) -> Ints:
+    sources = _sources(segment_id, FEW_HITS)
+    sources.flags.writeable = False
+    return sources
+
+
+def _sources(segment_id: int, count: int) -> Ints:
+    return np.full(count, segment_id, np.int64)
 
 
 def _may_tie(scores: npt.NDArray[np.float32]) -> bool:
@@ -80,7 +94,7 @@ def order_key(ranks: Ints, elements: Ints | None) -> Ints:
 
 
 def rows_of(offsets: Ints, keys: Any, timestamps: npt.NDArray[np.uint64], segment_id: int) -> Rows:
-    sources = np.full(len(offsets), segment_id, np.int64)
+    sources = _sources(segment_id, len(offsets))
     return Rows(native_keys(keys), timestamps, sources, offsets)
 
 

@@ -12,7 +12,13 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from elanus.engine.index.dense.neighbours import Ints, Neighbours, part_of, scatter
+from elanus.engine.index.dense.neighbours import (
+    Ints,
+    Neighbours,
+    equal_counts,
+    part_of,
+    scatter,
+)
 from elanus.model.reads import VectorQuery
 from elanus.model.vectors import take_vectors
 
@@ -59,7 +65,7 @@ def _clear(found: Neighbours, top_k: int) -> Neighbours | None:
         return found
     if similarities.item(top_k) == similarities.item(top_k - 1):
         return None
-    return Neighbours(np.array([top_k]), similarities[:top_k], found.offsets[:top_k])
+    return Neighbours(equal_counts(1, top_k), similarities[:top_k], found.offsets[:top_k])
 
 
 def _are_torn(found: Neighbours, top_k: int, width: int) -> npt.NDArray[np.bool_]:

@@ -7,6 +7,7 @@ negated squared distance for L2. Equal similarities are ordered by row offset.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
 
 LOWEST = float(np.finfo(np.float32).min)
+KEPT_COUNTS = 64
+"""A small search notices the making of an array of one number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,14 @@ class Neighbours:
         )
 
 
+@lru_cache(maxsize=KEPT_COUNTS)
+def equal_counts(query_count: int, count: int) -> Ints:
+    """``count`` for each query, int64 (query_count,), read only."""
+    counts = np.full(query_count, count, np.int64)
+    counts.flags.writeable = False
+    return counts
+
+
 def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
     """float32 (nq, dim), C-contiguous; of unit length for COSINE (a zero vector stays zero)."""
     queries = np.ascontiguousarray(vectors, dtype=np.float32)
@@ -76,11 +87,10 @@ def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
 def inverse_norms(vectors: Floats) -> Floats:
     """float32 (rows,): 1 / length of each row, 0 for a zero row."""
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-    squares = np.empty(len(vectors), np.float32)
+    squares: Floats = np.empty(len(vectors), np.float32)
     faiss.fvec_norms_L2sqr(*map(faiss.swig_ptr, (squares, vectors)), vectors.shape[1], len(vectors))
     if len(squares) and _is_usual(squares.min()) and _is_usual(squares.max()):
-        usual: Floats = np.float32(1) / np.sqrt(squares)
-        return usual
+        return np.reciprocal(np.sqrt(squares, out=squares), out=squares)
     # Squares of tiny or huge vectors leave the range of float32; those few rows go in double.
     odd = np.flatnonzero((squares < 1e-30) | ~np.isfinite(squares))
     with np.errstate(divide="ignore"):
@@ -177,7 +187,7 @@ def _clear_best(similarities: Floats, labels: Ints, top_k: int) -> Neighbours | 
     # What is no number comes first.
     if not (values[0] >= values[top_k - 1] >= LOWEST):
         return None
-    counts = np.array([top_k])
+    counts = equal_counts(1, top_k)
     return Neighbours(counts, similarities[:top_k], labels.take(order[:top_k]))
 
 
