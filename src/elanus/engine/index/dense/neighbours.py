@@ -4,7 +4,6 @@ Inside the engine a *similarity* is larger for better rows: the score itself for
 negated squared distance for L2. Equal similarities are ordered by row offset.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -79,8 +78,10 @@ def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
     if len(queries) == 1:
         square = faiss.fvec_norm_L2sqr(faiss.swig_ptr(queries), queries.shape[1])
         if _is_usual(square):
-            # As below, without the price of loops over one number.
-            return queries * np.float32(1 / float(np.float32(math.sqrt(square))))
+            # As below, in fewer steps.
+            unit = queries.copy()
+            faiss.fvec_renorm_L2(unit.shape[1], 1, faiss.swig_ptr(unit))
+            return unit
     return queries * inverse_norms(queries)[:, None]
 
 
@@ -189,6 +190,17 @@ def _clear_best(similarities: Floats, labels: Ints, top_k: int) -> Neighbours | 
         return None
     counts = equal_counts(1, top_k)
     return Neighbours(counts, similarities[:top_k], labels.take(order[:top_k]))
+
+
+def any_best(similarities: Floats, labels: Ints, top_k: int) -> Neighbours | None:
+    """``best_of_each`` of one query, both (1, depth), by as few steps as can be, equal ones in any
+    order; None if there are fewer than wanted."""
+    order = similarities.argsort()[0, : -top_k - 1 : -1]
+    chosen = similarities.take(order)
+    # What is no number comes first.
+    if len(chosen) < top_k or not (chosen.item(0) >= chosen.item(-1) >= LOWEST):
+        return None
+    return Neighbours(equal_counts(1, top_k), chosen, labels.take(order))
 
 
 def merge_neighbours(parts: Sequence[Neighbours], top_k: int) -> Neighbours:
