@@ -29,7 +29,6 @@ from elanus.engine.index.dense.neighbours import (
     Floats,
     Ints,
     Neighbours,
-    any_best,
     are_full,
     best_of_each,
     equal_counts,
@@ -120,16 +119,11 @@ class Search:
         return found
 
     def best(self, similarities: Floats, labels: Ints) -> Neighbours:
-        """The best ``top_k`` of each row of candidates, (n, depth); -inf is left out,
-        equal ones are in any order."""
+        """The best ``top_k`` of each row of candidates, (n, depth); -inf is left out."""
         if not len(labels):
             return Neighbours.none(0)
         if self.bounds is not None:
             similarities = np.where(self.bounds.holds(similarities), similarities, -np.inf)
-        if len(labels) == 1:
-            found = any_best(similarities, labels, self.top_k)
-            if found is not None:
-                return found
         return best_of_each(similarities, labels, self.top_k)
 
     def refined(self, queries: Floats, labels: Ints) -> Neighbours:

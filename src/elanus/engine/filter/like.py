@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from elanus.engine.filter import strings
 from elanus.engine.filter.arrays import Bools, truth
 from elanus.engine.filter.pattern import LikePattern, Piece
-from elanus.engine.filter.strings import Ints, StringBuffers
+from elanus.engine.filter.strings import BLOCK_ROWS, Ints, StringBuffers
 
 MORE_BYTES_OF_A_CHARACTER = 3
 """Of UTF-8, at most, behind its first."""
@@ -38,7 +38,7 @@ def like(pattern: LikePattern, column: pa.Array) -> Bools:
             return strings.ends_with(column, pattern.text)
         case "contains":
             return strings.contains(column, pattern.text)
-    return StringBuffers(column).test(_General(pattern).decide)
+    return _General(pattern).match(StringBuffers(column))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,36 +78,52 @@ class _General:
         # A pattern without % is matched from its begin on; nothing may be left at the end.
         self._forward, self._backward = (tail, ()) if self._is_whole else (rest, tail)
         self._inner = inner
-        self._least_bytes = sum(len((c or "_").encode()) for piece in pattern.pieces for c in piece)
 
-    def decide(self, block: StringBuffers) -> Bools:
-        left = self._anchored(block)
-        if any(None in piece for piece in self._inner):
-            left = self._by_regex(block, left)
-        elif self._inner and len(left.rows):
-            left = self._in_order(block, left)
-        result = np.zeros(len(block.column), np.bool_)
-        result[left.rows] = True
+    def match(self, buffers: StringBuffers) -> Bools:
+        result = np.zeros(len(buffers.column), np.bool_)
+        pending: list[_Left] = []
+        for start, block in buffers.blocks():
+            pending.append(self._anchored(block, start))
+            # What is left of several blocks is looked into at once.
+            if sum(len(left.rows) for left in pending) >= BLOCK_ROWS:
+                result[self._between(buffers, _joined(pending)).rows] = True
+                pending = []
+        if pending:
+            result[self._between(buffers, _joined(pending)).rows] = True
         return result
 
-    def _anchored(self, block: StringBuffers) -> _Left:
-        """The rows that match before the first and behind the last ``%``."""
-        fitting: Bools = block.lengths >= self._least_bytes
+    def _between(self, buffers: StringBuffers, left: _Left) -> _Left:
+        """The rows that match between the first ``%`` and the last."""
+        if not self._inner or not len(left.rows):
+            return left
+        if any(None in piece for piece in self._inner):
+            return self._by_regex(buffers, left)
+        return self._in_order(buffers, left)
+
+    def _anchored(self, block: StringBuffers, first_row: int) -> _Left:
+        """The rows that match before the first and behind the last ``%``. The block's first one is
+        the column's ``first_row``."""
         prefix, suffix = self._prefix.encode(), self._suffix.encode()
-        fitting = strings.begin_with(block, prefix, fitting, block.offsets[:-1])
-        starts = np.maximum(block.offsets[1:] - len(suffix), 0)
+        # Of a value that is too short bytes beside it are compared; its begin is behind its end.
+        fitting = np.ones(len(block.column), np.bool_)
+        if prefix:
+            fitting = strings.begin_with(block, prefix, fitting, block.offsets[:-1])
+        starts = block.offsets[1:] - np.int32(len(suffix))
         rows = strings.rows_that_begin_with(block, suffix, fitting, starts)
         begins = block.offsets[rows] + np.int64(len(prefix))
         left = _Left(rows, begins, block.offsets[rows + 1] - np.int64(len(suffix)))
         left = _walked_back(block, _walked(block, left, self._forward), self._backward)
-        return left.where(left.begins == left.ends if self._is_whole else left.begins <= left.ends)
+        left = left.where(left.begins == left.ends if self._is_whole else left.begins <= left.ends)
+        return _Left(left.rows + first_row, left.begins, left.ends)
 
-    def _in_order(self, block: StringBuffers, left: _Left) -> _Left:
+    def _in_order(self, buffers: StringBuffers, left: _Left) -> _Left:
         """The rows that have the inner texts one behind the other."""
-        copied = block
-        if len(left.rows) < len(block.column):
-            copied = StringBuffers(block.column.take(pa.array(left.rows)))
-        shift = copied.offsets[:-1].astype(np.int64) - block.offsets[left.rows]
+        start, count = int(left.rows[0]), len(left.rows)
+        if int(left.rows[-1]) - start == count - 1:
+            copied = StringBuffers(buffers.column.slice(start, count))
+        else:
+            copied = StringBuffers(buffers.column.take(pa.array(left.rows)))
+        shift = copied.offsets[:-1].astype(np.int64) - buffers.offsets[left.rows]
         begins, ends = left.begins + shift, left.ends + shift
         for piece in self._inner:
             wanted = _leading(piece).encode()
@@ -120,9 +136,9 @@ class _General:
             begins[rows[first]] = places[first] + len(wanted)
         return left.where(begins <= ends)
 
-    def _by_regex(self, block: StringBuffers, left: _Left) -> _Left:
+    def _by_regex(self, buffers: StringBuffers, left: _Left) -> _Left:
         longest = max((text for piece in self._inner for text in _literals(piece)), key=len)
-        column = block.column.take(pa.array(left.rows))
+        column = buffers.column.take(pa.array(left.rows))
         if longest:
             having = strings.contains(column, longest)
             left, column = left.where(having), column.filter(pa.array(having))
@@ -134,6 +150,16 @@ class _General:
                 text is not None and self._pattern.matches(text) for text in column.to_pylist()
             )
             return left.where(np.fromiter(found, np.bool_, len(column)))
+
+
+def _joined(parts: Sequence[_Left]) -> _Left:
+    if len(parts) == 1:
+        return parts[0]
+    return _Left(
+        np.concatenate([part.rows for part in parts]),
+        np.concatenate([part.begins for part in parts]),
+        np.concatenate([part.ends for part in parts]),
+    )
 
 
 def _walked(block: StringBuffers, left: _Left, piece: Sequence[str | None]) -> _Left:

@@ -6,7 +6,7 @@ are arbitrary where the column is null.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -58,13 +58,18 @@ class StringBuffers:
         if len(self.column) <= BLOCK_ROWS:
             return decide(self)
         result = np.empty(len(self.column), np.bool_)
-        block = copy.copy(self)
-        for start in range(0, len(result), BLOCK_ROWS):
-            end = min(start + BLOCK_ROWS, len(result))
+        for start, block in self.blocks():
+            result[start : start + len(block.column)] = decide(block)
+        return result
+
+    def blocks(self) -> Iterator[tuple[int, "StringBuffers"]]:
+        """The rows in blocks, each with its first row."""
+        for start in range(0, len(self.column), BLOCK_ROWS):
+            end = min(start + BLOCK_ROWS, len(self.column))
+            block = copy.copy(self)
             block.column = self.column.slice(start, end - start)
             block.offsets = self.offsets[start : end + 1]
-            result[start:end] = decide(block)
-        return result
+            yield start, block
 
     @property
     def lengths(self) -> npt.NDArray[np.int32]:

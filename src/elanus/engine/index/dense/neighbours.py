@@ -165,7 +165,7 @@ def best_of_each(similarities: Floats, labels: Ints, top_k: int) -> Neighbours:
     """The best ``top_k`` of each query's own candidates, both (nq, depth); -inf is left out."""
     nq, depth = similarities.shape
     if nq == 1:
-        found = _clear_best(similarities[0], labels[0], top_k)
+        found = _clear_best(similarities, labels, top_k)
         if found is not None:
             return found
     bar: Floats | float = LOWEST
@@ -179,8 +179,9 @@ def best_of_each(similarities: Floats, labels: Ints, top_k: int) -> Neighbours:
 
 
 def _clear_best(similarities: Floats, labels: Ints, top_k: int) -> Neighbours | None:
-    """Of one query, with as few steps as can be; None if there are ties, or fewer than wanted."""
-    order = similarities.argsort()[: -top_k - 2 : -1]
+    """Of one query, both (1, depth), by as few steps as can be; None if there are ties, or fewer
+    than wanted."""
+    order = similarities.argsort()[0, : -top_k - 2 : -1]
     similarities = similarities.take(order)
     values = similarities.tolist()
     if len(set(values)) < len(values) or len(values) < top_k:
@@ -190,17 +191,6 @@ def _clear_best(similarities: Floats, labels: Ints, top_k: int) -> Neighbours | 
         return None
     counts = equal_counts(1, top_k)
     return Neighbours(counts, similarities[:top_k], labels.take(order[:top_k]))
-
-
-def any_best(similarities: Floats, labels: Ints, top_k: int) -> Neighbours | None:
-    """``best_of_each`` of one query, both (1, depth), by as few steps as can be, equal ones in any
-    order; None if there are fewer than wanted."""
-    order = similarities.argsort()[0, : -top_k - 1 : -1]
-    chosen = similarities.take(order)
-    # What is no number comes first.
-    if len(chosen) < top_k or not (chosen.item(0) >= chosen.item(-1) >= LOWEST):
-        return None
-    return Neighbours(equal_counts(1, top_k), chosen, labels.take(order))
 
 
 def merge_neighbours(parts: Sequence[Neighbours], top_k: int) -> Neighbours:
