@@ -70,7 +70,7 @@ def load(data, options):
     insert_s = insert(target, rows, data["bucket"])
     target.flush()
     flush_s = time.perf_counter() - started - insert_s
-    target.create_index("vector", INDEX)
+    target.create_index("vector", {**INDEX, "params": {**INDEX["params"], **options}})
     wait_indexed(target, len(rows))
     index_s = time.perf_counter() - started - insert_s - flush_s
     target.load()

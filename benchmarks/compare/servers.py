@@ -96,14 +96,15 @@ class Server(ABC):
 class ElanusServer(Server):
     name = "elanus"
     port = 19630
+    python = sys.executable
 
     def launch(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.management_port = 19631
+        self.management_port = self.port + 1
         with (self.directory / "server.log").open("ab") as log:
             process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "elanus.cli.main", "run", "standalone"),
+                    *(self.python, "-m", "elanus.cli.main", "run", "standalone"),
                     *("--data-dir", str(self.directory / "data"), "--port", str(self.port)),
                     *("--set", f"metrics.port={self.management_port}"),
                 ],

@@ -33,6 +33,8 @@ from elanus.runtime.memory import MemoryLedger
 from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
 from elanus.services.cluster.sessions import next_node_id
+from elanus.services.local import LocalQueryNode
+from elanus.services.messages import SegmentHits
 from elanus.storage.identity import DirectoryMark, MetaMark, ObjectsMark, ensure_identity
 from elanus.storage.meta.base import MetaStore
 from elanus.storage.objects.base import ObjectStore
@@ -93,12 +95,22 @@ class Storage:
     wal: str = "local"
 
 
+class FaultyQueryNode(FaultyService, LocalQueryNode):
+    """One that is asked to search what grows along with what it holds."""
+
+    async def search_beside(self, *arguments: Any) -> SegmentHits:
+        found: SegmentHits = await self.__getattr__("search_beside")(*arguments)
+        return found
+
+
 class FaultyRouter:
-    """The direct router, with a network in between."""
+    """The direct router, with a network in between. In some lives the query node counts as one of
+    the same process."""
 
     def __init__(self, inner: DirectRouter, faults: Faults) -> None:
         self._inner = inner
         self._faults = faults
+        self._query_node = FaultyQueryNode if faults.rng.random() < 0.5 else FaultyService
 
     async def streaming_node(self, vchannel: str) -> Any:
         node = await self._inner.streaming_node(vchannel)
@@ -113,7 +125,7 @@ class FaultyRouter:
 
     async def query_node(self, node_id: int) -> Any:
         node = await self._inner.query_node(node_id)
-        return FaultyService(node, "query", self._faults, asyncio.sleep)
+        return self._query_node(node, "query", self._faults, asyncio.sleep)
 
     async def query_nodes(self, *, stopping: bool = False) -> list[int]:
         return await self._inner.query_nodes(stopping=stopping)

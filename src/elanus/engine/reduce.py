@@ -7,6 +7,7 @@ within a part and across parts.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ import pyarrow as pa
 from elanus.engine.index.dense.neighbours import Ints
 from elanus.engine.segment.hits import key_ranks, order_key
 from elanus.model.reads import Hits, Rows
+
+FEW_KEYS = 256
+"""Looked at as Python's numbers: NumPy's loops over so few take longer to begin than to run."""
 
 
 def empty_hits(query_count: int, string_keys: bool = False) -> Hits:
@@ -47,18 +51,31 @@ def merge_hits(parts: Sequence[Hits], top_k: int, larger_is_better: bool) -> Hit
         if not _has_duplicates(queries, part):
             return at_most(part, top_k)
         return _ranked(part, queries, query_count, top_k, larger_is_better)
+    if query_count == 1 and (merged := _clearly_merged(full, top_k, larger_is_better)) is not None:
+        return merged
     queries = np.concatenate([np.repeat(np.arange(query_count), part.counts) for part in full])
-    together = Hits(
-        np.bincount(queries, minlength=query_count),
-        np.concatenate([part.scores for part in full]),
-        _joined([part.keys for part in full]),
-        np.concatenate([part.timestamps for part in full]),
-        np.concatenate([part.sources for part in full]),
-        np.concatenate([part.offsets for part in full]),
-        _joined_groups([part.groups for part in full]),
-        _joined_elements([part.elements for part in full]),
-    )
+    together = replace(_joined_hits(full), counts=np.bincount(queries, minlength=query_count))
     return _ranked(together, queries, query_count, top_k, larger_is_better)
+
+
+def _clearly_merged(parts: Sequence[Hits], top_k: int, larger_is_better: bool) -> Hits | None:
+    """Of one query with integer keys, with as few steps as can be; None if the best have equal
+    scores or keys, or if there are groups or elements."""
+    first = parts[0]
+    is_plain = first.groups is None and first.elements is None
+    if not is_plain or not isinstance(first.keys, np.ndarray):
+        return None
+    together = _joined_hits(parts)
+    scores = together.scores
+    order = (-scores if larger_is_better else scores).argsort()[: top_k + 1]
+    ranked = scores[order].tolist()
+    if len(set(ranked)) < len(ranked):
+        return None
+    order = order[:top_k]
+    keys = together.keys[order]
+    if len(set(keys.tolist())) < len(keys):
+        return None
+    return selected(together, order, np.array([len(order)]))
 
 
 def merge_rows(parts: Sequence[Rows], limit: int | None) -> Rows:
@@ -135,6 +152,8 @@ def _first_of_each(queries: Ints, ranks: Ints) -> Any:
 
 def _has_duplicates(queries: Ints, hits: Hits) -> bool:
     ranks = order_key(key_ranks(hits.keys), hits.elements)
+    if len(ranks) <= FEW_KEYS and queries[0] == queries[-1]:
+        return len(set(ranks.tolist())) < len(ranks)
     if len(queries) and queries[0] == queries[-1]:
         return len(np.unique(ranks)) < len(ranks)
     return not isinstance(_first_of_each(queries, ranks), slice)
@@ -162,6 +181,20 @@ def _joined(keys: Sequence[Any]) -> Any:
     if isinstance(keys[0], np.ndarray):
         return np.concatenate(keys)
     return pa.concat_arrays(list(keys))
+
+
+def _joined_hits(parts: Sequence[Hits]) -> Hits:
+    """The hits of the parts one after another; the counts are those of the first."""
+    return Hits(
+        parts[0].counts,
+        np.concatenate([part.scores for part in parts]),
+        _joined([part.keys for part in parts]),
+        np.concatenate([part.timestamps for part in parts]),
+        np.concatenate([part.sources for part in parts]),
+        np.concatenate([part.offsets for part in parts]),
+        _joined_groups([part.groups for part in parts]),
+        _joined_elements([part.elements for part in parts]),
+    )
 
 
 def _joined_groups(groups: Sequence[Any]) -> Any:

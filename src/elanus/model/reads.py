@@ -53,6 +53,7 @@ class VectorQuery:
     params: search parameters of the index (ef, nprobe, …), already validated.
     radius, range_filter: bounds of a range search on the returned score (see the metric).
     grouping: None: hits stand for themselves.
+    least: hits with a worse score than this are of no use to the caller, and may be left out.
     """
 
     field_name: str
@@ -63,6 +64,7 @@ class VectorQuery:
     radius: float | None = None
     range_filter: float | None = None
     grouping: Grouping | None = None
+    least: float | None = None
 
     @property
     def most_hits(self) -> int:

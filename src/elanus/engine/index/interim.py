@@ -25,12 +25,13 @@ from elanus.engine.index.dense.exact import (
     score_labels,
 )
 from elanus.engine.index.dense.neighbours import (
+    LOWEST,
     Bounds,
     Floats,
     Ints,
     Neighbours,
+    are_full,
     best_of_each,
-    merge_neighbours,
     part_of,
     prepare_queries,
     scatter,
@@ -51,12 +52,14 @@ TAIL_PART = 1 / 32
 ``TAIL_ROWS``, and this part of what is covered, because adding copies all codes."""
 RETRAIN_GROWTH = 4
 """Trained anew when this many times the rows are there."""
-TRAINING_ROWS = 4_096
-ITERATIONS = 8
+TRAINING_ROWS = 2_048
+ITERATIONS = 4
 PIECE_ROWS = 16_384
 DEPTH = 256
 DEPTH_PER_HIT = 16
 """Rows that are scored exactly: so many, or so many for each hit wanted."""
+LEAST_DEPTH = 64
+"""Enough for most searches that know how good a row must be to be of any use."""
 DEPTH_GROWTH = 4
 ROWS_AT_ONCE = 1 << 18
 """Of all queries that are scanned for in one call."""
@@ -131,6 +134,28 @@ class InterimIndex(Interim):
                 codes.add(_codable(prepare_queries(piece, self.metric)))
         return InterimIndex(self.metric, codes, self.trained_rows)
 
+    def candidates(
+        self, blocks: Sequence[VectorBlock], queries: Floats, depth: int
+    ) -> tuple[Floats, Ints, Floats] | None:
+        """The ``depth`` nearest of the covered rows by code, for each query: (exact similarities,
+        rows, both (nq, depth); what hits must reach to be all there, (nq,)). None if all rows are
+        scanned as soon."""
+        exact_ns = exact_cost(self.covered, self.covered, queries.shape[1], len(queries))
+        if not _is_cheaper(self.covered, depth, queries, exact_ns):
+            return None
+        scores, labels = self.nearest(_codable(queries), depth)
+        if not are_full(labels):
+            return None
+        similarities = score_labels(queries, blocks, labels, self.metric)
+        return similarities, labels, _bar(scores, similarities)
+
+    def nearest(self, coded: Floats, depth: int) -> tuple[Floats, Ints]:
+        """By code, the best first: similarities and rows, both (nq, depth); -1 is no row."""
+        scores, labels = self._codes.search(coded, depth)
+        if self.metric is MetricType.L2:
+            np.negative(scores, out=scores)
+        return scores, labels
+
     def search(
         self,
         blocks: Sequence[VectorBlock],
@@ -148,7 +173,7 @@ class InterimIndex(Interim):
         wanted = limit if rows is None else min(rows.count, limit)
         if wanted == 0:
             return Neighbours.none(len(queries))
-        return _Search(self, self._codes, blocks, queries, query, rows, limit, wanted).run()
+        return _Search(self, blocks, queries, query, rows, limit, wanted).run()
 
 
 class _Search:
@@ -157,7 +182,6 @@ class _Search:
     def __init__(
         self,
         index: InterimIndex,
-        codes: Any,
         blocks: Sequence[VectorBlock],
         queries: Floats,
         query: VectorQuery,
@@ -165,9 +189,9 @@ class _Search:
         limit: int,
         wanted: int,
     ) -> None:
+        self._index = index
         self._covered = index.covered
         self._metric = index.metric
-        self._codes = codes
         self._blocks = blocks
         self._queries = queries
         self._coded = _codable(queries)
@@ -198,11 +222,9 @@ class _Search:
 
     def _is_cheaper(self, depth: int) -> bool:
         # The inner bound of a range search may hide any number of nearer rows.
-        if depth >= self._covered or (self._bounds is not None and self._bounds.high < np.inf):
+        if self._bounds is not None and self._bounds.high < np.inf:
             return False
-        scale = self._queries.shape[1] / 100
-        cost = self._covered * CODED_ROW_COST * scale + depth * SCORED_ROW_COST
-        return bool(cost < self._exact_cost)
+        return _is_cheaper(self._covered, depth, self._queries, self._exact_cost)
 
     def _scan(self, which: Ints, depth: int) -> tuple[Neighbours, npt.NDArray[np.bool_]]:
         """Returns (hits of those queries of ``which`` whose search was deep enough, which these
@@ -211,16 +233,11 @@ class _Search:
         queries, coded = self._queries, self._coded
         if not everyone:
             queries, coded = queries[which], coded[which]
-        scores, labels = self._codes.search(coded, depth)
-        if self._metric is MetricType.L2:
-            np.negative(scores, out=scores)
+        scores, labels = self._index.nearest(coded, depth)
         # Scores that are no numbers leave fewer rows than asked for, and no query sure.
         is_whole = labels.min(axis=1) >= 0
         similarities = score_labels(queries, self._blocks, labels, self._metric)
-        with np.errstate(invalid="ignore", over="ignore"):
-            errors = scores - similarities
-            deviations = np.sqrt(np.vecdot(errors, errors) / depth)
-            bar = scores[:, -1] + SURE_DEVIATIONS * deviations
+        bar = _bar(scores, similarities)
         self._leave_out(similarities, labels)
         found = best_of_each(similarities, labels, self._top_k)
         worst = np.full(len(which), -np.inf, np.float32)
@@ -249,6 +266,29 @@ class _Search:
         )
 
 
+def depths(top_k: int, least: float) -> Sequence[int]:
+    """How many rows are scored exactly, at first and if those were not enough."""
+    usual = max(DEPTH, DEPTH_PER_HIT * top_k)
+    return (LEAST_DEPTH, usual) if least > LOWEST and top_k < LEAST_DEPTH else (usual,)
+
+
+def _is_cheaper(covered: int, depth: int, queries: Floats, exact_ns: float) -> bool:
+    """Whether so many codes are scanned, and so many rows then scored, sooner than all rows."""
+    scale = queries.shape[1] / 100
+    cost = covered * CODED_ROW_COST * scale + depth * SCORED_ROW_COST
+    return depth < covered and cost < exact_ns
+
+
+def _bar(scores: Floats, similarities: Floats) -> Floats:
+    """float32 (nq,): hits that reach it are all there. scores: by code, (nq, depth), best first;
+    similarities: of the same rows by their vectors."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        errors = scores - similarities
+        deviations = np.sqrt(np.vecdot(errors, errors) / scores.shape[1])
+        bar: Floats = scores[:, -1] + SURE_DEVIATIONS * deviations
+    return bar
+
+
 def _codable(vectors: Floats) -> Floats:
     """Without numbers whose squares would leave the range of float32, and with a dimension of
     zeros more if there is an odd number of them."""
@@ -268,28 +308,3 @@ def trimmed(blocks: Sequence[VectorBlock], first_row: int, end: int) -> list[Vec
             norms = None if block.inverse_norms is None else block.inverse_norms[start:stop]
             result.append(VectorBlock(block.first_row + start, block.vectors[start:stop], norms))
     return result
-
-
-def search_with_interim(
-    blocks: Sequence[VectorBlock],
-    interim: InterimIndex | None,
-    query: VectorQuery,
-    row_count: int,
-    rows: RowSet | None,
-) -> Neighbours:
-    """The best of ``rows`` (None: all) among the first ``row_count`` rows: the covered prefix by
-    its codes, the rest by an exact scan."""
-    queries = prepare_queries(query.vectors, query.metric)
-    bounds = Bounds.of(query)
-
-    def scanned(first_row: int) -> Neighbours:
-        part = trimmed(blocks, first_row, row_count)
-        return exact_search_prepared(part, queries, query.metric, query.top_k, rows, bounds)
-
-    covered = 0 if interim is None else min(interim.covered, row_count)
-    if interim is None or interim.metric is not query.metric or covered < MIN_ROWS // 2:
-        return scanned(0)
-    found = interim.search(blocks, queries, query, rows, covered)
-    if covered == row_count:
-        return found
-    return merge_neighbours([found, scanned(covered)], query.top_k)

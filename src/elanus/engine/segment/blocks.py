@@ -43,8 +43,9 @@ Measure = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
 
 class Blocks(Generic[Block]):
     """Vectors of fixed size with a number that is measured of each, in preallocated blocks that
-    are few and large, so that a scan is few kernel calls. Only what is filled of a large block is
-    resident: the system gives memory to pages when they are first written.
+    are few and large, so that a scan is few kernel calls: most segments have one. Only what is
+    filled of a large block is resident: the system gives memory to pages when they are first
+    written. The first block is small at first, for collections of few rows, and copied once.
 
     make: a block of (first row, vectors, numbers). measure: the numbers (rows,) of vectors.
     """
@@ -84,13 +85,17 @@ class Blocks(Generic[Block]):
         return self._make(self._first_row, self._vectors[:end], self._numbers[:end])
 
     def _open_block(self) -> None:
-        if self._filled:
+        """Make room behind the last row, which fills its block."""
+        vectors, numbers, kept = self._vectors, self._numbers, self._filled
+        capacity = self._largest if kept else min(FIRST_BLOCK_ROWS, self._largest)
+        if kept == self._largest:
             self._full = (*self._full, self._last())
-        capacity = self._largest if self._filled else min(FIRST_BLOCK_ROWS, self._largest)
-        self._first_row += self._filled
-        self._vectors = np.empty((capacity, self._vectors.shape[1]), self._vectors.dtype)
-        self._numbers = np.empty(capacity, self._numbers.dtype)
-        self._filled = 0
+            self._first_row += kept
+            kept = 0
+        self._vectors = np.empty((capacity, vectors.shape[1]), vectors.dtype)
+        self._numbers = np.empty(capacity, numbers.dtype)
+        self._vectors[:kept], self._numbers[:kept] = vectors[:kept], numbers[:kept]
+        self._filled = kept
 
     @property
     def size_bytes(self) -> int:

@@ -263,12 +263,13 @@ class GrowingSegment(Segment):
         self, state: _State, snapshot: Snapshot, plan: Plan | None
     ) -> tuple[int, RowSet | None]:
         """(end of the visible prefix, its rows that are visible and pass; None: all of them)."""
-        end = int(np.searchsorted(state.timestamps, np.uint64(snapshot.read_ts), "right"))
+        end = _visible_prefix(state, snapshot)
         if end == 0:
             return 0, None
-        start = int(
-            np.searchsorted(state.timestamps, np.uint64(snapshot.expire_before_ts), "right")
-        )
+        start = 0
+        if snapshot.expire_before_ts:
+            expired_ts = np.uint64(snapshot.expire_before_ts)
+            start = int(state.timestamps.searchsorted(expired_ts, "right"))
         rows = None
         if state.first_delete_ts <= snapshot.read_ts:
             rows = RowSet(end, mask=state.deletes[:end] > np.uint64(snapshot.read_ts))
@@ -365,6 +366,13 @@ def _first_rows(state: _State, end: int) -> Iterator[tuple[chunk_list.Chunk, int
         if size <= 0:
             return
         yield chunk, size
+
+
+def _visible_prefix(state: _State, snapshot: Snapshot) -> int:
+    """How many rows were inserted by then."""
+    if state.row_count and state.timestamps[-1] <= snapshot.read_ts:
+        return state.row_count
+    return int(state.timestamps.searchsorted(np.uint64(snapshot.read_ts), "right"))
 
 
 def _continues(before: Ints, numbers: Ints) -> bool:

@@ -19,13 +19,16 @@ from elanus.config.settings import QueryNodeSettings
 from elanus.engine.groups import merge_found
 from elanus.engine.index.sparse.statistics import TermStatistics
 from elanus.engine.reduce import merge_rows
+from elanus.engine.segment.base import Segment
 from elanus.engine.segment.cache import BitmapCache
 from elanus.engine.segment.sealed import SealedSegment
 from elanus.errors import Unavailable
 from elanus.model.catalog import ALL_PARTITIONS, SegmentInfo
 from elanus.model.reads import Hits, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema
+from elanus.model.types import DENSE_METRICS
 from elanus.runtime.world import World
+from elanus.services.local import LocalQueryNode
 from elanus.services.messages import (
     AskTerms,
     FetchRows,
@@ -48,9 +51,11 @@ _INLINE_DELETES = 64
 """Keys times segments up to which deletes are looked up on the event loop."""
 _PARALLEL_ROWS = 50_000
 """Rows times query vectors from which on a request over several segments is spread over slots."""
+_UNEVEN = 4
+"""A slot that would get this many times fewer rows than another is not worth its thread."""
 
 
-class QueryNode:
+class QueryNode(LocalQueryNode):
     """The QueryNodeService. ``slots``: threads of the executor's search pool."""
 
     def __init__(
@@ -126,11 +131,14 @@ class QueryNode:
     # --- reads ----------------------------------------------------------------------------------
 
     async def search(self, request: SegmentSearch) -> SegmentHits:
+        return await self.search_beside(request, ())
+
+    async def search_beside(self, request: SegmentSearch, others: Sequence[Segment]) -> SegmentHits:
         change_ts = told_ts = 0
         if request.mark:
             change_ts, told_ts = self._now(request)
             request = replace(request, snapshot=Snapshot(change_ts))
-        hits, rows = await self._search(request)
+        hits, rows = await self._search(request, others)
         return SegmentHits(
             hits.counts,
             hits.scores,
@@ -145,23 +153,24 @@ class QueryNode:
             told_ts,
         )
 
-    async def _search(self, request: SegmentSearch) -> tuple[Hits, pa.RecordBatch | None]:
+    async def _search(
+        self, request: SegmentSearch, others: Sequence[Segment]
+    ) -> tuple[Hits, pa.RecordBatch | None]:
         """The hits and, if they are asked for, their rows."""
-        loaded = self._held(request.segment_ids, request.schema)
+        loaded, query = self._held(request.segment_ids, request.schema), request.query
         segments = [each.segment for each in loaded]
-        with_rows = _WithRows(segments, request.output_fields)
-        groups = self._spread(segments, len(request.query.vectors))
+        every: list[Segment] = [*segments, *others]
+        with_rows = _WithRows(every, request.output_fields)
+        groups = self._spread(every, len(query.vectors))
         if len(groups) == 1:
             key, call = batch_key(loaded, request), _SearchOf(segments, request)
-            found = await self._scheduler.search(key, call, request.query, with_rows)
+            finish = _Beside(others, request, with_rows) if others else with_rows
+            found = await self._scheduler.search(key, call, query, finish)
             return cast(tuple[Hits, pa.RecordBatch | None], found)
-        parts = await asyncio.gather(
-            *(
-                self._scheduler.search(None, _SearchOf(group, request), request.query)
-                for group in groups
-            )
-        )
-        hits = merge_found(parts, request.query)
+        searches = [
+            self._scheduler.search(None, _SearchOf(group, request), query) for group in groups
+        ]
+        hits = merge_found(await asyncio.gather(*searches), query)
         if not request.output_fields:
             return hits, None
         return await self._scheduler.run(with_rows, hits)
@@ -213,21 +222,24 @@ class QueryNode:
         change_ts = max((loaded.change_ts for loaded in held), default=0)
         return change_ts, max((loaded.told_ts for loaded in held), default=0)
 
-    def _spread(
-        self, segments: Sequence[SealedSegment], query_count: int
-    ) -> list[list[SealedSegment]]:
-        """The segments in as many groups of alike size as there are slots free for them."""
+    def _spread(self, segments: Sequence[Segment], query_count: int) -> list[list[Segment]]:
+        """The segments in groups of alike size, no more than there are slots free for them."""
         slots = min(self._scheduler.free_slots, len(segments))
         rows = sum(segment.row_count for segment in segments)
-        if slots < 2 or rows * query_count < _PARALLEL_ROWS:
+        if rows * query_count < _PARALLEL_ROWS:
             return [list(segments)]
-        groups: list[list[SealedSegment]] = [[] for _ in range(slots)]
-        sizes = [0] * slots
-        for segment in sorted(segments, key=lambda s: -s.row_count):
-            smallest = sizes.index(min(sizes))
-            groups[smallest].append(segment)
-            sizes[smallest] += segment.row_count
-        return groups
+        ordered = sorted(segments, key=lambda s: -s.row_count)
+        while slots > 1:
+            groups: list[list[Segment]] = [[] for _ in range(slots)]
+            sizes = [0] * slots
+            for segment in ordered:
+                smallest = sizes.index(min(sizes))
+                groups[smallest].append(segment)
+                sizes[smallest] += segment.row_count
+            if min(sizes) * _UNEVEN >= max(sizes):
+                return groups
+            slots -= 1
+        return [list(segments)]
 
     def _lock(self, segment_id: int) -> asyncio.Lock:
         """Keeps loading and releasing of one segment apart."""
@@ -242,7 +254,7 @@ class _SearchOf:
 
     __slots__ = ("plan", "segments", "snapshot")
 
-    def __init__(self, segments: Sequence[SealedSegment], request: SegmentSearch) -> None:
+    def __init__(self, segments: Sequence[Segment], request: SegmentSearch) -> None:
         self.segments = segments
         self.snapshot = request.snapshot
         self.plan = request.plan
@@ -257,7 +269,7 @@ class _WithRows:
 
     __slots__ = ("_names", "_segments")
 
-    def __init__(self, segments: Sequence[SealedSegment], names: tuple[str, ...]) -> None:
+    def __init__(self, segments: Sequence[Segment], names: tuple[str, ...]) -> None:
         self._segments = segments
         self._names = names
 
@@ -267,6 +279,36 @@ class _WithRows:
         by_id = {segment.segment_id: segment for segment in self._segments}
         parts = [(by_id[source], positions) for source, positions in by_source(hits.sources)]
         return hits, take_rows(parts, hits.offsets, self._names)
+
+
+class _Beside:
+    """Adds what other segments have to the hits of a search, at its own snapshot; ``then`` makes
+    the answer of all hits."""
+
+    __slots__ = ("_others", "_request", "_then")
+
+    def __init__(
+        self, others: Sequence[Segment], request: SegmentSearch, then: "_WithRows"
+    ) -> None:
+        self._others = others
+        self._request = request
+        self._then = then
+
+    def __call__(self, hits: Hits) -> tuple[Hits, pa.RecordBatch | None]:
+        query = with_least(self._request.query, hits)
+        snapshot, plan = self._request.snapshot, self._request.plan
+        found = [segment.search(query, snapshot, plan) for segment in self._others]
+        return self._then(merge_found([hits, *found], query))
+
+
+def with_least(query: VectorQuery, hits: Hits) -> VectorQuery:
+    """The query for further rows beside those that are found: if there are enough of these, others
+    must be as good as the worst."""
+    is_full = len(hits.counts) == 1 and len(hits.scores) == query.top_k
+    is_plain = query.grouping is None and hits.elements is None and query.metric in DENSE_METRICS
+    if not is_full or not is_plain:
+        return query
+    return replace(query, least=float(hits.scores[-1]))
 
 
 def batch_key(loaded: Sequence[Loaded], request: SegmentSearch) -> Hashable | None:
@@ -310,7 +352,7 @@ def query_segments(segments: Sequence[SealedSegment], request: SegmentQuery) -> 
 
 
 def take_rows(
-    parts: Sequence[tuple[SealedSegment, npt.NDArray[np.int64]]],
+    parts: Sequence[tuple[Segment, npt.NDArray[np.int64]]],
     offsets: npt.NDArray[np.int64],
     names: tuple[str, ...],
 ) -> pa.RecordBatch:

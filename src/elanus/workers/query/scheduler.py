@@ -167,9 +167,13 @@ class SearchScheduler:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(error)
         else:
-            for waiting, hits in zip(batch, answers, strict=True):
-                if not waiting.answer.done():
-                    waiting.answer.set_result(hits)
+            for waiting, answer in zip(batch, answers, strict=True):
+                if waiting.answer.done():
+                    continue
+                if isinstance(answer, Exception):
+                    waiting.answer.set_exception(answer)
+                else:
+                    waiting.answer.set_result(answer)
         finally:
             self._release()
 
@@ -179,14 +183,21 @@ def search_alone(call: SearchCall, query: VectorQuery, finish: Finish) -> Any:
 
 
 def search_together(batch: Sequence[_Waiting]) -> list[Any]:
-    """One call for all of them."""
+    """One call for all of them; of one that can't be finished, why."""
     first = batch[0]
     if len(batch) == 1:
         return [search_alone(first.call, first.query, first.finish)]
     vectors = concat_vectors([waiting.query.vectors for waiting in batch])
     hits = first.call(replace(first.query, vectors=vectors))
     parts = split_hits(hits, [len(waiting.query.vectors) for waiting in batch])
-    return [waiting.finish(part) for waiting, part in zip(batch, parts, strict=True)]
+    return [_finished(waiting.finish, part) for waiting, part in zip(batch, parts, strict=True)]
+
+
+def _finished(finish: Finish, hits: Hits) -> Any:
+    try:
+        return finish(hits)
+    except Exception as error:  # noqa: BLE001 - told to the one that it concerns
+        return error
 
 
 def split_hits(hits: Hits, sizes: Sequence[int]) -> list[Hits]:

@@ -169,6 +169,11 @@ class Delegator:
     ) -> tuple[Hits, list[SegmentHits]]:
         """The hits, and those of the query nodes before the merge."""
         query = request.query
+        local = await self._replicas.local_node(parts.copies, parts.sealed)
+        if local is not None:
+            asked = self._of_sealed(parts, request, tuple(parts.sealed))
+            together = await local.search_beside(asked, parts.growing)
+            return together, [together]
         found: list[Hits] = []
         brought: list[SegmentHits] = []
         jobs: list[Awaitable[list[Hits]]] = []
@@ -191,29 +196,32 @@ class Delegator:
     async def _search_sealed(
         self, parts: Parts, request: SearchRequest, brought: list[SegmentHits]
     ) -> list[Hits]:
-        names, query = request.output_fields, request.query
-        if names == (parts.schema.primary.name,):
-            names = ()
-        is_small = len(query.vectors) * query.most_hits <= MAX_ROWS_BROUGHT
-
         def ask(node: QueryNodeService, segment_ids: tuple[int, ...]) -> Awaitable[SegmentHits]:
-            # Of what one node finds alone most stays; then a second call would only cost time.
-            fields = names if is_small and len(segment_ids) == len(parts.sealed) else ()
-            return node.search(
-                SegmentSearch(
-                    segment_ids,
-                    query,
-                    parts.snapshot,
-                    request.plan,
-                    parts.schema,
-                    fields,
-                    self._left_s(parts),
-                )
-            )
+            return node.search(self._of_sealed(parts, request, segment_ids))
 
         answers = await self._replicas.read(parts.copies, parts.sealed, ask)
         brought += [hits for _, hits in answers]
         return [hits for _, hits in answers]
+
+    def _of_sealed(
+        self, parts: Parts, request: SearchRequest, segment_ids: tuple[int, ...]
+    ) -> SegmentSearch:
+        """What one query node is asked. Of what one finds alone most stays: then a second call for
+        the output fields would only cost time."""
+        query, fields = request.query, request.output_fields
+        is_small = len(query.vectors) * query.most_hits <= MAX_ROWS_BROUGHT
+        is_alone = len(segment_ids) == len(parts.sealed)
+        if not is_small or not is_alone or fields == (parts.schema.primary.name,):
+            fields = ()
+        return SegmentSearch(
+            segment_ids,
+            query,
+            parts.snapshot,
+            request.plan,
+            parts.schema,
+            fields,
+            self._left_s(parts),
+        )
 
     # --- query ------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from elanus.errors import DeadlineExceeded, Unavailable
 from elanus.runtime.world import World
 from elanus.services.hedging import Hedging
 from elanus.services.interfaces import QueryNodeService
+from elanus.services.local import LocalQueryNode
 from elanus.services.routing import Router
 
 log = structlog.get_logger(__name__)
@@ -83,6 +84,15 @@ class ReplicaReader:
         self._last_read: dict[int, int] = {}
         self._suspects: dict[int, tuple[float, float]] = {}
         self._hedging = Hedging(world.clock)
+
+    async def local_node(self, copies: Copies, segment_ids: Iterable[int]) -> LocalQueryNode | None:
+        """The node of this process, if no other may be asked about any of the segments. Raises
+        Unavailable when a segment has no copy left, or when nobody serves yet."""
+        nodes = {node_id for segment_id in segment_ids for node_id in copies.of(segment_id)}
+        if len(nodes) != 1:
+            return None
+        node = await self._router.query_node(nodes.pop())
+        return node if isinstance(node, LocalQueryNode) else None
 
     async def read(
         self, copies: Copies, segment_ids: Iterable[int], ask: Ask[T]

@@ -1,15 +1,18 @@
 """Recall under filters, whatever they keep and however they relate to the query; range search."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.unit.engine.index.dense_indexes import Searchable, built, walking
 
+from elanus.engine.index.dense.column import with_norms
 from elanus.engine.index.dense.exact import VectorBlock, exact_search
 from elanus.engine.index.dense.neighbours import Neighbours, prepare_queries
-from elanus.engine.index.interim import InterimIndex, search_with_interim
+from elanus.engine.index.interim import InterimIndex
 from elanus.engine.index.rows import RowSet
+from elanus.engine.index.unindexed import search_unindexed
 from elanus.model.reads import VectorQuery
 from elanus.model.types import DENSE_METRICS, MetricType
 
@@ -37,7 +40,7 @@ class Interim(Searchable):
         self._interim = trained.extended(self._blocks, 15_000)
 
     def search(self, query: VectorQuery, rows: RowSet | None = None) -> Neighbours:
-        return search_with_interim(self._blocks, self._interim, query, ROWS, rows)
+        return search_unindexed(self._blocks, self._interim, query, ROWS, rows)
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +104,54 @@ def test_recall_holds_under_filters(
     assert found / (10 * QUERIES) >= 0.95
 
 
+@pytest.mark.parametrize("metric", DENSE_METRICS)
+@pytest.mark.parametrize("nq", [1, 3, 6])
+@pytest.mark.parametrize("end", [20_000, 15_000, 12_000])
+def test_codes_and_the_rows_behind_them_find_the_best_of_a_prefix(
+    vectors: np.ndarray, metric: MetricType, nq: int, end: int
+) -> None:
+    blocks = [with_norms(VectorBlock(0, vectors[:ROWS]))]
+    codes = InterimIndex.train(blocks, metric, 15_000).extended(blocks, 15_000)
+    found, top_k = 0, 10
+    for start in range(ROWS, ROWS + QUERIES, nq):
+        query = VectorQuery("v", metric, vectors[start : start + nq], top_k)
+        answer = search_unindexed(blocks, codes, query, end, None)
+        exact = search_unindexed(blocks, None, query, end, None)
+        assert answer.counts.tolist() == [top_k] * nq
+        for n in range(nq):
+            own = slice(n * top_k, (n + 1) * top_k)
+            same = np.isin(answer.offsets[own], exact.offsets[own])
+            ranked = answer.similarities[own]
+            assert (ranked[1:] <= ranked[:-1]).all()
+            missed = ~np.isin(exact.offsets[own], answer.offsets[own])
+            scores = exact.similarities[own][~missed]
+            np.testing.assert_allclose(ranked[same], scores, rtol=1e-5)
+            found += int(same.sum())
+    assert found / (top_k * QUERIES) >= 0.98
+
+
+@pytest.mark.parametrize("metric", DENSE_METRICS)
+@pytest.mark.parametrize("place", [0, 4, 40])
+def test_rows_that_are_good_enough_are_found(
+    vectors: np.ndarray, metric: MetricType, place: int
+) -> None:
+    """As good as the one at a place among the best: none, some or all of the wanted are."""
+    blocks = [with_norms(VectorBlock(0, vectors[:ROWS]))]
+    codes = InterimIndex.train(blocks, metric, 19_000).extended(blocks, 19_000)
+    sign, found, wanted = 1 if metric.larger_is_better else -1, 0, 0
+    for query in vectors[ROWS:]:
+        asked = VectorQuery("v", metric, query[None], 10)
+        exact = exact_search(blocks, query[None], metric, 41)
+        least = float(exact.similarities[place])
+        limited = replace(asked, least=sign * (least + 1e-6 * abs(least)))
+        for interim in (codes, None):
+            answer = search_unindexed(blocks, interim, limited, ROWS, None)
+            good = exact.offsets[: min(10, place)]
+            found += int(np.isin(good, answer.offsets).sum())
+            wanted += len(good)
+    assert found >= 0.97 * wanted
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_fewer_survivors_than_wanted_are_all_found(
     searches: dict[str, Searchable], vectors: np.ndarray, name: str
@@ -160,7 +211,7 @@ def test_the_interim_index_finds_what_its_codes_do_not_tell_apart(metric: Metric
     interim = InterimIndex.train(blocks, metric, 12_000).extended(blocks, len(rows))
     queries = rows[::700] + 0.001
     query = VectorQuery("v", metric, queries, 10)
-    found = search_with_interim(blocks, interim, query, len(rows), None).offsets.reshape(-1, 10)
+    found = search_unindexed(blocks, interim, query, len(rows), None).offsets.reshape(-1, 10)
     truth = exact_search(blocks, queries, metric, 10).offsets.reshape(-1, 10)
     common = [len({*f} & {*t}) for f, t in zip(found.tolist(), truth.tolist(), strict=True)]
     assert np.mean(common) >= 9.7
@@ -172,7 +223,7 @@ def test_the_interim_index_falls_back_where_scores_leave_the_range_of_numbers() 
     blocks = [VectorBlock(0, rows)]
     interim = InterimIndex.train(blocks, MetricType.L2, len(rows)).extended(blocks, len(rows))
     query = VectorQuery("v", MetricType.L2, rows[1:2], 5)
-    found = search_with_interim(blocks, interim, query, len(rows), None)
+    found = search_unindexed(blocks, interim, query, len(rows), None)
     assert (
         found.offsets.tolist() == exact_search(blocks, rows[1:2], MetricType.L2, 5).offsets.tolist()
     )

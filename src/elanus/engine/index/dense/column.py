@@ -9,8 +9,9 @@ import numpy.typing as npt
 from elanus.engine.index.base import Interim, VectorColumn
 from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours, inverse_norms
-from elanus.engine.index.interim import InterimIndex, is_worth_building, search_with_interim
+from elanus.engine.index.interim import InterimIndex, is_worth_building
 from elanus.engine.index.rows import RowSet
+from elanus.engine.index.unindexed import search_unindexed
 from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
 from elanus.model.vectors import vector_column
@@ -49,7 +50,7 @@ class DenseColumn(VectorColumn):
         self, query: VectorQuery, row_count: int, rows: RowSet | None, interim: Interim | None
     ) -> Neighbours:
         known = interim if isinstance(interim, InterimIndex) else None
-        return search_with_interim(self.blocks(query.metric), known, query, row_count, rows)
+        return search_unindexed(self.blocks(query.metric), known, query, row_count, rows)
 
     def take(self, offsets: Ints) -> Any:
         if len(self._blocks) == 1:

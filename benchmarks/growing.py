@@ -1,0 +1,132 @@
+"""What growing rows cost a search, and what inserting costs the server.
+
+    python -m benchmarks.growing [--beside PYTHON] [--rows 50000] [--seconds 4]
+
+A server with sealed, indexed rows is searched by four clients: without growing rows, while 2,000
+rows a second are inserted, and by the number of rows that grow. Figures are the server's processor
+time, so that what else the machine does counts less. ``--beside`` names the interpreter of another
+installation of Elanus: both servers run and take turns.
+"""
+
+import argparse
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from benchmarks.compare.__main__ import CLIENTS, RESULTS, Client, go
+from benchmarks.compare.data import prepare
+from benchmarks.compare.servers import ElanusServer
+
+EF = 128
+RATE = 2_000
+GROWING = (2_000, 10_000, 40_000)
+"""By default."""
+FIRST_ID = 1_000_000
+EF_CONSTRUCTION = 60
+"""The graph is built fast: searches of it are not what is measured."""
+
+
+class Subject:
+    """One server, and what was measured of it."""
+
+    def __init__(self, name: str, port: int, python: str | None, data: Path) -> None:
+        self.server = ElanusServer(RESULTS / "growing" / name)
+        self.server.port = port
+        if python is not None:
+            self.server.python = python
+        self.name = name
+        self.client = Client(self.server, data)
+        self.growing = 0
+
+    def start(self) -> None:
+        self.server.remove_data()
+        self.server.start()
+        self.client.run("load", efConstruction=EF_CONSTRUCTION)
+
+    def stop(self) -> None:
+        if self.server.pid and self.server.processes():
+            self.server.kill()
+        self.server.remove_data()
+
+    def grow(self, rows: int) -> None:
+        """Have so many growing rows at least."""
+        if rows > self.growing:
+            self._insert(rows - self.growing, 1.0)
+
+    def _insert(self, rows: int, seconds: float) -> None:
+        with self.client.started("inserting", **self._inserting(rows, seconds)) as writer:
+            go([writer])
+
+    def _inserting(self, rows: int, seconds: float) -> dict[str, object]:
+        first_id = FIRST_ID + self.growing
+        self.growing += rows
+        return {"rate": int(rows / seconds), "seconds": seconds - 0.05, "first_id": first_id}
+
+    def insert(self, seconds: float) -> None:
+        """Prints what inserting alone costs."""
+        cpu_s = self.server.cpu_s()
+        self._insert(int(RATE * seconds), seconds)
+        spent_ms = (self.server.cpu_s() - cpu_s) * 1e3
+        print(f"{self.name:8} inserting alone: {spent_ms / seconds:6.1f} ms/s", flush=True)
+
+    def search(self, seconds: float, *, inserting: bool) -> None:
+        """Prints what a search costs."""
+        with ExitStack() as stack:
+            workers = [
+                stack.enter_context(
+                    self.client.started("throughput", ef=EF, seconds=seconds, offset=number * 250)
+                )
+                for number in range(CLIENTS)
+            ]
+            before = self.growing
+            if inserting:
+                options = self._inserting(int(RATE * seconds), seconds)
+                workers.append(stack.enter_context(self.client.started("inserting", **options)))
+            cpu_s = self.server.cpu_s()
+            answers = go(workers)[:CLIENTS]
+            spent_ms = (self.server.cpu_s() - cpu_s) * 1e3
+        searches = sum(answer["searches"] for answer in answers)
+        what = f"{before} rows growing" + (", inserting" if inserting else "")
+        print(
+            f"{self.name:8} {what:32} {searches / seconds:6.0f} QPS "
+            f"{spent_ms / searches:6.3f} ms of the server a search",
+            flush=True,
+        )
+
+
+def measure(subjects: Sequence[Subject], growing: Sequence[int], seconds: float) -> None:
+    def turns(rows: int, *, inserting: bool) -> None:
+        for subject in subjects:
+            subject.grow(rows)
+            subject.search(seconds, inserting=inserting)
+
+    turns(0, inserting=False)
+    for rows in growing:
+        turns(rows, inserting=False)
+        turns(rows, inserting=True)
+    for subject in subjects:
+        subject.insert(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--beside", help="the interpreter of another installation")
+    parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--growing", type=int, nargs="+", default=GROWING)
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each figure")
+    arguments = parser.parse_args()
+    data = prepare(arguments.rows)
+    subjects = [Subject("this", 19640, None, data)]
+    if arguments.beside:
+        subjects.append(Subject("other", 19650, arguments.beside, data))
+    try:
+        for subject in subjects:
+            subject.start()
+        measure(subjects, arguments.growing, arguments.seconds)
+    finally:
+        for subject in subjects:
+            subject.stop()
+
+
+if __name__ == "__main__":
+    main()
