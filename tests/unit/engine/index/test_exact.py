@@ -76,6 +76,18 @@ def test_the_best_rows_with_their_scores(
             assert offsets.tolist() == order.tolist()
 
 
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_a_batch_finds_the_nearest_of_rows_that_are_close_together_and_far_from_zero(
+    top_k: int,
+) -> None:
+    """Squared lengths of 31 million beside distances of 8."""
+    vectors = np.repeat(np.arange(1_750, 2_000, dtype=np.float32)[:, None], 8, axis=1)
+    asked = np.random.default_rng(0).permutation(250)
+    found = exact_search([VectorBlock(0, vectors)], vectors[asked], MetricType.L2, top_k)
+    assert found.offsets[::top_k].tolist() == asked.tolist()
+    assert found.similarities[::top_k].tolist() == [0.0] * 250
+
+
 def test_a_row_scores_the_same_alone_and_in_a_batch() -> None:
     random = np.random.default_rng(3)
     vectors = (random.standard_normal((9_000, 100)) * 50).astype(np.float32)

@@ -5,6 +5,8 @@ memory. More queries go through matrix products over pieces that stay in the cac
 faster than faiss's own multi-query scan at 100 queries. Rows that are not wanted are left out by
 gathering the others when these are few, else by masking their scores. Winners of matrix products
 are scored again by the distance kernel, so that a row's score never depends on the way taken.
+Products lose the last digits of L2, all of them where vectors are far from 0 beside their
+distances: queries for which that may matter go row by row after all.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +24,7 @@ from elanus.engine.index.dense.neighbours import (
     Neighbours,
     are_full,
     keep_best,
+    part_of,
     prepare_queries,
     scatter,
 )
@@ -37,6 +40,10 @@ PIECE_ROWS = 4096
 QUERY_GROUP = 256
 """Queries of one matrix product: bounds its result to PIECE_ROWS × QUERY_GROUP floats."""
 MATRIX_GATHER_DENSITY = 0.5
+PRODUCT_ERROR = 4 * float(np.finfo(np.float32).eps)
+"""What L2 by products may be off, as a part of the sum of the squared lengths."""
+TOLERATED_ERROR = 1e-4
+"""As a part of the largest distance found."""
 RESCORE_ROWS = 1 << 20
 WIDENED_FLOATS = 1 << 17
 """Narrow elements are widened for the kernels by pieces of so many, which stay in the cache."""
@@ -109,18 +116,19 @@ def exact_search_prepared(
         return lambda block, ids: score_rows(query, block, metric, ids)
 
     # Products lose digits of L2, so that a bound could keep out what belongs in.
-    if len(queries) < MATRIX_QUERIES or (bounds is not None and metric is MetricType.L2):
-        parts = [
-            (np.array([i]), scan_blocks(blocks, scored(queries[i : i + 1]), top_k, rows, bounds))
-            for i in range(len(queries))
-        ]
-        return scatter(parts, len(queries))
-    groups = []
-    for start in range(0, len(queries), QUERY_GROUP):
-        group = queries[start : start + QUERY_GROUP]
-        found = _Products(group, metric, top_k, bounds).run(blocks, rows)
-        groups.append((np.arange(start, start + len(group)), found))
-    return scatter(groups, len(queries))
+    is_scanned = np.ones(len(queries), np.bool_)
+    parts: list[tuple[Ints, Neighbours]] = []
+    if len(queries) >= MATRIX_QUERIES and (bounds is None or metric is not MetricType.L2):
+        for start in range(0, len(queries), QUERY_GROUP):
+            products = _Products(queries[start : start + QUERY_GROUP], metric, top_k, bounds)
+            found = products.run(blocks, rows)
+            doubtful = products.are_doubtful(found)
+            is_scanned[start : start + QUERY_GROUP] = doubtful
+            parts.append((start + np.flatnonzero(~doubtful), part_of(found, ~doubtful)))
+    for i in np.flatnonzero(is_scanned).tolist():
+        scanned = scan_blocks(blocks, scored(queries[i : i + 1]), top_k, rows, bounds)
+        parts.append((np.array([i]), scanned))
+    return scatter(parts, len(queries))
 
 
 def pointer(array: Any) -> Any:
@@ -167,6 +175,7 @@ class _Products:
         self._top_k = top_k
         self._bounds = bounds
         self._squares = np.einsum("ij,ij->i", queries, queries)
+        self._largest_square = 0.0
         self._bar = np.full(len(queries), LOWEST, np.float32)
         self._found: list[tuple[Ints, Floats, Ints]] = []
         self._pending = 0
@@ -185,12 +194,25 @@ class _Products:
                     self._piece(block, wanted[start : start + PIECE_ROWS], None)
         return self._rescored(self._compress(), blocks)
 
+    def are_doubtful(self, found: Neighbours) -> npt.NDArray[np.bool_]:
+        """bool (nq,): the queries for which digits that were lost may have kept out a row."""
+        is_full = found.counts == self._top_k
+        if self._metric is not MetricType.L2 or not is_full.any():
+            return np.zeros(len(self._queries), np.bool_)
+        worst = np.full(len(self._queries), np.inf, np.float32)
+        worst[is_full] = -found.similarities[np.cumsum(found.counts)[is_full] - 1]
+        errors = PRODUCT_ERROR * (self._squares + self._largest_square)
+        doubtful: npt.NDArray[np.bool_] = ~(errors <= TOLERATED_ERROR * worst)
+        return doubtful
+
     def _piece(self, block: VectorBlock, which: slice | Ints, rows: RowSet | None) -> None:
         vectors = block.floats(which)
         similarities = np.matmul(vectors, self._transposed, out=self._buffer[: len(vectors)])
         if self._metric is MetricType.L2:
+            squares = np.einsum("ij,ij->i", vectors, vectors)
+            self._largest_square = max(self._largest_square, float(squares.max(initial=0)))
             similarities *= 2
-            similarities -= np.einsum("ij,ij->i", vectors, vectors)[:, None]
+            similarities -= squares[:, None]
             similarities -= self._squares
         elif block.inverse_norms is not None and self._metric is MetricType.COSINE:
             similarities *= block.inverse_norms[which][:, None]
