@@ -1,6 +1,7 @@
 """These tests run with the environment of an unmodified client, against ELANUS_URI."""
 
 import os
+import time
 import uuid
 
 import numpy as np
@@ -9,6 +10,7 @@ from pymilvus import DataType, MilvusClient
 
 URI = os.environ["ELANUS_URI"]
 DIM = 16
+INDEX_TIMEOUT_S = 240
 
 
 @pytest.fixture
@@ -25,6 +27,22 @@ def name(client):
     yield chosen
     if client.has_collection(chosen):
         client.drop_collection(chosen)
+
+
+@pytest.fixture
+def load_indexed(client, name):
+    """``load_indexed(field, count)``: flush, wait until so many rows are indexed, load anew."""
+
+    def load(field, count):
+        client.flush(name)
+        deadline = time.monotonic() + INDEX_TIMEOUT_S
+        while client.describe_index(name, field)["indexed_rows"] < count:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        client.release_collection(name)
+        client.load_collection(name)
+
+    return load
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Single elements of arrays of structs: predicates on them, their vectors, rows without any."""
 
-import time
-
 import numpy as np
 import pymilvus
 import pytest
@@ -176,7 +174,7 @@ def all_qa(i):
     return all(clip["tag"] == "qa" for clip in clips(i))
 
 
-def test_a_built_index_finds_single_vectors(client, name):
+def test_a_built_index_finds_single_vectors(client, name, load_indexed):
     create(client, name, "L2")
     stored = RANDOM.normal(size=(1_500, 2, DIM)).astype(np.float32)
     client.insert(
@@ -186,13 +184,7 @@ def test_a_built_index_finds_single_vectors(client, name):
             for i, row in enumerate(stored)
         ],
     )
-    client.flush(name)
-    deadline = time.monotonic() + 240
-    while client.describe_index(name, "clips[emb]")["indexed_rows"] < 1_500:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    client.release_collection(name)
-    client.load_collection(name)
+    load_indexed("clips[emb]", 1_500)
     query = RANDOM.normal(size=DIM).astype(np.float32)
     distances = ((stored - query) ** 2).sum(axis=2)
     for text, places in (("", distances.size), ("element_filter(clips, $[rank] == 1)", 1)):

@@ -158,7 +158,7 @@ def test_embedding_lists_find_the_rows_most_alike(client, name, metric, sealed):
     expect(some[0], scores(queries[0], metric, range(1, ROWS, 2)), larger=metric != "L2")
 
 
-def test_a_built_index_finds_the_rows_most_alike(client, name):
+def test_a_built_index_finds_the_rows_most_alike(client, name, load_indexed):
     lengths = RANDOM.integers(0, 4, 1_500)
     stored = [RANDOM.normal(size=(n, DIM)).astype(np.float32) for n in lengths]
     create(client, name, "MAX_SIM_IP", "HNSW")
@@ -173,13 +173,7 @@ def test_a_built_index_finds_the_rows_most_alike(client, name):
             for i, vectors in enumerate(stored)
         ],
     )
-    client.flush(name)
-    deadline = time.monotonic() + 240
-    while client.describe_index(name, "clips[emb]")["indexed_rows"] < 1_500:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    client.release_collection(name)
-    client.load_collection(name)
+    load_indexed("clips[emb]", 1_500)
     for size in (1, 6):
         query = RANDOM.normal(size=(size, DIM)).astype(np.float32)
         hits = client.search(name, [embedding_list(query)], anns_field="clips[emb]", limit=10)[0]
