@@ -135,6 +135,7 @@ def test_nodes_are_drained_and_added_under_load(cluster: RunningCluster, tmp_pat
 @pytest.mark.parametrize(
     "files", [REPRESENTATIVE, pytest.param((), marks=pytest.mark.faults)], ids=["part", "whole"]
 )
+@pytest.mark.timeout(3_600)
 def test_other_logs_carry_a_cluster(
     combination: Combination,
     files: tuple[str, ...],

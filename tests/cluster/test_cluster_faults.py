@@ -119,5 +119,6 @@ def test_a_few_faults(own_service: Own, tmp_path: Path) -> None:
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(CHAOS_S + 900)
 def test_every_kind_of_fault_for_long(own_service: Own, tmp_path: Path) -> None:
     endure(CHAOS_WAL, own_service, tmp_path, lambda faults: faults.run(CHAOS_S, CHAOS_CUT_S))

@@ -5,7 +5,7 @@ HTTP/2) to the RESTful application. Clients may ping an idle connection as often
 
 The listening socket is ours. A server of h2corn has one certificate for its life, so a renewed one
 gets a new server on the same socket: the old one accepts nothing more, tells its HTTP/2 clients to
-come again, and ends with its last request.
+come again, and ends with its last request, or after ``DRAIN_S``.
 """
 
 import asyncio
@@ -37,10 +37,12 @@ MAX_STREAMS_PER_CONNECTION = 1_024
 IDLE_CONNECTION_S = 7_200.0
 """gRPC clients keep a connection for as long as they live: only abandoned ones should end."""
 
-MAX_GRACE_S = 3_600.0
+DRAIN_S = 30.0
+"""How long a server that stops waits for its requests, more than ``stop`` is ever told to. Now and
+then it misses that the last one has ended, and nothing but this ends it then."""
 
 STOP_PATIENCE_S = 5.0
-"""The server ends at once when its last request has; now and then it misses that."""
+"""For the server to end once its last request has."""
 
 
 class H2cornServer(TransportServer):
@@ -147,7 +149,7 @@ class H2cornServer(TransportServer):
             limit_connections=MAX_CONNECTIONS,
             max_request_body_size=self._options.max_receive_bytes,
             timeout_keep_alive=IDLE_CONNECTION_S,
-            timeout_graceful_shutdown=MAX_GRACE_S,
+            timeout_graceful_shutdown=DRAIN_S,
             certfile=None if files is None else files.certificate,
             keyfile=None if files is None else files.key,
             ca_certs=None if files is None else files.authority,
