@@ -34,7 +34,7 @@ run: install ## Start the server with the sample on 127.0.0.1:19530 (ARGS="--por
 	@exec $(BIN)/elanus run standalone --sample $(ARGS)
 
 test: $(VENV)/.installed-dev clients ## Run all tests; those of servers that aren't installed skip
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 services-install: $(VENV)/.installed-dev ## Install real servers for tests into .services
 	$(BIN)/python -m tests.services install $(ARGS)
@@ -49,13 +49,13 @@ services-stop: $(VENV)/.installed-dev ## Stop the servers that `make services` s
 	$(BIN)/python -m tests.services stop $(ARGS)
 
 test-services: services-install ## Run the tests that need real servers; they start their own
-	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -m "services and not faults" $(ARGS)
+	REQUIRE_SERVICES=1 $(BIN)/python -m pytest -m "services and not faults" $(ARGS)
 
 test-faults: services-install ## Run a server under load while what it depends on fails (15 minutes)
-	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest -m faults -s $(ARGS)
+	REQUIRE_SERVICES=1 $(BIN)/python -m pytest -m faults -s $(ARGS)
 
 test-cluster: services-install clients ## Run whole clusters, and kill their processes (CHAOS_S=600: longer)
-	ELANUS_REQUIRE_SERVICES=1 $(BIN)/python -m pytest tests/cluster -m "" -s $(ARGS)
+	REQUIRE_SERVICES=1 $(BIN)/python -m pytest tests/cluster -m "" -s $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Check style, format, types and import contracts
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["tests.second_tries", "tests.services.fixtures"]
+pytest_plugins = ["tests.real_processes", "tests.services.fixtures"]
 
 PATIENT = [HealthCheck.too_slow, HealthCheck.data_too_large]
 

@@ -4,7 +4,7 @@
 them and use names of their own. ``own_service`` gives a test servers that it may kill.
 
 A server that is not installed makes its tests skip, which the summary says in a line of its own.
-With ``ELANUS_REQUIRE_SERVICES=1`` they fail instead.
+With ``REQUIRE_SERVICES=1`` they fail instead.
 """
 
 import os
@@ -41,10 +41,9 @@ FIXTURES = {
     "seaweedfs",
 }
 
-# Servers refuse variables that they don't know, and get those of this process.
-ARE_REQUIRED = os.environ.pop("ELANUS_REQUIRE_SERVICES", "") == "1"
+ARE_REQUIRED = os.environ.get("REQUIRE_SERVICES", "") == "1"
 
-_missing: set[str] = set()
+NOT_INSTALLED = " is not installed: run `make services-install`"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -59,8 +58,10 @@ def pytest_sessionfinish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for name in sorted(_missing):
-        line = f"TESTS SKIPPED: {name} is not installed; `make services-install` installs it"
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = {report.longrepr[2] for report in skipped if isinstance(report.longrepr, tuple)}
+    for reason in sorted(reason for reason in reasons if reason.endswith(NOT_INSTALLED)):
+        line = f"TESTS SKIPPED: {reason.removeprefix('Skipped: ')}"
         terminalreporter.write_line(line, yellow=True, bold=True)
 
 
@@ -77,10 +78,9 @@ def require_tool(package: "Package") -> None:
 
 
 def missing(name: str) -> NoReturn:
-    text = f"{name} is not installed: run `make services-install`"
+    text = f"{name}{NOT_INSTALLED}"
     if ARE_REQUIRED:
         pytest.fail(text)
-    _missing.add(name)
     pytest.skip(text)
 
 

@@ -1,4 +1,6 @@
-"""Tests of real processes get a second try where a process, and not an answer, was the trouble.
+"""Tests that start processes: one after another, and with a second try where a process failed.
+
+They share servers and mostly wait, so they run in one group beside the tests that compute.
 
 Foreign servers, busy machines and the kernel fail in ways that nobody here decides: a broker that
 is not back in time is no finding. An assertion is one, always, so a test that ends with it is not
@@ -10,19 +12,21 @@ from pathlib import Path
 import pytest
 
 FOLDERS = {"cluster", "conformance", "contract", "crash", "deploy", "integration", "services"}
-"""Whose tests start processes."""
 TRIES = 2
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
     for item in items:
         if item.path.relative_to(tests).parts[0] in FOLDERS:
+            item.add_marker(pytest.mark.xdist_group("processes"))
             item.add_marker(pytest.mark.flaky(reruns=TRIES - 1, rerun_except=["AssertionError"]))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for report in terminalreporter.stats.get("rerun", []):
-        cause = report.longrepr.reprcrash.message.partition("\n")[0]
-        line = f"NOT ON THE FIRST TRY: {report.nodeid}: {cause}"
+        crash = getattr(report.longrepr, "reprcrash", None)
+        cause = report.longreprtext if crash is None else crash.message
+        line = f"NOT ON THE FIRST TRY: {report.nodeid}: {cause.splitlines()[0]}"
         terminalreporter.write_line(line, yellow=True, bold=True)
