@@ -4,6 +4,7 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
 
 from elanus.errors import CorruptData, ElanusError, FencedWriter, Unavailable
@@ -12,10 +13,24 @@ from elanus.storage.objects.base import Buffer
 from elanus.storage.wal._kafka_messages import Header, Kind, LogDecoder, Packed, pack, position_at
 from elanus.storage.wal._kafka_producer import KafkaProducer
 from elanus.storage.wal._kafka_reader import KafkaReader
-from elanus.storage.wal._shared_writes import Records, SharedWrites
+from elanus.storage.wal._shared_writes import Finish, Records, SharedWrites, error_of
 from elanus.storage.wal.base import WalWriter
 
 _SEND_ON_LOOP_BYTES = 1 << 20
+
+
+@dataclass(slots=True, eq=False)
+class _Write:
+    """A group of appends under way. ``packed``: the messages that it became."""
+
+    loop: asyncio.AbstractEventLoop
+    records: Records
+    finish: Finish
+    packed: list[Packed] = field(default_factory=list)
+
+    def fail_if_failed(self, sending: "asyncio.Future[None]") -> None:
+        if (error := error_of(sending)) is not None:
+            self.finish(error)
 
 
 class KafkaWalWriter(WalWriter):
@@ -42,38 +57,25 @@ class KafkaWalWriter(WalWriter):
             raise FencedWriter(f"this writer of the log {self._topic} is closed")
         return await self._writes.append(records)
 
-    def _begin(self, records: Records, sizes: list[int]) -> "asyncio.Future[list[int]]":
-        return asyncio.ensure_future(self._write(records, sizes))
-
-    async def _write(self, records: Records, sizes: list[int]) -> list[int]:
+    def _begin(self, records: Records, sizes: list[int], finish: Finish) -> None:
         if self._refusal is not None:
             raise self._refusal
         if not records:
-            return []
-        hit = self._world.failpoints.hit
-        hit("wal.append.before_write")
+            finish([])
+            return
+        self._world.failpoints.hit("wal.append.before_write")
         self._refusal = Unavailable(f"the log {self._topic} must be opened again")
-        sent: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
+        write = _Write(asyncio.get_running_loop(), records, finish)
         if sum(sizes) <= _SEND_ON_LOOP_BYTES:
-            packed = self._send(records, sent)
+            self._send(write)
         else:
-            packed = await self._world.executor.run("io", self._send, records, sent)
-        offsets = await sent
-        hit("wal.append.after_sync")
-        await self._ensure_not_replaced(offsets)
-        self._next_offset = offsets[-1] + 1
-        self._refusal = None
-        return [
-            position_at(offset, index)
-            for offset, part in zip(offsets, packed, strict=True)
-            if part.chunk == part.chunks - 1
-            for index in range(part.records)
-        ]
+            sending = self._world.executor.start("io", partial(self._send, write))
+            sending.add_done_callback(write.fail_if_failed)
 
-    def _send(self, records: Records, sent: "asyncio.Future[list[int]]") -> list[Packed]:
-        packed = list(pack(records))
+    def _send(self, write: "_Write") -> None:
+        write.packed = list(pack(write.records))
         messages: list[tuple[bytes, bytes | None]] = []
-        for part in packed:
+        for part in write.packed:
             key = Header(
                 Kind.RECORD,
                 self.term,
@@ -86,11 +88,49 @@ class KafkaWalWriter(WalWriter):
             ).encode()
             messages.append((key, part.value))
             self._bytes_before += len(key) + len(part.value)
-        self._producer.send(self._topic, messages, partial(_tell, sent))
-        return packed
+        self._producer.send(self._topic, messages, partial(self._tell, write))
 
-    async def _ensure_not_replaced(self, offsets: list[int]) -> None:
-        """Raises FencedWriter if there is a fence that counts in front of one of the offsets."""
+    def _tell(self, write: "_Write", offsets: list[int], error: ElanusError | None) -> None:
+        """Pass on what the producer's thread has heard."""
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any longer
+            write.loop.call_soon_threadsafe(self._sent, write, error or offsets)
+
+    def _sent(self, write: "_Write", outcome: list[int] | ElanusError) -> None:
+        if isinstance(outcome, ElanusError):
+            write.finish(outcome)
+            return
+        try:
+            self._world.failpoints.hit("wal.append.after_sync")
+            gaps = self._gaps(outcome)
+        except Exception as error:  # noqa: BLE001 - whoever appended is to hear of it
+            write.finish(error)
+            return
+        if not gaps:
+            self._acknowledge(write, outcome)
+            return
+        looking = self._world.executor.start("io", partial(self._look_into, gaps))
+        looking.add_done_callback(partial(self._looked, write, outcome))
+
+    def _looked(self, write: "_Write", offsets: list[int], looking: "asyncio.Future[None]") -> None:
+        if (error := error_of(looking)) is not None:
+            write.finish(error)
+        else:
+            self._acknowledge(write, offsets)
+
+    def _acknowledge(self, write: "_Write", offsets: list[int]) -> None:
+        self._next_offset = offsets[-1] + 1
+        self._refusal = None
+        write.finish(
+            [
+                position_at(offset, index)
+                for offset, part in zip(offsets, write.packed, strict=True)
+                if part.chunk == part.chunks - 1
+                for index in range(part.records)
+            ]
+        )
+
+    def _gaps(self, offsets: list[int]) -> list[tuple[int, int]]:
+        """Where somebody else's messages are in front of ours."""
         expected = self._next_offset
         gaps = []
         for offset in offsets:
@@ -102,10 +142,10 @@ class KafkaWalWriter(WalWriter):
             if offset > expected:
                 gaps.append((expected, offset))
             expected = offset + 1
-        if gaps:
-            await self._world.executor.run("io", self._look_into, gaps)
+        return gaps
 
     def _look_into(self, gaps: list[tuple[int, int]]) -> None:
+        """Raises FencedWriter if one of the messages is a fence that counts."""
         for start, stop in gaps:
             decoder = LogDecoder.within(
                 self._topic, self._cluster_id, next_offset=start, term=self.term, fence=self._fence
@@ -125,20 +165,3 @@ class KafkaWalWriter(WalWriter):
         """Appends are refused from now on."""
         self._is_closing = True
         await self._writes.idle()
-
-
-def _tell(sent: "asyncio.Future[list[int]]", offsets: list[int], error: ElanusError | None) -> None:
-    """Pass on what the producer's thread has heard."""
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any longer
-        sent.get_loop().call_soon_threadsafe(_settle, sent, offsets, error)
-
-
-def _settle(
-    sent: "asyncio.Future[list[int]]", offsets: list[int], error: ElanusError | None
-) -> None:
-    if sent.done():
-        pass  # whoever waited has given up
-    elif error is None:
-        sent.set_result(offsets)
-    else:
-        sent.set_exception(error)

@@ -14,7 +14,7 @@ from elanus.storage.uncancelled import run_to_end
 from elanus.storage.wal._files import file_path
 from elanus.storage.wal._frames import FileHeader, FrameEncoder
 from elanus.storage.wal._growth import Growth
-from elanus.storage.wal._shared_writes import Records, SharedWrites
+from elanus.storage.wal._shared_writes import Finish, Records, SharedWrites, error_of
 from elanus.storage.wal._term import TermGuard
 from elanus.storage.wal.base import WalWriter
 
@@ -53,20 +53,21 @@ class LocalWalWriter(WalWriter):
             raise FencedWriter(f"this writer of the log {self._directory} is closed")
         return await self._writes.append(records)
 
-    def _begin(self, records: Records, sizes: list[int]) -> "asyncio.Future[list[int]]":
+    def _begin(self, records: Records, sizes: list[int], finish: Finish) -> None:
         if self._refusal is not None:
             raise self._refusal
         if not records:
-            nothing: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-            nothing.set_result([])
-            return nothing
+            finish([])
+            return
         write = partial(self._write_blocking, records, sizes)
         written = self._world.executor.start("io", write)
-        written.add_done_callback(self._tell_readers)
-        return written
+        written.add_done_callback(partial(self._written, finish))
 
-    def _tell_readers(self, written: "asyncio.Future[list[int]]") -> None:
-        if not written.cancelled() and written.exception() is None:
+    def _written(self, finish: Finish, written: "asyncio.Future[list[int]]") -> None:
+        if (error := error_of(written)) is not None:
+            finish(error)
+        else:
+            finish(written.result())
             self._growth.notify()
 
     def _write_blocking(self, records: Records, sizes: list[int]) -> list[int]:

@@ -12,9 +12,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from elanus.errors import ElanusError, ParameterTooLarge
+from elanus.errors import ParameterTooLarge
 from elanus.storage.objects.base import Buffer
 from elanus.storage.wal._frames import MAX_PAYLOAD_BYTES, size_of
 
@@ -22,9 +22,10 @@ _MAX_SHARED_BYTES = 16 << 20
 """Appends that together have more than this are not written at once."""
 
 Records: TypeAlias = list[Sequence[Buffer]]
-Begin: TypeAlias = "Callable[[Records, list[int]], asyncio.Future[list[int]]]"
-"""Begins to make records durable, given the bytes of each too; gives their positions in the end.
-Raises ElanusError, or its future does."""
+Finish: TypeAlias = "Callable[[list[int] | BaseException], None]"
+"""Told once, on the event loop, the positions of the records or what became of them instead."""
+Begin: TypeAlias = "Callable[[Records, list[int], Finish], None]"
+"""Begins to make records durable, given the bytes of each too. What it raises, appends raise."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,12 +65,9 @@ class SharedWrites:
             return
         group, records, sizes = self._take()
         try:
-            written = self._begin(records, sizes)
-        except ElanusError as error:
-            _fail(group, error)
-            asyncio.get_running_loop().call_soon(self._write_next)
-        else:
-            written.add_done_callback(partial(self._finish, group))
+            self._begin(records, sizes, partial(self._finish, group))
+        except Exception as error:  # noqa: BLE001 - whoever appended is to hear of it
+            self._finish(group, error)
 
     def _take(self) -> tuple[list[_Append], Records, list[int]]:
         """The appends of the next write, in the order of their calls."""
@@ -87,13 +85,13 @@ class SharedWrites:
             size_bytes += append.size_bytes
         return group, records, sizes
 
-    def _finish(self, group: list[_Append], written: "asyncio.Future[list[int]]") -> None:
-        error = asyncio.CancelledError() if written.cancelled() else written.exception()
-        if error is None:
-            _answer(group, written.result())
+    def _finish(self, group: list[_Append], outcome: list[int] | BaseException) -> None:
+        if isinstance(outcome, BaseException):
+            _fail(group, outcome)
         else:
-            _fail(group, error)
-        self._write_next()
+            _answer(group, outcome)
+        # After those who now have their answers: what they append next shares the next write.
+        asyncio.get_running_loop().call_soon(self._write_next)
 
     async def idle(self) -> None:
         """Returns when nothing is under way."""
@@ -101,6 +99,10 @@ class SharedWrites:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._idle.append(waiter)
             await waiter
+
+
+def error_of(ended: "asyncio.Future[Any]") -> BaseException | None:
+    return asyncio.CancelledError() if ended.cancelled() else ended.exception()
 
 
 def _answer(group: list[_Append], positions: list[int]) -> None:
