@@ -58,6 +58,9 @@ class Columns:
     def column(self, name: str) -> pa.Array:
         return self.keys
 
+    def bounds(self, name: str) -> None:
+        return None
+
     def vectors(self, name: str) -> np.ndarray:
         return self.data
 

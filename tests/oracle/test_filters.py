@@ -10,9 +10,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from elanus.engine.filter import compile_filter, evaluate, evaluate_json
+from elanus.engine.filter.bounds import excludes
 from elanus.model.geometry import wkb_of
 from elanus.model.schema import arrow_type
 from elanus.model.types import DataType
+from elanus.storage.formats.columns import statistics_of
 from tests.oracle import reference
 from tests.oracle.profiles import examples
 from tests.oracle.strategies import (
@@ -43,6 +45,11 @@ def texts(_name: str, column: pa.Array) -> ScannedText:
     return ScannedText(column, reference.tokens)
 
 
+def bounds_of(column: pa.Array) -> tuple[Any, Any] | None:
+    least, greatest = statistics_of(column)
+    return None if least is None else (least, greatest)
+
+
 def check(tree: tuple, table: list[dict[str, Any]], sliced: bool) -> None:
     text = reference.render(tree)
     plan = compile_filter(text, SCHEMA)
@@ -62,6 +69,8 @@ def check(tree: tuple, table: list[dict[str, Any]], sliced: bool) -> None:
     assert found.dtype == np.bool_
     assert found.tolist() == expected, text
     assert plan.fields.issuperset(asked)
+    if any(expected):
+        assert not excludes(plan.root, lambda name: bounds_of(columns[name])), text
     candidates = np.array([bool(at % 3) for at in range(len(table))], np.bool_)
     narrowed = evaluate(plan, column, len(table), candidates.copy(), texts)
     assert narrowed.tolist() == (np.array(expected, np.bool_) & candidates).tolist(), text

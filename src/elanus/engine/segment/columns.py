@@ -26,6 +26,11 @@ class SegmentColumns(Protocol):
         """A scalar field's column, of the schema's Arrow type."""
         ...
 
+    def bounds(self, name: str) -> tuple[Any, Any] | None:
+        """The least and the greatest of a scalar field's values that are neither null nor NaN;
+        None if they aren't known."""
+        ...
+
     def vectors(self, name: str) -> Any:
         """A vector field's column: a C-contiguous NumPy array (rows, width), or an Arrow array of
         the field's type."""

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from elanus.engine.filter.bounds import excludes
 from elanus.engine.filter.evaluate import evaluate, evaluate_elements
 from elanus.engine.filter.indexes import ScalarIndex
 from elanus.engine.filter.plan import Plan
@@ -336,6 +337,8 @@ class SealedSegment(Segment):
             mask = np.zeros(self._row_count, np.bool_)
             mask[self._offsets_of(plan.primary_keys)[1]] = True
             return RowSet(self._row_count, mask=mask)
+        if excludes(plan.root, self._columns.bounds):
+            return RowSet(self._row_count, mask=np.zeros(self._row_count, np.bool_))
         rows = RowSet(self._row_count, mask=self._evaluate(plan))
         self._cache.put(self._owner, plan.key, rows.packed)
         return rows

@@ -126,7 +126,9 @@ def statistics_of(column: Any) -> tuple[Statistic, Statistic]:
     if not (numeric or pa.types.is_string(data_type) or pa.types.is_boolean(data_type)):
         return None, None
     if pa.types.is_floating(data_type):
-        column = column.filter(pc.is_finite(column))
+        column = column.filter(pc.invert(pc.is_nan(column)))
+        if pc.any(pc.is_inf(column)).as_py():  # which JSON can't tell
+            return None, None
     bounds = pc.min_max(column).as_py()
     return _in_bounds((bounds["min"], bounds["max"]))
 

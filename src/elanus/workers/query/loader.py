@@ -55,6 +55,11 @@ class MappedColumns:
     def __init__(self, files: SegmentFiles) -> None:
         self._files = files
         self._names = frozenset(files.field_names)
+        self._bounds = {
+            column.field_name: (column.minimum, column.maximum)
+            for column in files.manifest.columns
+            if column.minimum is not None and column.maximum is not None
+        }
 
     @property
     def row_count(self) -> int:
@@ -69,6 +74,9 @@ class MappedColumns:
 
     def column(self, name: str) -> pa.Array:
         return self._files.column(name)
+
+    def bounds(self, name: str) -> tuple[Any, Any] | None:
+        return self._bounds.get(name)
 
     def vectors(self, name: str) -> Any:
         return self._files.vectors(name)

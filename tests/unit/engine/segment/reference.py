@@ -12,6 +12,7 @@ from elanus.model.schema import CollectionSchema, FieldSchema, arrow_type
 from elanus.model.timestamp import MAX_TIMESTAMP
 from elanus.model.types import DataType, MetricType
 from elanus.model.vectors import vector_column
+from elanus.storage.formats.columns import statistics_of
 
 DIM = 4
 
@@ -121,6 +122,10 @@ class ArrowColumns:
 
     def column(self, name: str) -> pa.Array:
         return self.rows.column(name)
+
+    def bounds(self, name: str) -> tuple[Any, Any] | None:
+        bounds = statistics_of(self.column(name)) if self.has_column(name) else (None, None)
+        return None if bounds[0] is None else bounds
 
     def vectors(self, name: str) -> np.ndarray:
         column = self.rows.column(name)

@@ -107,3 +107,20 @@ def test_filter_bitmaps_are_reused_and_bounded() -> None:
         assert 0 < cache.used_bytes <= cache.limit_bytes
     segment.release()
     assert cache.used_bytes == 0
+
+
+def test_a_filter_that_no_row_can_pass_reads_no_column() -> None:
+    class Unread(ArrowColumns):
+        def column(self, name: str) -> pa.Array:
+            raise AssertionError(f"{name} is read")
+
+        def bounds(self, name: str) -> tuple[int, int] | None:
+            return (0, 6) if name == "number" else None
+
+    growing, _ = in_chunks()
+    flushed = growing.rows_for_flush()
+    segment = SealedSegment(SCHEMA, 1, 10, Unread(flushed.rows, flushed.timestamps))
+    plan = compile_filter("number > 6 and text like '%5%'", SCHEMA)
+    assert segment.count(Snapshot(100), plan) == 0
+    with pytest.raises(AssertionError, match="number is read"):
+        segment.count(Snapshot(100), compile_filter("number > 5", SCHEMA))

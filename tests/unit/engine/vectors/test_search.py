@@ -41,6 +41,9 @@ class Columns:
     def column(self, name: str) -> pa.Array:
         return self.rows.column(name)
 
+    def bounds(self, name: str) -> None:
+        return None
+
     def vectors(self, name: str) -> pa.Array:
         return self.rows.column(name)
 
