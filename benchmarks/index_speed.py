@@ -2,16 +2,18 @@
 
     python -m benchmarks.index_speed [--data words clustered] [--only HNSW SCANN ...] [--rows N]
 
-*Library* is the whole search that the library has for these parameters, with the vectors in memory
-of its own: faiss's ``IndexHNSW`` and ``IndexIVF``; ``IndexRefineFlat`` over them where codes choose
-and vectors decide; scann with ``reorder``. *Candidates* is the first step of it: the codes' choice,
-whose scores are estimates. Both get vectors of unit length. Ours begins with the user's vectors and
-ends with primary keys and timestamps. Short runs take turns; times are processor time of one
-thread, the best of the runs over the same queries.
+*Library* is the whole search that the library has for these parameters: faiss's ``IndexHNSW`` and
+``IndexIVF``; ``IndexRefineFlat`` over them where codes choose and vectors decide; scann with
+``reorder`` by a byte for each dimension, which ours has too, and in a row of its own by vectors,
+which it then holds in memory. *Candidates* is the first step of faiss's: the codes' choice, whose
+scores are estimates. All get queries of unit length, and stored vectors too. Ours begins with the
+user's vectors and ends with primary keys and timestamps. Short runs take turns; times are processor
+time of one thread, the best of the runs over the same queries.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,7 +23,7 @@ from scann import scann_ops_pybind
 
 from benchmarks.compare.data import CACHE
 from benchmarks.engine import timed
-from benchmarks.index_data import DATA, TOP_K, Data, build
+from benchmarks.index_data import DATA, TOP_K, Build, Data, build
 from benchmarks.index_recall import NOW, VARIANTS, Variant
 from elanus.engine.index.base import VectorIndex
 from elanus.engine.index.dense.hnsw import HnswIndex
@@ -32,6 +34,7 @@ from elanus.engine.index.dense.scann import (
     DEFAULT_SUB_DIM,
     TRAINING_ROWS,
     ScannIndex,
+    ranked_for,
 )
 from elanus.engine.threads import limit_kernel_threads
 
@@ -42,25 +45,37 @@ SINGLE_QUERIES = 20
 """Of a run at nq=1: so few that the machine seldom interrupts it."""
 
 
-def scann_searches(data: Data, index: ScannIndex, params: dict[str, Any]) -> tuple[Search, Search]:
-    looked_at = params.get("reorder_k", TOP_K + min(9 * TOP_K, 500))
-    lists, searcher = params.get("nprobe", index.nprobe), index.searcher
-    whole = reordering_scann(data, index.nlist)
+@dataclass(frozen=True)
+class Rival:
+    """size_bytes: of all that it searches, mapped or in memory."""
 
-    def candidates(queries: Floats) -> Any:
-        if len(queries) == 1:
-            return searcher.search(queries[0], looked_at, -1, lists)
-        return searcher.search_batched(queries, looked_at, -1, lists, False, 0)
-
-    def library(queries: Floats) -> Any:
-        if len(queries) == 1:
-            return whole.search(queries[0], TOP_K, looked_at, lists)
-        return whole.search_batched(queries, TOP_K, looked_at, lists)
-
-    return candidates, library
+    name: str
+    search: Search
+    size_bytes: int
 
 
-def reordering_scann(data: Data, nlist: int) -> Any:
+def scann_rivals(data: Data, index: ScannIndex, params: dict[str, Any]) -> Sequence[Rival]:
+    ranked = int(params.get("reorder_k", ranked_for(TOP_K)))
+    lists = params.get("nprobe", index.nprobe)
+    with_vectors = scann_with_vectors(data, index.nlist)
+
+    def searching(searcher: Any) -> Search:
+        def search(queries: Floats) -> Any:
+            if len(queries) == 1:
+                return searcher.search(queries[0], TOP_K, ranked, lists)
+            return searcher.search_batched(queries, TOP_K, ranked, lists)
+
+        return search
+
+    size = index.size_bytes
+    codes = size - index.row_count * index.dim
+    return (
+        Rival("library", searching(scann_ops_pybind.ScannSearcher(index.searcher)), size),
+        Rival("library, float32", searching(with_vectors), codes + data.raw_bytes),
+    )
+
+
+def scann_with_vectors(data: Data, nlist: int) -> Any:
     """An index like ours that has the vectors too."""
     folder = CACHE / f"{data.name}-{len(data.rows)}-scann-reorder-{nlist}"
     if not folder.exists():
@@ -75,9 +90,9 @@ def reordering_scann(data: Data, nlist: int) -> Any:
     return scann_ops_pybind.load_searcher(str(folder))
 
 
-def faiss_searches(
-    data: Data, index: HnswIndex | IvfIndex, params: dict[str, Any]
-) -> tuple[Search, Search]:
+def faiss_rivals(
+    data: Data, index: HnswIndex | IvfIndex, params: dict[str, Any], size_bytes: int
+) -> Sequence[Rival]:
     if isinstance(index, IvfIndex):
         kind = faiss.IVFRaBitQSearchParameters if index.index_type == "IVF_RABITQ" else None
         chosen = (kind or faiss.SearchParametersIVF)(nprobe=params.get("nprobe", DEFAULT_NPROBE))
@@ -92,22 +107,30 @@ def faiss_searches(
         return index.index.search(queries, looked_at, params=chosen)
 
     if has_vectors:
-        return candidates, candidates
+        return (Rival("library", candidates, size_bytes),)
     unit = prepare_queries(data.rows, data.metric)
     refined = faiss.IndexRefineFlat(index.index, faiss.swig_ptr(unit))
     both = faiss.IndexRefineSearchParameters(k_factor=looked_at / TOP_K, base_index_params=chosen)
-    return candidates, lambda queries: refined.search(queries, TOP_K, params=both)
+
+    def library(queries: Floats) -> Any:
+        return refined.search(queries, TOP_K, params=both)
+
+    return (
+        Rival("library", library, size_bytes + data.raw_bytes),
+        Rival("candidates", candidates, size_bytes),
+    )
 
 
-def searches(data: Data, index: VectorIndex, params: dict[str, Any]) -> tuple[Search, Search]:
-    """(candidates, library), see the module."""
+def rivals_of(
+    data: Data, made: Build, index: VectorIndex, params: dict[str, Any]
+) -> Sequence[Rival]:
     if isinstance(index, ScannIndex):
-        return scann_searches(data, index, params)
+        return scann_rivals(data, index, params)
     assert isinstance(index, HnswIndex | IvfIndex)
-    return faiss_searches(data, index, params)
+    return faiss_rivals(data, index, params, made.path.stat().st_size)
 
 
-def times(data: Data, params: dict[str, Any], rivals: tuple[Search, ...], nq: int) -> list[float]:
+def times(data: Data, params: dict[str, Any], rivals: Sequence[Rival], nq: int) -> list[float]:
     """(ours, each of the rivals), us a query: of each round the best of its runs."""
     unit = prepare_queries(data.queries, data.metric)
     count = SINGLE_QUERIES if nq == 1 else nq
@@ -116,7 +139,7 @@ def times(data: Data, params: dict[str, Any], rivals: tuple[Search, ...], nq: in
         first = number * count % (len(unit) - count + 1)
         queries, asked = unit[first : first + count], data.queries[first : first + count]
         works: list[Callable[[], None]] = [partial(ours, data, asked, params, nq)]
-        works += [partial(each, search, queries, nq) for search in rivals]
+        works += [partial(each, rival.search, queries, nq) for rival in rivals]
         totals += np.min([[timed(work, 1) for work in works] for _ in range(RUNS)], axis=0)
     found: list[float] = (totals / (ROUNDS * count) * 1e6).tolist()
     return found
@@ -132,16 +155,17 @@ def each(search: Search, queries: Floats, nq: int) -> None:
         search(queries[start : start + nq])
 
 
-def measure(data: Data, index: VectorIndex, variant: Variant) -> None:
-    """Prints a row for each number of queries."""
-    first, library = searches(data, index, variant.params)
+def measure(data: Data, made: Build, index: VectorIndex, variant: Variant) -> None:
+    """Prints a row for each number of queries and each rival."""
+    rivals = rivals_of(data, made, index, variant.params)
     for nq in (1, 100):
-        own, whole, part = times(data, variant.params, (library, first), nq)
-        print(
-            f"| {index.index_type} {variant} | {nq} | {own:.0f} | {whole:.0f} | "
-            f"{own / whole:.2f} | {part:.0f} | {own / part:.2f} |",
-            flush=True,
-        )
+        own, *others = times(data, variant.params, rivals, nq)
+        for rival, other in zip(rivals, others, strict=True):
+            print(
+                f"| {index.index_type} {variant} | {nq} | {own:.0f} | {rival.name} | "
+                f"{rival.size_bytes / 1e6:.0f} | {other:.0f} | {own / other:.2f} |",
+                flush=True,
+            )
 
 
 def main() -> None:
@@ -153,14 +177,17 @@ def main() -> None:
     limit_kernel_threads()
     for name in options.data:
         data = DATA[name][0](options.rows or DATA[name][1])
-        print(f"\n| {name}, {len(data.rows):,} rows | nq | ours, µs | library | ratio |", end="")
-        print(" candidates | ratio |\n|---|---|---|---|---|---|---|")
+        print(
+            f"\n| {name}, {len(data.rows):,} rows | nq | ours, µs | beside | its size, MB |", end=""
+        )
+        print(" µs | ratio |\n|---|---|---|---|---|---|---|")
         for index_type in options.only:
             variants = VARIANTS[index_type]
-            index = build(index_type, data).opened(data, variants[-1].refines)
+            made = build(index_type, data)
+            index = made.opened(data, variants[-1].refines)
             data.segment.attach_index("vector", index)
             for variant in variants[1:] or variants:
-                measure(data, index, variant)
+                measure(data, made, index, variant)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,15 @@
 ``sub_dim`` dimensions that are trained to keep the order of the nearest; by the library of that
 name.
 
-A search scans the codes of the ``nprobe`` nearest lists and scores the best ``reorder_k`` rows by
-their vectors. The library takes no filter: as with a graph, more candidates are asked for, from
-more lists, the rarer the survivors are. Its files can't be mapped; codes are a small part of the
-vectors (a sixteenth for two dimensions) and are read into memory. They lie in one archive, whose
+A search scans these codes in the ``nprobe`` nearest lists and ranks the best ``reorder_k`` rows by
+a finer code of a byte for each dimension; only the first few of them are scored by their vectors,
+which lie far apart in the segment's column. Rows that bytes don't tell apart, as where all lie far
+from 0 beside their distances, get no finer code: then all ``reorder_k`` are scored by vectors. So
+it is in files that say nothing of finer codes, which the first version of this module wrote.
+
+The library takes no filter: as with a graph, more candidates are asked for, from more lists, the
+rarer the survivors are. Its files can't be mapped; codes are a part of the vectors (a sixteenth
+for two dimensions, and a quarter) and are read into memory. They lie in one archive, whose
 directory at the end tells a truncated file and whose checksums tell a damaged one.
 """
 
@@ -18,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from elanus.engine.index.dense.exact import VectorBlock, score_labels
 from elanus.engine.index.dense.faiss_files import check_size
 from elanus.engine.index.dense.family import (
     PIECE_ROWS,
@@ -39,16 +45,24 @@ ANISOTROPY = 0.2
 """Errors along a vector, which change its products with queries near it, count more than others."""
 REORDERED_MORE = 9
 REORDERED_MORE_AT_MOST = 500
-"""Rows that are scored for each hit wanted beside it, unless the user says how many."""
+"""Rows that are ranked for each hit wanted beside it, unless the user says how many."""
+SCORED_PER_HIT = 2
+"""Rows that are scored by their vectors for each hit wanted, the first ones by finer codes."""
+CHECKED_QUERIES, CHECKED_DEPTH, CHECKED_HITS = 64, 100, 10
+RANKED_RIGHT = 0.99
+"""Finer codes are kept if they rank this part of the best of the checked rows, by their vectors,
+among those that would be scored."""
 LISTS_POWER = 0.3
 """Lists for candidates down to rank r as for the nearest k: nprobe · (r / k) ** 0.3."""
 CANDIDATES_PER_ROW = 0.5
 """Candidates asked for are at most this part of the rows in the lists."""
 
 CALL_COST = 40_000.0
-"""Of a search, ns; then of a centroid and a code of 100 dimensions, and of a candidate."""
+"""Of a search, ns; then of a centroid, a code and a finer code of 100 dimensions, and of a row that
+comes back."""
 CENTROID_COST = 4.0
 CODE_COST = 2.5
+FINE_CODE_COST = 40.0
 CANDIDATE_COST = 100.0
 
 _DESCRIPTION = "elanus.json"
@@ -58,23 +72,28 @@ _ASSETS = "scann_assets.pbtxt"
 class ScannIndex(DenseIndex):
     """See the module. ``searcher``: None of an index over few rows."""
 
-    def __init__(self, expected: Expected, searcher: Any, nlist: int, size_bytes: int) -> None:
+    def __init__(
+        self, expected: Expected, searcher: Any, nlist: int, has_fine_codes: bool, size_bytes: int
+    ) -> None:
         super().__init__(expected, size_bytes)
         self.searcher = searcher
         self.nlist = nlist
+        self.has_fine_codes = has_fine_codes
         self.nprobe = _usual_lists(expected, nlist)
 
     @classmethod
     def build(cls, index_type: str, source: Source, out_path: str) -> None:
-        nlist = lists_for(source)
+        nlist, has_fine_codes = lists_for(source), False
         with tempfile.TemporaryDirectory(dir=os.path.dirname(out_path) or None) as folder:
             if source.row_count >= MIN_ROWS:
-                _trained(source, nlist).serialize(folder, True)
+                searcher, has_fine_codes = _trained(source, nlist)
+                searcher.serialize(folder, True)
             described = {
                 "metric": source.metric.value,
                 "rows": source.row_count,
                 "dim": source.dim,
                 "nlist": nlist,
+                "fine_codes": has_fine_codes,
             }
             with zipfile.ZipFile(out_path, "w", zipfile.ZIP_STORED) as archive:
                 archive.writestr(_DESCRIPTION, json.dumps(described))
@@ -94,21 +113,25 @@ class ScannIndex(DenseIndex):
                 searcher = _opened(archive)
         except (OSError, RuntimeError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise CorruptData(f"index file {path} can't be opened: {error}") from error
-        return cls(expected, searcher, int(described["nlist"]), os.path.getsize(path))
+        nlist, has_fine_codes = int(described["nlist"]), bool(described.get("fine_codes", False))
+        return cls(expected, searcher, nlist, has_fine_codes, os.path.getsize(path))
 
     def find(self, search: Search) -> Neighbours:
         if self.searcher is None:
             return search.exact(np.arange(len(search.queries)))
-        more = min(REORDERED_MORE * search.top_k, REORDERED_MORE_AT_MOST)
-        wanted = max(int(search.number("reorder_k", search.top_k + more)), search.top_k)
-        return search_by_walks(search, _Walk(self, search, min(wanted, self.row_count)))
+        ranked = int(search.number("reorder_k", ranked_for(search.top_k)))
+        ranked = min(max(ranked, search.top_k), self.row_count)
+        return search_by_walks(search, _Walk(self, search, ranked))
 
 
 class _Walk(Candidates):
+    """ranked: candidates by codes, of which the ``wanted`` best are to be scored."""
+
     are_exact = False
 
-    def __init__(self, index: ScannIndex, search: Search, wanted: int) -> None:
-        self.wanted = wanted
+    def __init__(self, index: ScannIndex, search: Search, ranked: int) -> None:
+        self.wanted = min(ranked, _scored_for(search.top_k)) if index.has_fine_codes else ranked
+        self._ranked = ranked
         self._index = index
         self._nprobe = int(search.number("nprobe", index.nprobe))
         self._rows_per_list = index.row_count / index.nlist
@@ -118,23 +141,35 @@ class _Walk(Candidates):
         return math.ceil(rank if rank <= self.wanted else 1.2 * rank)
 
     def cost(self, depth: float) -> float:
-        coded = self._lists(depth) * self._rows_per_list
+        ranked = self._ranked_for(depth)
+        coded = self._lists(depth, ranked) * self._rows_per_list
         scanned = self._index.nlist * CENTROID_COST + coded * CODE_COST
+        if self._index.has_fine_codes:
+            scanned += ranked * FINE_CODE_COST
         return CALL_COST + scanned * self._scale + depth * CANDIDATE_COST
 
-    def _lists(self, depth: float) -> int:
+    def _ranked_for(self, depth: float) -> int:
+        """Candidates of which the best ``depth`` come back: as many for each of them as where
+        there is no filter."""
+        return min(math.ceil(depth * self._ranked / self.wanted), self._index.row_count)
+
+    def _lists(self, depth: float, ranked: int) -> int:
         deep = self._nprobe * max(1.0, depth / self.wanted) ** LISTS_POWER
-        enough = depth / (CANDIDATES_PER_ROW * self._rows_per_list)
+        enough = ranked / (CANDIDATES_PER_ROW * self._rows_per_list)
         lists: int = min(math.ceil(max(deep, enough)), self._index.nlist)
         return lists
 
     def walk(self, queries: Floats, size: int, depth: int) -> tuple[Floats, Ints]:
-        lists, searcher = self._lists(max(depth, size)), self._index.searcher
+        searcher = self._index.searcher
+        ranked = self._ranked_for(max(depth, size))
+        lists = self._lists(max(depth, size), ranked)
+        if not self._index.has_fine_codes:
+            ranked = -1
         if len(queries) == 1:
-            found, scores = searcher.search(queries[0], size, -1, lists)
+            found, scores = searcher.search(queries[0], size, ranked, lists)
             found, scores = found[None], scores[None]
         else:
-            found, scores = searcher.search_batched(queries, size, -1, lists, False, 0)
+            found, scores = searcher.search_batched(queries, size, ranked, lists, False, 0)
         labels = found.astype(np.int64)
         if labels.shape[1] < size:
             lacking = ((0, 0), (0, size - labels.shape[1]))
@@ -143,6 +178,15 @@ class _Walk(Candidates):
         if _has_gaps(scores):
             labels[np.isnan(scores)] = -1
         return (-scores if self._index.metric is MetricType.L2 else scores), labels
+
+
+def ranked_for(top_k: int) -> int:
+    """Candidates by codes, unless the user says how many."""
+    return top_k + min(REORDERED_MORE * top_k, REORDERED_MORE_AT_MOST)
+
+
+def _scored_for(top_k: int) -> int:
+    return SCORED_PER_HIT * top_k
 
 
 def _has_gaps(scores: Floats) -> bool:
@@ -169,10 +213,18 @@ def _library() -> Any:
     return scann_ops_pybind
 
 
-def _trained(source: Source, nlist: int) -> Any:
+def _trained(source: Source, nlist: int) -> tuple[Any, bool]:
+    """(searcher, whether it has finer codes)."""
     vectors = np.empty((source.row_count, source.dim), np.float32)
     for number, piece in enumerate(source.pieces()):
         vectors[number * PIECE_ROWS : number * PIECE_ROWS + len(piece)] = piece
+    searcher = _built(source, vectors, nlist, with_fine_codes=True)
+    if _ranks_well(searcher, vectors, nlist, source.metric):
+        return searcher, True
+    return _built(source, vectors, nlist, with_fine_codes=False), False
+
+
+def _built(source: Source, vectors: Floats, nlist: int, *, with_fine_codes: bool) -> Any:
     is_l2 = source.metric is MetricType.L2
     builder = _library().builder(vectors, 10, "squared_l2" if is_l2 else "dot_product")
     builder.tree(
@@ -184,8 +236,26 @@ def _trained(source: Source, nlist: int) -> Any:
         source.number("sub_dim", DEFAULT_SUB_DIM),
         anisotropic_quantization_threshold=math.nan if is_l2 else ANISOTROPY,
     )
+    if with_fine_codes:
+        builder.reorder(CHECKED_DEPTH, quantize=True)
     builder.set_n_training_threads(source.threads)
     return builder.build().searcher
+
+
+def _ranks_well(searcher: Any, vectors: Floats, nlist: int, metric: MetricType) -> bool:
+    """Whether finer codes rank the best rows among those that would be scored, for some of the
+    rows as queries."""
+    step = math.ceil(len(vectors) / CHECKED_QUERIES)
+    queries = np.ascontiguousarray(vectors[::step])
+    depth = min(CHECKED_DEPTH, len(vectors))
+    found, ranked = searcher.search_batched(queries, depth, depth, nlist, False, 0)
+    labels = np.where(np.isnan(ranked), -1, found.astype(np.int64))
+    similarities = score_labels(queries, [VectorBlock(0, vectors)], labels, metric)
+    bar = np.partition(similarities, -CHECKED_HITS, axis=1)[:, -CHECKED_HITS, None]
+    good = (similarities >= bar) & (labels >= 0)
+    scored = good[:, : _scored_for(CHECKED_HITS)]
+    right, best = (np.minimum(each.sum(axis=1), CHECKED_HITS).sum() for each in (scored, good))
+    return bool(best > 0 and RANKED_RIGHT * best <= right)
 
 
 def _opened(archive: zipfile.ZipFile) -> Any:
