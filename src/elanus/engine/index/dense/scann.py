@@ -19,10 +19,14 @@ import math
 import os
 import tempfile
 import zipfile
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from elanus.engine import strategy
+from elanus.engine.index.base import VectorColumn
+from elanus.engine.index.dense.column import DenseColumn
 from elanus.engine.index.dense.exact import VectorBlock, score_labels
 from elanus.engine.index.dense.faiss_files import check_size
 from elanus.engine.index.dense.family import (
@@ -32,9 +36,17 @@ from elanus.engine.index.dense.family import (
     Source,
 )
 from elanus.engine.index.dense.ivf import DEFAULT_NPROBE, lists_for
-from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours
+from elanus.engine.index.dense.neighbours import (
+    Floats,
+    Ints,
+    Neighbours,
+    best_of_each,
+    prepare_queries,
+)
+from elanus.engine.index.rows import RowSet
 from elanus.engine.strategy import Candidates, Search, search_by_walks
 from elanus.errors import CorruptData
+from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
 
 DEFAULT_SUB_DIM = 2
@@ -46,8 +58,9 @@ ANISOTROPY = 0.2
 REORDERED_MORE = 9
 REORDERED_MORE_AT_MOST = 500
 """Rows that are ranked for each hit wanted beside it, unless the user says how many."""
-SCORED_PER_HIT = 2
-"""Rows that are scored by their vectors for each hit wanted, the first ones by finer codes."""
+SCORED_BESIDE, SCORED_BESIDE_PART = 4, 4
+"""Rows that are scored by their vectors beside the hits wanted: so many, and a quarter of these.
+Bytes rank a row of the hits further behind about once in 10,000 times."""
 CHECKED_QUERIES, CHECKED_DEPTH, CHECKED_HITS = 64, 100, 10
 RANKED_RIGHT = 0.99
 """Finer codes are kept if they rank this part of the best of the checked rows, by their vectors,
@@ -56,6 +69,9 @@ LISTS_POWER = 0.3
 """Lists for candidates down to rank r as for the nearest k: nprobe · (r / k) ** 0.3."""
 CANDIDATES_PER_ROW = 0.5
 """Candidates asked for are at most this part of the rows in the lists."""
+
+KEPT_WALKS = 64
+"""For numbers of hits and parameters that were asked for."""
 
 CALL_COST = 40_000.0
 """Of a search, ns; then of a centroid, a code and a finer code of 100 dimensions, and of a row that
@@ -80,6 +96,7 @@ class ScannIndex(DenseIndex):
         self.nlist = nlist
         self.has_fine_codes = has_fine_codes
         self.nprobe = _usual_lists(expected, nlist)
+        self._usual = lru_cache(KEPT_WALKS)(self._usual_walk)
 
     @classmethod
     def build(cls, index_type: str, source: Source, out_path: str) -> None:
@@ -116,55 +133,96 @@ class ScannIndex(DenseIndex):
         nlist, has_fine_codes = int(described["nlist"]), bool(described.get("fine_codes", False))
         return cls(expected, searcher, nlist, has_fine_codes, os.path.getsize(path))
 
+    def search(self, column: VectorColumn, query: VectorQuery, rows: RowSet | None) -> Neighbours:
+        if rows is None and len(query.vectors) == 1 and query.radius is None:
+            found = self._nearest(column, query)
+            if found is not None:
+                return found
+        return super().search(column, query, rows)
+
     def find(self, search: Search) -> Neighbours:
         if self.searcher is None:
             return search.exact(np.arange(len(search.queries)))
-        ranked = int(search.number("reorder_k", ranked_for(search.top_k)))
-        ranked = min(max(ranked, search.top_k), self.row_count)
-        return search_by_walks(search, _Walk(self, search, ranked))
+        walk = self._walk(search.top_k, search.params.get("nprobe"), search.params.get("reorder_k"))
+        return search_by_walks(search, walk)
+
+    def _nearest(self, column: VectorColumn, query: VectorQuery) -> Neighbours | None:
+        """Of all rows, for one query, as ``find`` has them, by as few steps as can be: behind the
+        kernel the caches are cold, and a step costs ten times what it costs in a loop. None if
+        that takes more than one walk."""
+        asked = query.params
+        walk = self._usual(query.top_k, asked.get("nprobe"), asked.get("reorder_k"))
+        if walk is None or not isinstance(column, DenseColumn):
+            return None
+        queries = prepare_queries(query.vectors, self.metric)
+        found, ranks = self.searcher.search(queries[0], walk.wanted, walk.ranked, walk.lists)
+        if len(found) < walk.wanted or math.isnan(ranks.item(-1)):
+            return None
+        labels = found.astype(np.int64)[None]
+        similarities = score_labels(queries, column.blocks(self.metric), labels, self.metric)
+        return best_of_each(similarities, labels, query.top_k)
+
+    def _usual_walk(self, top_k: int, nprobe: Any, reorder_k: Any) -> "_Walk | None":
+        """The first walk for one query without a filter; None if a scan costs less."""
+        if self.searcher is None or top_k > self.row_count:
+            return None
+        walk = self._walk(top_k, nprobe, reorder_k)
+        scan = strategy.exact_cost(self.row_count, self.row_count, self.dim, 1)
+        is_cheaper = walk.wanted < self.row_count and walk.cost(walk.wanted) < scan
+        return walk if is_cheaper else None
+
+    def _walk(self, top_k: int, nprobe: Any, reorder_k: Any) -> "_Walk":
+        """nprobe, reorder_k: as the user gave them, or None."""
+        ranked = ranked_for(top_k) if reorder_k is None else int(reorder_k)
+        ranked = min(max(ranked, top_k), self.row_count)
+        return _Walk(self, top_k, self.nprobe if nprobe is None else int(nprobe), ranked)
 
 
 class _Walk(Candidates):
-    """ranked: candidates by codes, of which the ``wanted`` best are to be scored."""
+    """candidates: by codes, of which the ``wanted`` best are to be scored where there is no filter.
+    ranked, lists: what the library is asked for then."""
 
     are_exact = False
 
-    def __init__(self, index: ScannIndex, search: Search, ranked: int) -> None:
-        self.wanted = min(ranked, _scored_for(search.top_k)) if index.has_fine_codes else ranked
-        self._ranked = ranked
+    def __init__(self, index: ScannIndex, top_k: int, nprobe: int, candidates: int) -> None:
         self._index = index
-        self._nprobe = int(search.number("nprobe", index.nprobe))
+        self._candidates = candidates
+        self._nprobe = nprobe
         self._rows_per_list = index.row_count / index.nlist
         self._scale = max(index.dim, 16) / 100
+        self.wanted = min(candidates, _scored_for(top_k)) if index.has_fine_codes else candidates
+        self.lists = self._lists_for(self.wanted)
+        self.ranked = self._ranked_for(self.wanted)
 
     def depth_for(self, rank: float) -> int:
         return math.ceil(rank if rank <= self.wanted else 1.2 * rank)
 
     def cost(self, depth: float) -> float:
-        ranked = self._ranked_for(depth)
-        coded = self._lists(depth, ranked) * self._rows_per_list
+        coded = self._lists_for(depth) * self._rows_per_list
         scanned = self._index.nlist * CENTROID_COST + coded * CODE_COST
         if self._index.has_fine_codes:
-            scanned += ranked * FINE_CODE_COST
+            scanned += self._candidates_for(depth) * FINE_CODE_COST
         return CALL_COST + scanned * self._scale + depth * CANDIDATE_COST
 
-    def _ranked_for(self, depth: float) -> int:
-        """Candidates of which the best ``depth`` come back: as many for each of them as where
-        there is no filter."""
-        return min(math.ceil(depth * self._ranked / self.wanted), self._index.row_count)
+    def _candidates_for(self, depth: float) -> int:
+        """By codes, of which the best ``depth`` come back: for each of them as many as where there
+        is no filter."""
+        return min(math.ceil(depth * self._candidates / self.wanted), self._index.row_count)
 
-    def _lists(self, depth: float, ranked: int) -> int:
+    def _ranked_for(self, depth: int) -> int:
+        """Candidates by codes, as the library wants them: -1 without finer codes."""
+        return self._candidates_for(depth) if self._index.has_fine_codes else -1
+
+    def _lists_for(self, depth: float) -> int:
         deep = self._nprobe * max(1.0, depth / self.wanted) ** LISTS_POWER
-        enough = ranked / (CANDIDATES_PER_ROW * self._rows_per_list)
+        enough = self._candidates_for(depth) / (CANDIDATES_PER_ROW * self._rows_per_list)
         lists: int = min(math.ceil(max(deep, enough)), self._index.nlist)
         return lists
 
     def walk(self, queries: Floats, size: int, depth: int) -> tuple[Floats, Ints]:
         searcher = self._index.searcher
-        ranked = self._ranked_for(max(depth, size))
-        lists = self._lists(max(depth, size), ranked)
-        if not self._index.has_fine_codes:
-            ranked = -1
+        deep = max(depth, size)
+        lists, ranked = self._lists_for(deep), self._ranked_for(deep)
         if len(queries) == 1:
             found, scores = searcher.search(queries[0], size, ranked, lists)
             found, scores = found[None], scores[None]
@@ -186,7 +244,7 @@ def ranked_for(top_k: int) -> int:
 
 
 def _scored_for(top_k: int) -> int:
-    return SCORED_PER_HIT * top_k
+    return top_k + SCORED_BESIDE + top_k // SCORED_BESIDE_PART
 
 
 def _has_gaps(scores: Floats) -> bool:
