@@ -148,8 +148,8 @@ class ScannIndex(DenseIndex):
 
     def _nearest(self, column: VectorColumn, query: VectorQuery) -> Neighbours | None:
         """Of all rows, for one query, as ``find`` has them, by as few steps as can be: behind the
-        kernel the caches are cold, and a step costs ten times what it costs in a loop. None if
-        that takes more than one walk."""
+        kernel caches are cold, and a step costs several times what it costs with warm ones. None
+        if that takes more than one walk."""
         asked = query.params
         walk = self._usual(query.top_k, asked.get("nprobe"), asked.get("reorder_k"))
         if walk is None or not isinstance(column, DenseColumn):
