@@ -28,6 +28,7 @@ from elanus.engine.index.dense.neighbours import (
     prepare_queries,
     scatter,
 )
+from elanus.engine.index.dense.products import product_errors, squared_lengths
 from elanus.engine.index.library import faiss
 from elanus.engine.index.rows import RowSet
 from elanus.engine.index.scan import rows_within, scan_blocks
@@ -40,10 +41,8 @@ PIECE_ROWS = 4096
 QUERY_GROUP = 256
 """Queries of one matrix product: bounds its result to PIECE_ROWS × QUERY_GROUP floats."""
 MATRIX_GATHER_DENSITY = 0.5
-PRODUCT_ERROR = 4 * float(np.finfo(np.float32).eps)
-"""What L2 by products may be off, as a part of the sum of the squared lengths."""
 TOLERATED_ERROR = 1e-4
-"""As a part of the largest distance found."""
+"""Of products, as a part of the largest distance found."""
 RESCORE_ROWS = 1 << 20
 WIDENED_FLOATS = 1 << 17
 """Narrow elements are widened for the kernels by pieces of so many, which stay in the cache."""
@@ -174,7 +173,7 @@ class _Products:
         self._metric = metric
         self._top_k = top_k
         self._bounds = bounds
-        self._squares = np.einsum("ij,ij->i", queries, queries)
+        self._squares = squared_lengths(queries)
         self._largest_square = 0.0
         self._bar = np.full(len(queries), LOWEST, np.float32)
         self._found: list[tuple[Ints, Floats, Ints]] = []
@@ -201,7 +200,7 @@ class _Products:
             return np.zeros(len(self._queries), np.bool_)
         worst = np.full(len(self._queries), np.inf, np.float32)
         worst[is_full] = -found.similarities[np.cumsum(found.counts)[is_full] - 1]
-        errors = PRODUCT_ERROR * (self._squares + self._largest_square)
+        errors = product_errors(self._squares, self._largest_square)
         doubtful: npt.NDArray[np.bool_] = ~(errors <= TOLERATED_ERROR * worst)
         return doubtful
 
@@ -209,7 +208,7 @@ class _Products:
         vectors = block.floats(which)
         similarities = np.matmul(vectors, self._transposed, out=self._buffer[: len(vectors)])
         if self._metric is MetricType.L2:
-            squares = np.einsum("ij,ij->i", vectors, vectors)
+            squares = squared_lengths(vectors)
             self._largest_square = max(self._largest_square, float(squares.max(initial=0)))
             similarities *= 2
             similarities -= squares[:, None]

@@ -1,6 +1,7 @@
 """The families of indexes over dense vectors by Milvus's names. FLAT has no file: it is a scan."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy.typing as npt
@@ -9,6 +10,7 @@ from elanus.engine.index.dense.diskann import DiskannIndex
 from elanus.engine.index.dense.family import DenseIndex, Expected, Source
 from elanus.engine.index.dense.hnsw import HnswIndex
 from elanus.engine.index.dense.ivf import IvfIndex
+from elanus.engine.index.dense.products import are_blurred, differences_only
 from elanus.engine.index.dense.scann import ScannIndex
 from elanus.errors import InvalidParameter
 from elanus.model.types import MetricType
@@ -25,6 +27,9 @@ FAMILIES: dict[str, type[DenseIndex]] = {
     "SCANN": ScannIndex,
     "DISKANN": DiskannIndex,
 }
+
+SAMPLED_ROWS = 1_024
+"""That tell how near rows are to each other."""
 
 
 def build_index(
@@ -47,8 +52,16 @@ def build_index(
             expected=" or ".join(sorted(FAMILIES)),
             actual=index_type,
         )
-    family.build(index_type, Source(metric, params, vectors, threads), out_path)
+    source = Source(metric, params, vectors, threads)
+    with _precision(source):
+        family.build(index_type, source, out_path)
     return len(vectors)
+
+
+def _precision(source: Source) -> AbstractContextManager[None]:
+    """Centroids and codes of rows that products would blur are trained by differences."""
+    is_needed = source.metric is MetricType.L2 and are_blurred(source.sample(SAMPLED_ROWS))
+    return differences_only() if is_needed else nullcontext()
 
 
 def open_index(

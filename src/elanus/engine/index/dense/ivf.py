@@ -31,6 +31,7 @@ from elanus.engine.index.dense.family import (
     largest_code,
 )
 from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours
+from elanus.engine.index.dense.products import PRODUCTS_FROM, nearest_lists
 from elanus.engine.index.library import faiss, faiss_metric, search_faiss
 from elanus.engine.index.rows import RowSet
 from elanus.engine.strategy import Search
@@ -124,7 +125,7 @@ class IvfIndex(DenseIndex):
             scores, labels = self._probed(search, nprobe)
             if labels[:, search.top_k - 1].min() >= 0:
                 return self._best(search, scores, labels)
-        near, numbers = self.index.quantizer.search(search.queries, self.nlist)
+        near, numbers = self._nearest_lists(search.queries, self.nlist, nprobe)
         sizes = self._survivors(rows)
         # Without a filter nprobe means what the user was told it means.
         selective = rows is not None or search.bounds is not None
@@ -143,9 +144,19 @@ class IvfIndex(DenseIndex):
         similarities, labels = self._search_lists(search, near[:, :width], lists, depth)
         return self._best(search, similarities, labels)
 
+    def _nearest_lists(self, queries: Floats, count: int, nprobe: int) -> tuple[Floats, Ints]:
+        if self._is_l2:
+            return nearest_lists(self.index.quantizer, queries, count, nprobe)
+        near, numbers = self.index.quantizer.search(queries, count)
+        return near, numbers
+
     def _probed(self, search: Search, nprobe: int) -> tuple[Floats, Ints]:
-        """By the kernel's own choice of lists, as nothing is filtered."""
-        depth, params = self._depth(search), self._parameters(search, nprobe)
+        """Of the nearest lists, as nothing is filtered."""
+        depth = self._depth(search)
+        if self._is_l2 and len(search.queries) >= PRODUCTS_FROM:
+            near, numbers = self._nearest_lists(search.queries, nprobe, nprobe)
+            return self._search_lists(search, near, numbers, depth)
+        params = self._parameters(search, nprobe)
         scores, labels = search_faiss(self.index, search.queries, depth, params)
         return (np.negative(scores, out=scores), labels) if self._is_l2 else (scores, labels)
 
