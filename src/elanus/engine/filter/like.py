@@ -86,16 +86,16 @@ class _General:
             pending.append(self._anchored(block, start))
             # What is left of several blocks is looked into at once.
             if sum(len(left.rows) for left in pending) >= BLOCK_ROWS:
-                result[self._between(buffers, _joined(pending)).rows] = True
+                result[self._between(buffers, _joined(pending))] = True
                 pending = []
         if pending:
-            result[self._between(buffers, _joined(pending)).rows] = True
+            result[self._between(buffers, _joined(pending))] = True
         return result
 
-    def _between(self, buffers: StringBuffers, left: _Left) -> _Left:
-        """The rows that match between the first ``%`` and the last."""
+    def _between(self, buffers: StringBuffers, left: _Left) -> Ints:
+        """The rows that match between the first ``%`` and the last; some more than once."""
         if not self._inner or not len(left.rows):
-            return left
+            return left.rows
         if any(None in piece for piece in self._inner):
             return self._by_regex(buffers, left)
         return self._in_order(buffers, left)
@@ -116,40 +116,52 @@ class _General:
         left = left.where(left.begins == left.ends if self._is_whole else left.begins <= left.ends)
         return _Left(left.rows + first_row, left.begins, left.ends)
 
-    def _in_order(self, buffers: StringBuffers, left: _Left) -> _Left:
+    def _in_order(self, buffers: StringBuffers, left: _Left) -> Ints:
         """The rows that have the inner texts one behind the other."""
         start, count = int(left.rows[0]), len(left.rows)
         if int(left.rows[-1]) - start == count - 1:
             copied = StringBuffers(buffers.column.slice(start, count))
         else:
             copied = StringBuffers(buffers.column.take(pa.array(left.rows)))
-        shift = copied.offsets[:-1].astype(np.int64) - buffers.offsets[left.rows]
+        shift = copied.offsets[:-1] - buffers.offsets.take(left.rows)
         begins, ends = left.begins + shift, left.ends + shift
-        for piece in self._inner:
-            wanted = _leading(piece).encode()
-            rows, places = strings.stretched_occurrences(copied, wanted)
-            inside = (places >= begins[rows]) & (places + len(wanted) <= ends[rows])
-            rows, places = rows[inside], places[inside]
+        *pieces, last = self._inner
+        for piece in pieces:
+            rows, behind = _inside(copied, piece, begins, ends)
             first = np.ones(len(rows), np.bool_)
             first[1:] = rows[1:] != rows[:-1]
             begins = ends + 1
-            begins[rows[first]] = places[first] + len(wanted)
-        return left.where(begins <= ends)
+            begins[rows[first]] = behind[first]
+        rows, _ = _inside(copied, last, begins, ends)
+        return left.rows.take(rows)
 
-    def _by_regex(self, buffers: StringBuffers, left: _Left) -> _Left:
+    def _by_regex(self, buffers: StringBuffers, left: _Left) -> Ints:
         longest = max((text for piece in self._inner for text in _literals(piece)), key=len)
         column = buffers.column.take(pa.array(left.rows))
         if longest:
             having = strings.contains(column, longest)
             left, column = left.where(having), column.filter(pa.array(having))
         try:
-            return left.where(truth(pc.match_substring_regex(column, self._pattern.regex)))
+            passing = truth(pc.match_substring_regex(column, self._pattern.regex))
         except pa.ArrowInvalid:
             # RE2 refuses patterns beyond its memory; these are decided value by value.
             found = (
                 text is not None and self._pattern.matches(text) for text in column.to_pylist()
             )
-            return left.where(np.fromiter(found, np.bool_, len(column)))
+            passing = np.fromiter(found, np.bool_, len(column))
+        return left.rows[passing]
+
+
+def _inside(buffers: StringBuffers, piece: Piece, begins: Ints, ends: Ints) -> tuple[Ints, Ints]:
+    """(rows, where it ends) of every occurrence of a text between these places of a row; both
+    ascending."""
+    wanted = _leading(piece).encode()
+    rows, places = strings.stretched_occurrences(buffers, wanted)
+    behind = places + len(wanted)
+    inside = np.flatnonzero((places >= begins.take(rows)) & (behind <= ends.take(rows)))
+    if len(inside) == len(rows):
+        return rows, behind
+    return rows.take(inside), behind.take(inside)
 
 
 def _joined(parts: Sequence[_Left]) -> _Left:

@@ -31,7 +31,7 @@ from elanus.engine.index.dense.family import (
     largest_code,
 )
 from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours
-from elanus.engine.index.dense.products import PRODUCTS_FROM, nearest_lists
+from elanus.engine.index.dense.products import most_by_differences, nearest_lists
 from elanus.engine.index.library import faiss, faiss_metric, search_faiss
 from elanus.engine.index.rows import RowSet
 from elanus.engine.strategy import Search
@@ -153,7 +153,7 @@ class IvfIndex(DenseIndex):
     def _probed(self, search: Search, nprobe: int) -> tuple[Floats, Ints]:
         """Of the nearest lists, as nothing is filtered."""
         depth = self._depth(search)
-        if self._is_l2 and len(search.queries) >= PRODUCTS_FROM:
+        if self._is_l2 and len(search.queries) > most_by_differences(self.dim):
             near, numbers = self._nearest_lists(search.queries, nprobe, nprobe)
             return self._search_lists(search, near, numbers, depth)
         params = self._parameters(search, nprobe)

@@ -3,8 +3,7 @@
 Many vectors are compared with many others by ‖x‖² − 2xy + ‖y‖², by faiss as by us. In float32 that
 is off by a part of the squared lengths: nothing beside the distances of most vectors, more than
 these where vectors lie close together and far from 0. Then differences must do, which faiss takes
-for few vectors at once, and wherever it goes from row to row of a list or from node to node of a
-graph.
+for fewer vectors at once, and wherever it goes from row to row of a list or of a graph.
 """
 
 from collections.abc import Iterator
@@ -24,8 +23,6 @@ LONGER = 4.0
 less than its own squared length, and so are errors hardly a larger part of it."""
 TOLERATED_OF_A_LIST = 1e-3
 """Error as a part of the distance of the last list that is looked into, or of a neighbour."""
-PRODUCTS_FROM = 20
-"""Vectors at once: ``distance_compute_blas_threshold`` of faiss."""
 NEVER = (1 << 31) - 1
 
 COMPARED_ROWS = 64
@@ -46,19 +43,25 @@ def product_errors(squares: Floats, largest_square: float = np.inf) -> Floats:
     return own + np.minimum(LONGER * own, PRODUCT_ERROR * largest_square)
 
 
+def most_by_differences(dim: int) -> int:
+    """Vectors of so many dimensions that faiss compares with others at once without products."""
+    return max(1, (int(faiss.cvar.distance_compute_blas_threshold) - 1) // dim)
+
+
 def nearest_lists(
     quantizer: Any, queries: Floats, count: int, decisive: int
 ) -> tuple[Floats, Ints]:
     """The lists whose centroids are nearest by L2, of a flat index over these: distances and
     numbers, both (nq, count), nearest first. The first ``decisive`` ones are right."""
     near, numbers = quantizer.search(queries, count)
-    if len(queries) < PRODUCTS_FROM:
+    few = most_by_differences(queries.shape[1])
+    if len(queries) <= few:
         return near, numbers
     errors = product_errors(squared_lengths(queries))
     doubtful = np.flatnonzero(~(errors <= TOLERATED_OF_A_LIST * near[:, decisive - 1]))
-    for start in range(0, len(doubtful), PRODUCTS_FROM - 1):
-        few = doubtful[start : start + PRODUCTS_FROM - 1]
-        near[few], numbers[few] = quantizer.search(queries[few], count)
+    for start in range(0, len(doubtful), few):
+        which = doubtful[start : start + few]
+        near[which], numbers[which] = quantizer.search(queries[which], count)
     return near, numbers
 
 
