@@ -2,9 +2,10 @@
 
 In an object without a backslash, ``"key":`` is a key and nothing else, and without a second brace
 it is a key of the object itself. Its value begins right behind it, and the first byte tells its
-type. So one search through the whole column finds the values of a key; numbers and texts are read
-or compared for all rows at once. Rows that look otherwise (escapes, nested objects, keys that
-occur twice, fractions) come out *unsure* and are parsed by the caller.
+type. So one search through the whole column finds the values of a key, or a look at one place where
+all rows begin alike; numbers and texts are read or compared for all rows at once. Rows that look
+otherwise (escapes, nested objects, keys that occur twice, fractions) come out *unsure* and are
+parsed by the caller.
 """
 
 from collections.abc import Callable
@@ -31,7 +32,12 @@ from elanus.engine.filter.expression import (
     Node,
     Or,
 )
-from elanus.engine.filter.strings import StringBuffers, occurrences, rows_of
+from elanus.engine.filter.strings import (
+    StringBuffers,
+    is_found_at_most,
+    occurrences,
+    rows_of,
+)
 
 MIN_ROWS = 64
 """Of fewer rows, parsing is cheaper."""
@@ -39,6 +45,9 @@ MOST_DIGITS = 15
 """Integers of so many digits are exact as floats; longer ones are parsed."""
 MOST_VALUES = 16
 """Of an ``in`` list; for a longer one the rows are parsed."""
+
+ALIKE_FIRST = 16
+"""Rows that are looked at before all, whether they have a key at the same place."""
 
 Rows = npt.NDArray[np.int64]
 Decision = tuple[Bools, Bools]
@@ -85,12 +94,14 @@ def _tree(tree: Node, texts: "_Texts", missing: Callable[[Leaf], bool]) -> Decis
 
 def _leaf(leaf: Leaf, texts: "_Texts", missing: bool) -> Decision:
     places, unsure = texts.values_of(leaf.column.path[0])
-    rows = np.flatnonzero(places >= 0)
+    rows: Any = np.flatnonzero(places >= 0)
+    if len(rows) == texts.rows > 0:
+        rows = slice(None)  # much cheaper
     truth = np.full(texts.rows, missing)
     doubtful = unsure.copy()
     if len(leaf.column.path) > 1:
         doubtful[rows] = True
-    elif len(rows):
+    elif len(places[rows]):
         truth[rows], doubtful[rows] = _TESTS[type(leaf)](leaf, texts, places[rows], missing)
         if leaf.column.cast:
             doubtful[rows] |= texts.bytes_at(places[rows]) == _QUOTE
@@ -121,8 +132,11 @@ class _Texts:
         # A key that began with punctuation could be what stands between two strings.
         if not (key[:1].isalnum() or key[:1] in ("_", "$")) or '"' in key or not key.isprintable():
             return places, np.ones(self.rows, np.bool_)
-        unsure = self._opaque.copy()
         wanted = f'"{key}"'.encode()
+        alike = self._alike(wanted)
+        if alike is not None:
+            return alike, np.zeros(self.rows, np.bool_)
+        unsure = self._opaque.copy()
         rows, positions = occurrences(self.buffers, wanted)
         ends = positions + len(wanted)
         after = self.bytes_at(ends)
@@ -136,6 +150,36 @@ class _Texts:
         places[rows] = starts
         places[unsure] = -1
         return places, unsure
+
+    def _alike(self, wanted: bytes) -> Rows | None:
+        """Where the value of the key ``wanted`` begins in each row, if it begins at the same place
+        in all of them, and no row has the key twice; None if that isn't so or isn't certain."""
+        if self._nested is not None or self._opaque.any():
+            return None
+        buffers = self.buffers
+        first = buffers.data[buffers.offsets[0] : buffers.offsets[1]].tobytes()
+        at = first.find(wanted + b":")
+        if at < 0:
+            return None
+        starts = buffers.offsets[:-1].astype(np.int64) + at
+        behind = starts + (len(wanted) + 1)
+        few = starts[:ALIKE_FIRST]
+        if not self._have(wanted + b":", few) or not (behind < buffers.offsets[1:]).all():
+            return None
+        if not self._have(wanted + b":", starts):
+            return None
+        data = buffers.data[buffers.offsets[0] : buffers.offsets[-1]]
+        if not is_found_at_most(data, wanted, self.rows):
+            return None
+        behind += self.bytes_at(behind) == _SPACE
+        return behind
+
+    def _have(self, wanted: bytes, places: Rows) -> bool:
+        """Whether ``wanted`` stands at every place."""
+        return all(
+            (self.buffers.data[at:].take(places, mode="clip") == byte).all()
+            for at, byte in enumerate(wanted)
+        )
 
     @cached_property
     def _opaque(self) -> Bools:
@@ -190,10 +234,12 @@ def _same_text(texts: _Texts, places: Rows, value: str) -> Bools:
     if '"' in value or "\\" in value or any(character < " " for character in value):
         return np.zeros(len(places), np.bool_)  # it would need an escape
     wanted = f'"{value}"'.encode()
-    rows = np.arange(len(places))
-    for at in (0, len(wanted) - 1, *range(1, len(wanted) - 1)):
-        rows = rows[texts.bytes_at(places[rows] + at) == wanted[at]]
     same = np.zeros(len(places), np.bool_)
+    rows = np.arange(len(places))
+    # The end first, which tells texts of other lengths apart; they all begin with a quote.
+    for at in (*reversed(range(1, len(wanted))), 0):
+        passing = np.flatnonzero(texts.bytes_at(places + at) == wanted[at])
+        rows, places = rows.take(passing), places.take(passing)
     same[rows] = True
     return same
 

@@ -202,6 +202,8 @@ def member(column: pa.Array, wanted: pa.Array) -> Bools:
 
     def decide(block: StringBuffers) -> Bools:
         keys = _keys(block)
+        if told and len(ascending) <= FEW_KEYS:
+            return _among(keys, ascending)
         result = table[_hashes(keys)]
         rows = np.flatnonzero(result)
         if told:
@@ -220,8 +222,9 @@ def _among(keys: npt.NDArray[np.uint32], wanted: npt.NDArray[np.uint32]) -> Bool
         found: Bools = wanted[at] == keys
         return found
     found = keys == wanted[0]
+    same = np.empty_like(found)
     for key in wanted[1:]:
-        found |= keys == key
+        found |= np.equal(keys, key, out=same)
     return found
 
 
@@ -230,11 +233,17 @@ def _keys(buffers: StringBuffers) -> npt.NDArray[np.uint32]:
     value of at most SHORT bytes is no other value's."""
     lengths = buffers.lengths
     starts = buffers.offsets[:-1].astype(np.int64)
-    lasts = buffers.offsets[1:].astype(np.int64) - 1
-    keys = np.minimum(lengths, 255).astype(np.uint32)
-    for shift, places in ((8, starts), (16, lasts), (24, np.maximum(lasts - 1, starts))):
-        keys |= buffers.bytes_at(places).astype(np.uint32) << np.uint32(shift)
-    keys[lengths == 0] = 0
+    lasts = buffers.offsets[1:].astype(np.int64)
+    lasts -= 1
+    parts = np.empty((len(lengths), 4), np.uint8)
+    parts[:, 0] = np.minimum(lengths, 255)
+    parts[:, 1] = buffers.bytes_at(starts)
+    parts[:, 2] = buffers.bytes_at(lasts)
+    lasts -= 1
+    parts[:, 3] = buffers.bytes_at(np.maximum(lasts, starts, out=lasts))
+    keys = parts.view(np.uint32).ravel()
+    if lengths.min(initial=1) == 0:
+        keys[lengths == 0] = 0
     return keys
 
 
@@ -326,6 +335,18 @@ def find_bytes(data: npt.NDArray[np.uint8], wanted: bytes) -> npt.NDArray[np.int
         if len(positions):
             found.append(positions + start)
     return np.concatenate(found) if found else np.empty(0, np.int64)
+
+
+def is_found_at_most(data: npt.NDArray[np.uint8], wanted: bytes, times: int) -> bool:
+    """Whether ``wanted`` is found in ``data`` so many times at most."""
+    count = max(0, len(data) - len(wanted) + 1)
+    hits: Bools | None = None
+    for at in reversed(_rarest_last(data, wanted)):
+        same = data[at : at + count] == wanted[at]
+        hits = same if hits is None else np.bitwise_and(hits, same, out=hits)
+        if np.count_nonzero(hits) <= times:
+            return True
+    return False
 
 
 def _rarest_last(data: npt.NDArray[np.uint8], wanted: bytes) -> list[int]:
