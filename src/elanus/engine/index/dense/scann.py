@@ -11,7 +11,8 @@ it is in files that say nothing of finer codes, which the first version of this 
 The library takes no filter: as with a graph, more candidates are asked for, from more lists, the
 rarer the survivors are. Its files can't be mapped; codes are a part of the vectors (a sixteenth
 for two dimensions, and a quarter) and are read into memory. They lie in one archive, whose
-directory at the end tells a truncated file and whose checksums tell a damaged one.
+directory at the end tells a truncated file and whose checksums tell a damaged one. Where products
+would blur distances the library gets vectors less their mean, which stands in the archive.
 """
 
 import json
@@ -43,6 +44,7 @@ from elanus.engine.index.dense.neighbours import (
     best_of_each,
     prepare_queries,
 )
+from elanus.engine.index.dense.products import are_blurred
 from elanus.engine.index.rows import RowSet
 from elanus.engine.strategy import Candidates, Search, search_by_walks
 from elanus.errors import CorruptData
@@ -53,6 +55,8 @@ DEFAULT_SUB_DIM = 2
 MIN_ROWS = 64
 """Fewer can't train codes: an index over them is empty, and searches scan."""
 TRAINING_ROWS = 100_000
+ORIGIN_ROWS = 1_024
+"""That their mean is taken of."""
 ANISOTROPY = 0.2
 """Errors along a vector, which change its products with queries near it, count more than others."""
 REORDERED_MORE = 9
@@ -86,13 +90,21 @@ _ASSETS = "scann_assets.pbtxt"
 
 
 class ScannIndex(DenseIndex):
-    """See the module. ``searcher``: None of an index over few rows."""
+    """See the module. ``searcher``: None of an index over few rows. ``origin``: what is taken away
+    from all vectors, float32 (dim,), if anything is."""
 
     def __init__(
-        self, expected: Expected, searcher: Any, nlist: int, has_fine_codes: bool, size_bytes: int
+        self,
+        expected: Expected,
+        searcher: Any,
+        nlist: int,
+        has_fine_codes: bool,
+        size_bytes: int,
+        origin: Floats | None = None,
     ) -> None:
         super().__init__(expected, size_bytes)
         self.searcher = searcher
+        self.origin = origin
         self.nlist = nlist
         self.has_fine_codes = has_fine_codes
         self.nprobe = _usual_lists(expected, nlist)
@@ -100,10 +112,10 @@ class ScannIndex(DenseIndex):
 
     @classmethod
     def build(cls, index_type: str, source: Source, out_path: str) -> None:
-        nlist, has_fine_codes = lists_for(source), False
+        nlist, origin, has_fine_codes = lists_for(source), _origin(source), False
         with tempfile.TemporaryDirectory(dir=os.path.dirname(out_path) or None) as folder:
             if source.row_count >= MIN_ROWS:
-                searcher, has_fine_codes = _trained(source, nlist)
+                searcher, has_fine_codes = _trained(source, nlist, origin)
                 searcher.serialize(folder, True)
             described = {
                 "metric": source.metric.value,
@@ -111,6 +123,7 @@ class ScannIndex(DenseIndex):
                 "dim": source.dim,
                 "nlist": nlist,
                 "fine_codes": has_fine_codes,
+                "origin": None if origin is None else origin.tolist(),
             }
             with zipfile.ZipFile(out_path, "w", zipfile.ZIP_STORED) as archive:
                 archive.writestr(_DESCRIPTION, json.dumps(described))
@@ -128,10 +141,12 @@ class ScannIndex(DenseIndex):
                     )
                 check_size(path, expected, described["rows"], described["dim"])
                 searcher = _opened(archive)
+                origin = described.get("origin")
         except (OSError, RuntimeError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise CorruptData(f"index file {path} can't be opened: {error}") from error
         nlist, has_fine_codes = int(described["nlist"]), bool(described.get("fine_codes", False))
-        return cls(expected, searcher, nlist, has_fine_codes, os.path.getsize(path))
+        taken = None if origin is None else np.array(origin, np.float32)
+        return cls(expected, searcher, nlist, has_fine_codes, os.path.getsize(path), taken)
 
     def search(self, column: VectorColumn, query: VectorQuery, rows: RowSet | None) -> Neighbours:
         if rows is None and len(query.vectors) == 1 and query.radius is None:
@@ -155,12 +170,17 @@ class ScannIndex(DenseIndex):
         if walk is None or not isinstance(column, DenseColumn):
             return None
         queries = prepare_queries(query.vectors, self.metric)
-        found, ranks = self.searcher.search(queries[0], walk.wanted, walk.ranked, walk.lists)
+        asked_for = self.moved(queries)[0]
+        found, ranks = self.searcher.search(asked_for, walk.wanted, walk.ranked, walk.lists)
         if len(found) < walk.wanted or math.isnan(ranks.item(-1)):
             return None
         labels = found.astype(np.int64)[None]
         similarities = score_labels(queries, column.blocks(self.metric), labels, self.metric)
         return best_of_each(similarities, labels, query.top_k)
+
+    def moved(self, queries: Floats) -> Floats:
+        """As the library knows vectors."""
+        return queries if self.origin is None else queries - self.origin
 
     def _usual_walk(self, top_k: int, nprobe: Any, reorder_k: Any) -> "_Walk | None":
         """The first walk for one query without a filter; None if a scan costs less."""
@@ -220,7 +240,7 @@ class _Walk(Candidates):
         return lists
 
     def walk(self, queries: Floats, size: int, depth: int) -> tuple[Floats, Ints]:
-        searcher = self._index.searcher
+        searcher, queries = self._index.searcher, self._index.moved(queries)
         deep = max(depth, size)
         lists, ranked = self._lists_for(deep), self._ranked_for(deep)
         if len(queries) == 1:
@@ -271,11 +291,20 @@ def _library() -> Any:
     return scann_ops_pybind
 
 
-def _trained(source: Source, nlist: int) -> tuple[Any, bool]:
+def _origin(source: Source) -> Floats | None:
+    if source.metric is not MetricType.L2:
+        return None
+    sample = source.sample(ORIGIN_ROWS)
+    origin: Floats = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return origin if are_blurred(sample) else None
+
+
+def _trained(source: Source, nlist: int, origin: Floats | None) -> tuple[Any, bool]:
     """(searcher, whether it has finer codes)."""
     vectors = np.empty((source.row_count, source.dim), np.float32)
     for number, piece in enumerate(source.pieces()):
-        vectors[number * PIECE_ROWS : number * PIECE_ROWS + len(piece)] = piece
+        own = vectors[number * PIECE_ROWS : number * PIECE_ROWS + len(piece)]
+        np.subtract(piece, 0 if origin is None else origin, out=own)
     searcher = _built(source, vectors, nlist, with_fine_codes=True)
     if _ranks_well(searcher, vectors, nlist, source.metric):
         return searcher, True
