@@ -86,7 +86,8 @@ fuzz: $(VENV)/.installed-dev ## Feed the filter compiler with random texts (MINU
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES) $(ARGS)
 
 oracle: $(VENV)/.installed-dev ## Compare 24,000 filters with the slow reference, new ones each time
-	ELANUS_TEST_PROFILE=nightly $(BIN)/python -m pytest tests/oracle tests/unit/engine/scalar $(ARGS)
+	ELANUS_TEST_PROFILE=nightly $(BIN)/python -m pytest --timeout 0 \
+		tests/oracle tests/unit/engine/scalar $(ARGS)
 
 bench-filter: $(VENV)/.installed-dev ## Compare filters with pyarrow, Polars and DuckDB
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --group bench

@@ -39,8 +39,9 @@ def squared_lengths(vectors: Floats) -> Floats:
 def product_errors(squares: Floats, largest_square: float = np.inf) -> Floats:
     """What products may be off, float32 (n,), for queries of these squared lengths and vectors of
     at most the ``largest_square``."""
-    own = PRODUCT_ERROR * squares
-    return own + np.minimum(LONGER * own, PRODUCT_ERROR * largest_square)
+    own: Floats = PRODUCT_ERROR * squares
+    errors: Floats = own + np.minimum(LONGER * own, PRODUCT_ERROR * largest_square)
+    return errors
 
 
 def most_by_differences(dim: int) -> int:
