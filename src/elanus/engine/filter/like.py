@@ -110,29 +110,24 @@ class _General:
             fitting = strings.begin_with(block, prefix, fitting, block.offsets[:-1])
         starts = block.offsets[1:] - np.int32(len(suffix))
         rows = strings.rows_that_begin_with(block, suffix, fitting, starts)
-        begins = block.offsets[rows] + np.int64(len(prefix))
-        left = _Left(rows, begins, block.offsets[rows + 1] - np.int64(len(suffix)))
+        begins = block.offsets.take(rows) + np.int64(len(prefix))
+        left = _Left(rows, begins, starts.take(rows).astype(np.int64))
         left = _walked_back(block, _walked(block, left, self._forward), self._backward)
         left = left.where(left.begins == left.ends if self._is_whole else left.begins <= left.ends)
         return _Left(left.rows + first_row, left.begins, left.ends)
 
     def _in_order(self, buffers: StringBuffers, left: _Left) -> Ints:
         """The rows that have the inner texts one behind the other."""
-        start, count = int(left.rows[0]), len(left.rows)
-        if int(left.rows[-1]) - start == count - 1:
-            copied = StringBuffers(buffers.column.slice(start, count))
-        else:
-            copied = StringBuffers(buffers.column.take(pa.array(left.rows)))
-        shift = copied.offsets[:-1] - buffers.offsets.take(left.rows)
-        begins, ends = left.begins + shift, left.ends + shift
+        copied = _Copied(buffers, left.rows)
         *pieces, last = self._inner
         for piece in pieces:
-            rows, behind = _inside(copied, piece, begins, ends)
+            rows, behind = copied.inside(piece, left)
             first = np.ones(len(rows), np.bool_)
             first[1:] = rows[1:] != rows[:-1]
-            begins = ends + 1
+            begins = left.ends + 1
             begins[rows[first]] = behind[first]
-        rows, _ = _inside(copied, last, begins, ends)
+            left = left.from_(begins)
+        rows, _ = copied.inside(last, left)
         return left.rows.take(rows)
 
     def _by_regex(self, buffers: StringBuffers, left: _Left) -> Ints:
@@ -152,16 +147,31 @@ class _General:
         return left.rows[passing]
 
 
-def _inside(buffers: StringBuffers, piece: Piece, begins: Ints, ends: Ints) -> tuple[Ints, Ints]:
-    """(rows, where it ends) of every occurrence of a text between these places of a row; both
-    ascending."""
-    wanted = _leading(piece).encode()
-    rows, places = strings.stretched_occurrences(buffers, wanted)
-    behind = places + len(wanted)
-    inside = np.flatnonzero((places >= begins.take(rows)) & (behind <= ends.take(rows)))
-    if len(inside) == len(rows):
-        return rows, behind
-    return rows.take(inside), behind.take(inside)
+class _Copied:
+    """Some rows of a column one after another, so that a search passes over no others."""
+
+    def __init__(self, buffers: StringBuffers, rows: Ints) -> None:
+        start, count = int(rows[0]), len(rows)
+        if int(rows[-1]) - start == count - 1:
+            column = buffers.column.slice(start, count)
+        else:
+            column = pc.take(buffers.column, pa.array(rows), boundscheck=False)
+        self._copy = StringBuffers(column)
+        self._offsets = buffers.offsets
+        self._rows = rows
+
+    def inside(self, piece: Piece, left: _Left) -> tuple[Ints, Ints]:
+        """(which of the rows, where it ends) of every occurrence of a text between the places that
+        are left of a row; both ascending."""
+        wanted = _leading(piece).encode()
+        rows, places = strings.stretched_occurrences(self._copy, wanted)
+        places += self._offsets.take(self._rows.take(rows)) - self._copy.offsets.take(rows)
+        behind = places + len(wanted)
+        passing = (places >= left.begins.take(rows)) & (behind <= left.ends.take(rows))
+        if passing.all():
+            return rows, behind
+        inside = np.flatnonzero(passing)
+        return rows.take(inside), behind.take(inside)
 
 
 def _joined(parts: Sequence[_Left]) -> _Left:

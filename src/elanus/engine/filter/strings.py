@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from elanus.engine.filter.arrays import Bools, offsets_of, truth
 
-BLOCK_ROWS = 65_536
+BLOCK_ROWS = 131_072
 FEW_TEXTS = 3
 """Of a list; so many are compared one by one."""
 SEARCH_PIECE_BYTES = 1 << 18
@@ -161,8 +161,9 @@ def _rows_with(
     """Those of ``rows`` that have the bytes ``left`` of ``wanted``."""
     places = starts.take(rows).astype(np.int64)
     for at in reversed(left):
-        passing = np.flatnonzero(buffers.data[at:].take(places, mode="clip") == wanted[at])
-        if len(passing) < len(rows):
+        same = buffers.data[at:].take(places, mode="clip") == wanted[at]
+        if not same.all():
+            passing = np.flatnonzero(same)
             rows, places = rows.take(passing), places.take(passing)
     return rows
 
@@ -329,9 +330,9 @@ def find_bytes(data: npt.NDArray[np.uint8], wanted: bytes) -> npt.NDArray[np.int
             hits &= piece[at : at + count] == wanted[at]
         positions = np.flatnonzero(hits)
         for at in reversed(left):
-            same = np.flatnonzero(piece[at:].take(positions) == wanted[at])
-            if len(same) < len(positions):
-                positions = positions.take(same)
+            same = piece[at:].take(positions) == wanted[at]
+            if not same.all():
+                positions = positions.take(np.flatnonzero(same))
         if len(positions):
             found.append(positions + start)
     return np.concatenate(found) if found else np.empty(0, np.int64)
