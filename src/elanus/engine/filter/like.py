@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from elanus.engine.filter import strings
 from elanus.engine.filter.arrays import Bools, truth
 from elanus.engine.filter.pattern import LikePattern, Piece
-from elanus.engine.filter.strings import BLOCK_ROWS, Ints, StringBuffers
+from elanus.engine.filter.strings import Ints, StringBuffers
 
 MORE_BYTES_OF_A_CHARACTER = 3
 """Of UTF-8, at most, behind its first."""
@@ -81,15 +81,8 @@ class _General:
 
     def match(self, buffers: StringBuffers) -> Bools:
         result = np.zeros(len(buffers.column), np.bool_)
-        pending: list[_Left] = []
         for start, block in buffers.blocks():
-            pending.append(self._anchored(block, start))
-            # What is left of several blocks is looked into at once.
-            if sum(len(left.rows) for left in pending) >= BLOCK_ROWS:
-                result[self._between(buffers, _joined(pending))] = True
-                pending = []
-        if pending:
-            result[self._between(buffers, _joined(pending))] = True
+            result[self._between(buffers, self._anchored(block, start))] = True
         return result
 
     def _between(self, buffers: StringBuffers, left: _Left) -> Ints:
@@ -172,16 +165,6 @@ class _Copied:
             return rows, behind
         inside = np.flatnonzero(passing)
         return rows.take(inside), behind.take(inside)
-
-
-def _joined(parts: Sequence[_Left]) -> _Left:
-    if len(parts) == 1:
-        return parts[0]
-    return _Left(
-        np.concatenate([part.rows for part in parts]),
-        np.concatenate([part.begins for part in parts]),
-        np.concatenate([part.ends for part in parts]),
-    )
 
 
 def _walked(block: StringBuffers, left: _Left, piece: Sequence[str | None]) -> _Left:
