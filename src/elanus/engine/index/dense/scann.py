@@ -4,9 +4,9 @@ name.
 
 A search scans these codes in the ``nprobe`` nearest lists and ranks the best ``reorder_k`` rows by
 a finer code of a byte for each dimension; only the first few of them are scored by their vectors,
-which lie far apart in the segment's column. Rows that bytes don't tell apart, as where all lie far
-from 0 beside their distances, get no finer code: then all ``reorder_k`` are scored by vectors. So
-it is in files that say nothing of finer codes, which the first version of this module wrote.
+which lie far apart in the segment's column. Rows that bytes don't tell apart get no finer code:
+then all ``reorder_k`` are scored by vectors. So it is in files that say nothing of finer codes,
+which the first version of this module wrote.
 
 The library takes no filter: as with a graph, more candidates are asked for, from more lists, the
 rarer the survivors are. Its files can't be mapped; codes are a part of the vectors (a sixteenth
