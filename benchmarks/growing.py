@@ -54,7 +54,7 @@ class Subject:
             self._insert(rows - self.growing, 1.0)
 
     def _insert(self, rows: int, seconds: float) -> None:
-        with self.client.started("inserting", **self._inserting(rows, seconds)) as writer:
+        with self.client.started("light_inserting", **self._inserting(rows, seconds)) as writer:
             go([writer])
 
     def _inserting(self, rows: int, seconds: float) -> dict[str, object]:
@@ -74,14 +74,18 @@ class Subject:
         with ExitStack() as stack:
             workers = [
                 stack.enter_context(
-                    self.client.started("throughput", ef=EF, seconds=seconds, offset=number * 250)
+                    self.client.started(
+                        "light_throughput", ef=EF, seconds=seconds, offset=number * 250
+                    )
                 )
                 for number in range(CLIENTS)
             ]
             before = self.growing
             if inserting:
                 options = self._inserting(int(RATE * seconds), seconds)
-                workers.append(stack.enter_context(self.client.started("inserting", **options)))
+                workers.append(
+                    stack.enter_context(self.client.started("light_inserting", **options))
+                )
             cpu_s = self.server.cpu_s()
             answers = go(workers)[:CLIENTS]
             spent_ms = (self.server.cpu_s() - cpu_s) * 1e3

@@ -24,6 +24,7 @@ EFS = (32, 64, 96, 128, 192, 256)
 RECALL = 0.95
 CLIENTS = 4
 WARM_UP_SEARCHES = 20  # of each client, see client.py
+CLIENT_KINDS = ("", "light_")  # pymilvus, and one that costs next to nothing: see light.py
 IDLE_WAITS = 30
 IDLE_SHARE = 0.15  # of one core
 
@@ -90,16 +91,16 @@ def prepare_server(server: Server, data: Path) -> dict[str, Any]:
     return result
 
 
-def search_turn(server: Server, client: Client, ef: int, seconds: float) -> dict[str, float]:
-    result = client.run("latency", ef=ef, searches=300)
-    cpu_s = server.cpu_s()
-    searches = concurrent_searches(client, ef, seconds)
-    warm_up = WARM_UP_SEARCHES * CLIENTS
-    spent_ms = (server.cpu_s() - cpu_s) * 1e3
-    return result | {
-        "search_qps": searches / seconds,
-        "cpu_ms_per_query": spent_ms / (searches + warm_up),
-    }
+def search_turn(server: Server, client: Client, ef: int, seconds: float) -> Figures:
+    result: Figures = client.run("latency", ef=ef, searches=300)
+    for kind in CLIENT_KINDS:
+        cpu_s = server.cpu_s()
+        searches = concurrent_searches(client, kind, ef, seconds)
+        warm_up = WARM_UP_SEARCHES * CLIENTS
+        spent_ms = (server.cpu_s() - cpu_s) * 1e3
+        result[f"{kind}search_qps"] = searches / seconds
+        result[f"{kind}cpu_ms_per_query"] = spent_ms / (searches + warm_up)
+    return result
 
 
 def time_first_answer(server: Server, client: Client, ef: int) -> float:
@@ -140,7 +141,15 @@ def compare(servers: list[Server], data: Path, seconds: float, turns: int) -> di
     take_turns("Strong search", lambda s, c, ef, turn: c.run("strong", ef=ef, rounds=10))
     take_turns(
         "search while inserting",
-        lambda s, c, ef, turn: searches_while_inserting(c, ef, turn_s, 20_000_000 + turn * 10**6),
+        lambda s, c, ef, turn: searches_while_inserting(
+            c, CLIENT_KINDS[0], ef, turn_s, 20_000_000 + turn * 10**6
+        ),
+    )
+    take_turns(
+        "search while inserting, light clients",
+        lambda s, c, ef, turn: searches_while_inserting(
+            c, CLIENT_KINDS[1], ef, turn_s, 30_000_000 + turn * 10**6
+        ),
     )
     for server in servers:
         say(server, "kill -9")
@@ -158,36 +167,36 @@ def wait_idle(servers: list[Server]) -> None:
             return
 
 
-def concurrent_searches(client: Client, ef: int, seconds: float) -> int:
+def concurrent_searches(client: Client, kind: str, ef: int, seconds: float) -> float:
     """Searches that CLIENTS processes got answered in ``seconds``."""
     with ExitStack() as stack:
-        workers = [
-            stack.enter_context(
-                client.started("throughput", ef=ef, seconds=seconds, offset=number * 250)
-            )
-            for number in range(CLIENTS)
-        ]
-        return sum(answer["searches"] for answer in go(workers))
+        return sum(answer["searches"] for answer in go(searchers(stack, client, kind, ef, seconds)))
 
 
 def searches_while_inserting(
-    client: Client, ef: int, seconds: float, first_id: int
-) -> dict[str, float]:
+    client: Client, kind: str, ef: int, seconds: float, first_id: int
+) -> Figures:
     with ExitStack() as stack:
-        writer = stack.enter_context(
-            client.started("inserting", rate=2_000, seconds=seconds, first_id=first_id)
-        )
-        workers = [
-            stack.enter_context(
-                client.started("throughput", ef=ef, seconds=seconds, offset=number * 250)
-            )
-            for number in range(CLIENTS)
-        ]
-        inserted, *searched = go([writer, *workers])
+        options = {"rate": 2_000, "seconds": seconds, "first_id": first_id}
+        writer = stack.enter_context(client.started(f"{kind}inserting", **options))
+        inserted, *searched = go([writer, *searchers(stack, client, kind, ef, seconds)])
+    searches = sum(answer["searches"] for answer in searched)
     return {
-        "search_qps_while_inserting": sum(answer["searches"] for answer in searched) / seconds,
-        "inserted_rows_per_s_while_searching": inserted["rows_per_s"],
+        f"{kind}search_qps_while_inserting": searches / seconds,
+        f"{kind}inserted_rows_per_s_while_searching": inserted["rows_per_s"],
     }
+
+
+def searchers(
+    stack: ExitStack, client: Client, kind: str, ef: int, seconds: float
+) -> list[subprocess.Popen[str]]:
+    """CLIENTS processes that are about to search for ``seconds``, with other queries each."""
+    return [
+        stack.enter_context(
+            client.started(f"{kind}throughput", ef=ef, seconds=seconds, offset=number * 250)
+        )
+        for number in range(CLIENTS)
+    ]
 
 
 def go(workers: list[subprocess.Popen[str]]) -> list[dict[str, float]]:

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 
+import light
 import numpy as np
 from pymilvus import (
     Collection,
@@ -169,6 +170,16 @@ def inserting(data, options):
         sent += size
         time.sleep(max(0.0, started + sent / options["rate"] - time.monotonic()))
     return {"inserted": sent, "rows_per_s": sent / (time.monotonic() - started)}
+
+
+def light_throughput(data, options):
+    """``throughput`` by a client that costs next to nothing."""
+    return light.searches(NAME, data, options)
+
+
+def light_inserting(data, options):
+    """``inserting`` by such a client."""
+    return light.inserts(NAME, data, options)
 
 
 def strong(data, options):

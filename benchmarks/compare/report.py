@@ -16,6 +16,13 @@ FIGURES = (
     ("server CPU per query, ms", "cpu_ms_per_query", False),
     ("Strong search after an insert, p50 ms", "strong_search_p50_ms", False),
     ("search at 4 clients under 2,000 inserts/s, QPS", "search_qps_while_inserting", True),
+    ("search at 4 light clients, QPS", "light_search_qps", True),
+    ("server CPU per query of light clients, ms", "light_cpu_ms_per_query", False),
+    (
+        "search at 4 light clients under 2,000 inserts/s, QPS",
+        "light_search_qps_while_inserting",
+        True,
+    ),
     ("kill -9 to first answer, s", "kill_to_first_answer_s", False),
     ("start of an empty store, s", "start_s", False),
     ("resident memory idle, MB", "idle_resident_mb", False),
@@ -61,7 +68,7 @@ def plot(results: dict[str, dict[str, Any]]) -> str:
     """Horizontal bars on a logarithmic scale from 0.1× to 1,000×, the line at 1×."""
     import math
 
-    left, width, height = 330, 520, 26
+    left, width, height = 360, 520, 26
     lines = []
     for number, (title, key, larger) in enumerate(FIGURES):
         ratio = advantage(results, key, larger) or 1.0
