@@ -36,7 +36,7 @@ from elanus.engine.index.dense.neighbours import (
     prepare_queries,
     scatter,
 )
-from elanus.engine.index.library import faiss, faiss_metric
+from elanus.engine.index.library import faiss, faiss_metric, search_faiss
 from elanus.engine.index.rows import RowSet
 from elanus.engine.strategy import RANGE_EF, exact_cost
 from elanus.model.reads import VectorQuery
@@ -151,7 +151,7 @@ class InterimIndex(Interim):
 
     def nearest(self, coded: Floats, depth: int) -> tuple[Floats, Ints]:
         """By code, the best first: similarities and rows, both (nq, depth); -1 is no row."""
-        scores, labels = self._codes.search(coded, depth)
+        scores, labels = search_faiss(self._codes, coded, depth)
         if self.metric is MetricType.L2:
             np.negative(scores, out=scores)
         return scores, labels
@@ -292,7 +292,7 @@ def _bar(scores: Floats, similarities: Floats) -> Floats:
 def _codable(vectors: Floats) -> Floats:
     """Without numbers whose squares would leave the range of float32, and with a dimension of
     zeros more if there is an odd number of them."""
-    clipped: Floats = np.clip(vectors, -LARGEST_CODED, LARGEST_CODED)
+    clipped: Floats = np.minimum(np.maximum(vectors, -LARGEST_CODED), LARGEST_CODED)
     if clipped.shape[1] % 2:
         clipped = np.pad(clipped, ((0, 0), (0, 1)))
     return clipped

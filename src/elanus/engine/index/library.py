@@ -2,9 +2,15 @@
 
 SciPy is imported by who first needs it, not by every process: it brings along parts of NumPy that
 nothing here uses, a quarter of all that a start imports.
+
+faiss gives the interpreter's lock away around each of its functions, the one that makes a pointer
+of an array included. Where others wait for the lock, each of these is a turn of theirs, and a
+search that makes ten pointers waits ten times. So the arrays of small searches are copied into a
+thread's own ``Room``, of which pointers are made once.
 """
 
-from functools import cache
+import threading
+from functools import cache, lru_cache
 from typing import Any
 
 import faiss as _faiss
@@ -14,6 +20,13 @@ import numpy.typing as npt
 from elanus.model.types import MetricType
 
 faiss: Any = _faiss
+
+ROOM_SIZE = 4_096
+"""Elements of the arrays of a room: the dimensions of a query, the rows that are scored for it."""
+KEPT_POINTERS = 1_024
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int64]
 
 
 @cache
@@ -38,14 +51,74 @@ def faiss_metric(metric: MetricType) -> int:
     return int(faiss.METRIC_L2 if metric is MetricType.L2 else faiss.METRIC_INNER_PRODUCT)
 
 
+class Room(threading.local):
+    """Arrays of one thread with their pointers, for what goes into one call of a kernel and comes
+    out of it: whoever needs it longer takes a copy."""
+
+    def __init__(self) -> None:
+        self.query = np.empty(ROOM_SIZE, np.float32)
+        self.floats = np.empty(ROOM_SIZE, np.float32)
+        self.ints = np.empty(ROOM_SIZE, np.int64)
+        self.query_pointer = faiss.swig_ptr(self.query)
+        self.floats_pointer = faiss.swig_ptr(self.floats)
+        self.ints_pointer = faiss.swig_ptr(self.ints)
+
+
+_room = Room()
+
+
+def query_pointer(queries: Floats) -> Any:
+    """Of C-contiguous queries, for the next call of a kernel."""
+    size = queries.size
+    if size > ROOM_SIZE:
+        return faiss.swig_ptr(queries)
+    room = _room
+    room.query[:size] = queries.ravel()
+    return room.query_pointer
+
+
+def ints_pointer(ints: Ints) -> Any:
+    """Of C-contiguous numbers, for the next call of a kernel."""
+    size = ints.size
+    if size > ROOM_SIZE:
+        return faiss.swig_ptr(ints)
+    room = _room
+    room.ints[:size] = ints.ravel()
+    return room.ints_pointer
+
+
+def rows_pointer(vectors: Floats) -> Any:
+    """Of C-contiguous rows, as long as the caller holds them."""
+    return _pointer_at(vectors.ctypes.data)
+
+
+@lru_cache(maxsize=KEPT_POINTERS)
+def _pointer_at(address: int) -> Any:
+    return faiss.cast_integer_to_float_ptr(address)
+
+
+def floats_out(size: int) -> tuple[Floats, Any, bool]:
+    """Where the next call of a kernel may write, float32 (size,); its pointer; and whether the
+    caller may keep it."""
+    if size > ROOM_SIZE:
+        result = np.empty(size, np.float32)
+        return result, faiss.swig_ptr(result), True
+    room = _room
+    return room.floats[:size], room.floats_pointer, False
+
+
 def search_faiss(
-    index: Any, queries: npt.NDArray[np.float32], depth: int, params: Any
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+    index: Any, queries: Floats, depth: int, params: Any = None
+) -> tuple[Floats, Ints]:
     """``index.search`` without the price of its checks, which a small search notices.
 
     queries: C-contiguous, (nq, dim). Returns scores and labels, both (nq, depth).
     """
     nq = len(queries)
+    if nq == 1 and depth <= ROOM_SIZE:
+        room, query = _room, query_pointer(queries)
+        index.search_c(1, query, depth, room.floats_pointer, room.ints_pointer, params)
+        return room.floats[None, :depth].copy(), room.ints[None, :depth].copy()
     scores, labels = np.empty((nq, depth), np.float32), np.empty((nq, depth), np.int64)
     pointer = faiss.swig_ptr
     index.search_c(nq, pointer(queries), depth, pointer(scores), pointer(labels), params)

@@ -29,7 +29,13 @@ from elanus.engine.index.dense.neighbours import (
     scatter,
 )
 from elanus.engine.index.dense.products import product_errors, squared_lengths
-from elanus.engine.index.library import faiss
+from elanus.engine.index.library import (
+    faiss,
+    floats_out,
+    ints_pointer,
+    query_pointer,
+    rows_pointer,
+)
 from elanus.engine.index.rows import RowSet
 from elanus.engine.index.scan import rows_within, scan_blocks
 from elanus.model.types import MetricType
@@ -139,27 +145,29 @@ def score_rows(query: Floats, block: VectorBlock, metric: MetricType, ids: Ints 
     ascending; None: all)."""
     dim = query.shape[1]
     size = len(block.vectors) if ids is None else len(ids)
-    result = np.empty(size, np.float32)
     if size == 0:
-        return result
+        return np.empty(0, np.float32)
     if block.is_narrow:
+        widened_rows = np.empty(size, np.float32)
         for which, piece in block.pieces(ids):
-            result[which] = score_rows(query, piece, metric, None)
-        return result
-    x, y, out = pointer(query), pointer(block.vectors), pointer(result)
-    if metric is MetricType.L2:
-        if ids is None:
-            faiss.fvec_L2sqr_ny(out, x, y, dim, size)
-        else:
-            faiss.fvec_L2sqr_by_idx(out, x, y, pointer(ids), dim, 1, size)
-        return np.negative(result, out=result)
+            widened_rows[which] = score_rows(query, piece, metric, None)
+        return widened_rows
+    is_l2 = metric is MetricType.L2
+    x, y = query_pointer(query), rows_pointer(block.vectors)
+    result, out, is_kept = floats_out(size)
     if ids is None:
-        faiss.fvec_inner_products_ny(out, x, y, dim, size)
+        kernel = faiss.fvec_L2sqr_ny if is_l2 else faiss.fvec_inner_products_ny
+        kernel(out, x, y, dim, size)
     else:
-        faiss.fvec_inner_products_by_idx(out, x, y, pointer(ids), dim, 1, size)
+        kernel = faiss.fvec_L2sqr_by_idx if is_l2 else faiss.fvec_inner_products_by_idx
+        kernel(out, x, y, ints_pointer(ids), dim, 1, size)
+    kept = result if is_kept else None
+    if is_l2:
+        return np.negative(result, out=kept)
     if block.inverse_norms is not None and metric is MetricType.COSINE:
-        result *= block.inverse_norms if ids is None else block.inverse_norms[ids]
-    return result
+        norms = block.inverse_norms if ids is None else block.inverse_norms[ids]
+        return np.multiply(result, norms, out=kept)
+    return result if is_kept else result.copy()
 
 
 class _Products:
@@ -293,12 +301,13 @@ def score_labels(
     if len(blocks) > 1 or block.first_row or block.is_narrow:
         return _score_labels_of(queries, blocks, labels, metric)
     labels = np.ascontiguousarray(labels)
-    result = np.empty(labels.shape, np.float32)
     (nq, depth), dim, is_l2 = labels.shape, queries.shape[1], metric is MetricType.L2
-    x, y, out, ids = map(faiss.swig_ptr, (queries, block.vectors, result, labels))
+    x, y, ids = query_pointer(queries), rows_pointer(block.vectors), ints_pointer(labels)
+    flat, out, is_kept = floats_out(labels.size)
     # To labels below 0 this kernel gives the worst score.
     kernel = faiss.fvec_L2sqr_by_idx if is_l2 else faiss.fvec_inner_products_by_idx
     kernel(out, x, y, ids, dim, nq, depth)
+    result = flat.reshape(labels.shape) if is_kept else flat.reshape(labels.shape).copy()
     if is_l2:
         return np.negative(result, out=result)
     if block.inverse_norms is not None and metric is MetricType.COSINE:

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from elanus.engine.index.library import faiss
+from elanus.engine.index.library import faiss, query_pointer
 from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
 
@@ -76,12 +76,10 @@ def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
     if metric is not MetricType.COSINE:
         return queries
     if len(queries) == 1:
-        square = faiss.fvec_norm_L2sqr(faiss.swig_ptr(queries), queries.shape[1])
+        square = faiss.fvec_norm_L2sqr(query_pointer(queries), queries.shape[1])
         if _is_usual(square):
             # As below, in fewer steps.
-            unit = queries.copy()
-            faiss.fvec_renorm_L2(unit.shape[1], 1, faiss.swig_ptr(unit))
-            return unit
+            return queries * (np.float32(1) / np.sqrt(np.float32(square)))
     return queries * inverse_norms(queries)[:, None]
 
 
