@@ -12,6 +12,7 @@ from elanus.services.interfaces import CoordinatorService
 from elanus.services.routing import Router
 
 MAX_CACHED_PLANS = 1_024
+MAX_REMEMBERED_SEARCHES = 1_024
 
 
 class Proxy:
@@ -22,6 +23,7 @@ class Proxy:
     processes of their own.
     limits: which requests are admitted.
     plans: parsed filters by whatever their parser chooses as the key.
+    searches: what was asked for by searches that may come again: see ``dql.repeated``.
     """
 
     def __init__(
@@ -41,5 +43,6 @@ class Proxy:
         self.direct = DirectSearch(world, router, is_used=asks_query_nodes)
         self.limits = Limiter(world.clock, settings.quota_and_limits, self.meta, coordinator)
         self.plans: LruCache[Any, Any] = LruCache(MAX_CACHED_PLANS)
+        self.searches: LruCache[Any, Any] = LruCache(MAX_REMEMBERED_SEARCHES)
         self.node_id = 1
         self.started_ms = world.clock.now_ms()

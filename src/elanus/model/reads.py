@@ -85,6 +85,20 @@ class VectorQuery:
             self.grouping,
         )
 
+    def over(self, vectors: Any) -> "VectorQuery":
+        """The same for other vectors. Written out: see ``wanting``."""
+        return VectorQuery(
+            self.field_name,
+            self.metric,
+            vectors,
+            self.top_k,
+            self.params,
+            self.radius,
+            self.range_filter,
+            self.grouping,
+            self.least,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Hits:

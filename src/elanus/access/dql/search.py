@@ -15,12 +15,13 @@ from elanus.access.dql.elements import check_element_filter, refuse_hybrid
 from elanus.access.dql.fan_out import ReadScope, search_shards
 from elanus.access.dql.group_by import GroupField, check_groupable, resolve_group_by
 from elanus.access.dql.grouping import search_groups
-from elanus.access.dql.highlight import highlighted, parse_highlighter
+from elanus.access.dql.highlight import Highlight, highlighted, parse_highlighter
 from elanus.access.dql.index_parameters import check_index_parameters
 from elanus.access.dql.iterator import cut_page, page_query, state_after
-from elanus.access.dql.output import resolve_output, time_output
+from elanus.access.dql.output import Output, resolve_output, time_output
 from elanus.access.dql.parameters import SearchParameters
 from elanus.access.dql.plans import compile_plan
+from elanus.access.dql.repeated import key_of
 from elanus.access.dql.scope import (
     find_meta,
     loaded_partitions,
@@ -37,6 +38,7 @@ from elanus.errors import IndexNotFound, InvalidParameter, Rejected, Unimplement
 from elanus.model.catalog import CollectionInfo, IndexInfo
 from elanus.model.reads import Hits, VectorQuery
 from elanus.model.schema import FieldSchema
+from elanus.model.timestamptz import TimeOutput
 from elanus.model.types import DataType, MetricType
 from elanus.wire.results import search_results
 from elanus.wire.schema import pairs_to_dict
@@ -46,14 +48,33 @@ ACTION = "failed to search"
 
 @dataclass(frozen=True, slots=True)
 class PlannedSearch:
-    """A search that has been checked. ``partition_ids`` empty means all. ``group``: None if hits
-    stand for themselves."""
+    """A search that has been checked. searched: what the vectors are compared with. wanted: the
+    partitions that the request asks for, partition_ids: the loaded ones of these; empty means all.
+    ``group``: None if hits stand for themselves."""
 
     parameters: SearchParameters
     query: VectorQuery
     plan: Plan | None
     partition_ids: tuple[int, ...]
+    wanted: tuple[int, ...]
+    searched: FieldSchema
     group: GroupField | None = None
+
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether a request that says the same, with other vectors, means the same."""
+        is_random = self.plan is not None and self.plan.is_random
+        return not is_random and not self.parameters.is_iterator
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSearch:
+    """All that a SearchRequest asks for but its instant."""
+
+    planned: PlannedSearch
+    output: Output
+    times: TimeOutput
+    highlight: Highlight | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +92,9 @@ async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
     _refuse_unsupported(request)
     meta = await find_meta(proxy, context, request.collection_name)
     collection = meta.info
-    output = resolve_output(request.output_fields, collection.schema)
-    planned = await plan_search(proxy, meta, request, context)
+    asked = await _asked(proxy, meta, request, context)
+    planned, output, highlight = asked.planned, asked.output, asked.highlight
     given, query, group = planned.parameters, planned.query, planned.group
-    highlight = parse_highlighter(
-        request, collection, query.field_name, query.metric, given.analyzer_name
-    )
-    times = time_output(collection, given.timezone, given.time_fields)
     instant = await consistency.resolve(
         consistency.Wish.of(request),
         collection,
@@ -114,12 +131,37 @@ async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
         collection_name=request.collection_name,
         output_fields=output.shown,
         dynamic_keys=output.dynamic_keys,
-        times=times,
+        times=asked.times,
         session_ts=answer.read_ts,
         iterator=iterator,
         highlights=marked,
         group_field=None if group is None else group.output,
     )
+
+
+async def _asked(
+    proxy: Proxy, meta: CollectionMeta, request: Any, context: CallContext
+) -> AskedSearch:
+    """What has been worked out of an earlier request that says the same holds for this one, too."""
+    collection = meta.info
+    key = key_of(request)
+    kept = None if key is None else proxy.searches.get((collection.collection_id, key))
+    if kept is not None and kept[0] is meta:
+        known: AskedSearch = kept[1]
+        planned = await _planned_again(proxy, meta, known.planned, request, context)
+        return AskedSearch(planned, known.output, known.times)
+    output = resolve_output(request.output_fields, collection.schema)
+    planned = await plan_search(proxy, meta, request, context)
+    given, query = planned.parameters, planned.query
+    highlight = parse_highlighter(
+        request, collection, query.field_name, query.metric, given.analyzer_name
+    )
+    times = time_output(collection, given.timezone, given.time_fields)
+    asked = AskedSearch(planned, output, times, highlight)
+    if key is not None and planned.is_repeatable:
+        bare = replace(asked, planned=replace(planned, query=query.over(None)))
+        proxy.searches.put((collection.collection_id, key), (meta, bare))
+    return asked
 
 
 async def plan_search(
@@ -155,6 +197,40 @@ async def plan_search(
     names = request.partition_names or (part_of.partition_names if part_of is not None else ())
     wanted = named_partitions(collection, names) or pruned_partitions(collection, plan)
     partition_ids = await loaded_partitions(proxy, collection, wanted, ACTION)
+    vectors = await _vectors(proxy, collection, searched, request, context, given)
+    query = _vector_query(meta, field, given, vectors)
+    if group is not None:
+        query = replace(query, grouping=group.grouping)
+    return PlannedSearch(given, query, plan, partition_ids, wanted, searched, group)
+
+
+async def _planned_again(
+    proxy: Proxy, meta: CollectionMeta, known: PlannedSearch, request: Any, context: CallContext
+) -> PlannedSearch:
+    """A search that was planned before, for the vectors of this request and what is loaded now."""
+    partition_ids = await loaded_partitions(proxy, meta.info, known.wanted, ACTION)
+    vectors = await _vectors(proxy, meta.info, known.searched, request, context, known.parameters)
+    return PlannedSearch(
+        known.parameters,
+        known.query.over(vectors),
+        known.plan,
+        partition_ids,
+        known.wanted,
+        known.searched,
+        known.group,
+    )
+
+
+async def _vectors(
+    proxy: Proxy,
+    collection: CollectionInfo,
+    searched: FieldSchema,
+    request: Any,
+    context: CallContext,
+    given: SearchParameters,
+) -> Any:
+    """As ``VectorQuery.vectors`` has them, as many as the request says."""
+    limits = proxy.settings.quota_and_limits.limits
     if request.WhichOneof("search_input") != "ids":
         parameters.check_nq(request.nq, limits)
     vectors = await request_vectors(
@@ -167,10 +243,7 @@ async def plan_search(
             expected=str(request.nq),
             actual=str(len(vectors)),
         )
-    query = _vector_query(meta, field, given, vectors)
-    if group is not None:
-        query = replace(query, grouping=group.grouping)
-    return PlannedSearch(given, query, plan, partition_ids, group)
+    return vectors
 
 
 def _searched(meta: CollectionMeta, field: FieldSchema) -> FieldSchema:
