@@ -5,11 +5,14 @@ live object keeps itself, are read from there at the moment of a scrape, so that
 does nothing.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
+
+from elanus.observability.timings import Histogram
 
 LATENCY_BUCKETS_MS = tuple(float(1 << power) for power in range(18))
 
@@ -63,25 +66,19 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "milvus_proxy_req_count",
-            "Requests by method and result code (0 = success).",
-            ["function_name", "code"],
-            registry=self.registry,
-        )
+        self.requests: dict[tuple[str, ...], int] = defaultdict(int)
+        """By method and code."""
         self.latency_ms = Histogram(
             "milvus_proxy_req_latency",
             "Time from the arrival of a request to its answer, ms.",
             ["function_name"],
-            buckets=LATENCY_BUCKETS_MS,
-            registry=self.registry,
+            LATENCY_BUCKETS_MS,
         )
         self.stage_ms = Histogram(
             "milvus_proxy_stage_latency",
             "Time spent in one stage of a search or query, ms.",
             ["function_name", "stage"],
-            buckets=(0.1, 0.25, 0.5, *LATENCY_BUCKETS_MS),
-            registry=self.registry,
+            (0.1, 0.25, 0.5, *LATENCY_BUCKETS_MS),
         )
         self.slow_queries = Counter(
             "milvus_proxy_slow_query_count",
@@ -90,9 +87,15 @@ class Metrics:
             registry=self.registry,
         )
         self._gauges = _Gauges()
-        self.registry.register(self._gauges)
         self._counters = _Counters()
-        self.registry.register(self._counters)
+        for collector in (self.latency_ms, self.stage_ms, self._gauges, self._counters):
+            self.registry.register(collector)
+        self.counter(
+            "milvus_proxy_req_count",
+            "Requests by method and result code (0 = success).",
+            ["function_name", "code"],
+            lambda: self.requests,
+        )
 
     def gauge(self, name: str, help_text: str, label: str, reading: Reading) -> None:
         """``reading()`` gives label value → amount; it is called at each scrape."""

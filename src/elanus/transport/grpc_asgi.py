@@ -46,10 +46,11 @@ def is_grpc(scope: Scope) -> bool:
     """Is this an HTTP request whose content type is gRPC's?"""
     if scope["type"] != "http":
         return False
-    return any(
-        name == b"content-type" and value.startswith(b"application/grpc")
-        for name, value in scope["headers"]
-    )
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            found: bool = value.startswith(b"application/grpc")
+            return found
+    return False
 
 
 class GrpcAsgi:
@@ -92,16 +93,17 @@ class GrpcAsgi:
     async def _answer(self, scope: Scope, receive: Receive) -> bytes:
         metadata = _metadata(scope["headers"])
         deadline_s = parse_timeout(metadata.get("grpc-timeout"))
-        encoding = metadata.get("grpc-encoding", "identity")
-        timeout = asyncio.timeout(deadline_s)
-        try:
-            async with timeout:
-                body = await self._read_message(receive, encoding)
-                answer = await self._handler(scope["path"], metadata, body, deadline_s)
-        except TimeoutError:
-            if not timeout.expired():
-                raise
-            raise GrpcError(GrpcStatus.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
+        if deadline_s is None:
+            answer = await self._handle(scope["path"], receive, metadata, None)
+        else:
+            timeout = asyncio.timeout(deadline_s)
+            try:
+                async with timeout:
+                    answer = await self._handle(scope["path"], receive, metadata, deadline_s)
+            except TimeoutError:
+                if not timeout.expired():
+                    raise
+                raise GrpcError(GrpcStatus.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
         if len(answer) > self._max_send_bytes:
             raise GrpcError(
                 GrpcStatus.RESOURCE_EXHAUSTED,
@@ -109,6 +111,12 @@ class GrpcAsgi:
                 f"({len(answer)} vs. {self._max_send_bytes})",
             )
         return answer
+
+    async def _handle(
+        self, method: str, receive: Receive, metadata: dict[str, str], deadline_s: float | None
+    ) -> bytes:
+        body = await self._read_message(receive, metadata.get("grpc-encoding", "identity"))
+        return await self._handler(method, metadata, body, deadline_s)
 
     async def _read_message(self, receive: Receive, encoding: str) -> bytes:
         """The one message of a unary request, unpacked."""
