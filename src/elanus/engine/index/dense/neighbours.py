@@ -79,7 +79,8 @@ def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
         square = faiss.fvec_norm_L2sqr(query_pointer(queries), queries.shape[1])
         if _is_usual(square):
             # As below, in fewer steps.
-            return queries * (np.float32(1) / np.sqrt(np.float32(square)))
+            unit: Floats = queries * (np.float32(1) / np.sqrt(np.float32(square)))
+            return unit
     return queries * inverse_norms(queries)[:, None]
 
 
