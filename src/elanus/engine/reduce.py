@@ -47,6 +47,8 @@ def merge_hits(parts: Sequence[Hits], top_k: int, larger_is_better: bool) -> Hit
     query_count = len(parts[0].counts)
     if len(full) == 1:
         part = full[0]
+        if query_count == 1 and _are_plainly_unique(part):
+            return at_most(part, top_k)
         queries = np.repeat(np.arange(query_count), part.counts)
         if not _has_duplicates(queries, part):
             return at_most(part, top_k)
@@ -148,6 +150,13 @@ def _first_of_each(queries: Ints, ranks: Ints) -> Any:
     if not same.any():
         return slice(None)
     return np.sort(order[~same])
+
+
+def _are_plainly_unique(hits: Hits) -> bool:
+    """Whether a few integer keys of rows are surely all different."""
+    if hits.elements is not None or not isinstance(hits.keys, np.ndarray):
+        return False
+    return len(hits.keys) <= FEW_KEYS and len(set(hits.keys.tolist())) == len(hits.keys)
 
 
 def _has_duplicates(queries: Ints, hits: Hits) -> bool:

@@ -65,6 +65,9 @@ _LIST_TYPES = {
 }
 _FROM_FLOATS = (DataType.FLOAT16_VECTOR, DataType.BFLOAT16_VECTOR)
 
+_ONE = np.ones(1, np.int64)
+_ONE.flags.writeable = False
+
 
 @dataclass(frozen=True, slots=True)
 class Placeholders:
@@ -138,6 +141,8 @@ def _counts(
     """int64 (nq,): how many vectors each query has. Raises InvalidParameter if not one (in a list:
     at least one)."""
     size = vector_width(data_type, dim) * ELEMENT_DTYPES[data_type].itemsize
+    if queries.nq == 1 and len(queries.values[0]) == size:
+        return _ONE
     sizes = np.fromiter(map(len, queries.values), np.int64, queries.nq)
     wrong = (sizes % size != 0) | (sizes == 0) if is_list else sizes != size
     if wrong.any():

@@ -81,13 +81,14 @@ def search_results(
     messages.
     group_field: the field whose values the hits are grouped by, if they are.
     """
+    counts = hits.counts.tolist()
     data = schema.SearchResultData(
-        num_queries=len(hits.counts),
-        top_k=int(hits.counts.max(initial=0)),
+        num_queries=len(counts),
+        top_k=max(counts, default=0),
         fields_data=field_messages(collection, rows, field_names, dynamic_keys, times),
         scores=pack(hits.scores, "<f4"),
         ids=ids_message(hits.keys),
-        topks=hits.counts.tolist(),
+        topks=counts,
         output_fields=field_names if output_fields is None else output_fields,
         all_search_count=searched_rows,
         primary_field_name=collection.primary.name,

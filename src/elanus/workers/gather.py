@@ -6,9 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+_NOTHING = pa.RecordBatch.from_arrays([], schema=pa.schema([]))
+
 
 def empty_rows(fields: Sequence[pa.Field]) -> pa.RecordBatch:
     """A batch without rows that has these columns."""
+    if not fields:
+        return _NOTHING
     return pa.RecordBatch.from_arrays(
         [pa.array([], type=field.type) for field in fields], schema=pa.schema(fields)
     )

@@ -4,8 +4,12 @@ A name is trimmed of blanks first; the trimmed name is what counts.
 """
 
 import re
+from functools import lru_cache
 
 from elanus.errors import InvalidDatabaseName, InvalidFieldName, InvalidParameter, Rejected
+
+KEPT_NAMES = 1_024
+"""Of collections, which every request names."""
 
 _FIRST = re.compile(r"[A-Za-z_]")
 _WORD = re.compile(r"[A-Za-z0-9_]*\Z")
@@ -53,6 +57,7 @@ def _fault(name: str, kind: str, max_length: int, article: str = "a") -> str | N
     return None
 
 
+@lru_cache(maxsize=KEPT_NAMES)
 def collection_name(name: str, max_length: int, kind: str = "collection name") -> str:
     """The trimmed name. Raises InvalidParameter."""
     name = name.strip()

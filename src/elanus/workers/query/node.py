@@ -226,7 +226,7 @@ class QueryNode(LocalQueryNode):
         """The segments in groups of alike size, no more than there are slots free for them."""
         slots = min(self._scheduler.free_slots, len(segments))
         rows = sum(segment.row_count for segment in segments)
-        if rows * query_count < _PARALLEL_ROWS:
+        if slots <= 1 or rows * query_count < _PARALLEL_ROWS:
             return [list(segments)]
         ordered = sorted(segments, key=lambda s: -s.row_count)
         while slots > 1:

@@ -11,6 +11,7 @@ import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -133,8 +134,7 @@ class SearchScheduler:
             if self._batches and (self._batch_is_next or not self._turns):
                 batch = self._next_batch()
                 if batch:
-                    self._running += 1
-                    self._world.tasks.spawn("search batch", self._run_batch(batch))
+                    self._start_batch(batch)
             else:
                 turn = self._turns.popleft()
                 self._waiting -= 1
@@ -159,18 +159,30 @@ class SearchScheduler:
             del self._batches[key]
         return batch
 
-    async def _run_batch(self, batch: list[_Waiting]) -> None:
+    def _start_batch(self, batch: list[_Waiting]) -> None:
+        """Without a task, which would take as long as all else that is done here for a search."""
+        call = partial(search_together, batch)
         try:
-            answers = await self._world.executor.run("search", search_together, batch)
-        except Exception as error:  # noqa: BLE001 - told to each of those who wait
+            answers = self._world.executor.start("search", call)
+        except RuntimeError as error:  # the process is ending
             for waiting in batch:
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(error)
-        else:
-            for waiting, answer in zip(batch, answers, strict=True):
+                waiting.answer.set_exception(error)
+            return
+        self._running += 1
+        answers.add_done_callback(partial(self._batch_done, batch))
+
+    def _batch_done(self, batch: list[_Waiting], answers: "asyncio.Future[list[Any]]") -> None:
+        try:
+            if answers.cancelled():
+                for waiting in batch:
+                    waiting.answer.cancel()
+                return
+            error = answers.exception()
+            found = [error] * len(batch) if error is not None else answers.result()
+            for waiting, answer in zip(batch, found, strict=True):
                 if waiting.answer.done():
                     continue
-                if isinstance(answer, Exception):
+                if isinstance(answer, BaseException):
                     waiting.answer.set_exception(answer)
                 else:
                     waiting.answer.set_result(answer)

@@ -32,6 +32,9 @@ class GatedExecutor:
         await self.gate.wait()
         return function(*args, **more)
 
+    def start(self, pool: str, function: Callable[[], Any]) -> asyncio.Future[Any]:
+        return asyncio.ensure_future(self.run(pool, function))
+
     def close(self) -> None: ...
 
 
