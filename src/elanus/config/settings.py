@@ -34,6 +34,7 @@ from elanus.config.storage import (
     PulsarSettings,
     WoodpeckerSettings,
 )
+from elanus.config.tiered import SegcoreSettings
 
 
 class HttpSettings(Section, frozen=True, kw_only=True):
@@ -246,6 +247,7 @@ class QueryNodeSettings(Section, frozen=True, kw_only=True):
             "zone=a,disk=nvme.",
         ),
     ] = ""
+    segcore: SegcoreSettings = SegcoreSettings()
 
     @property
     def label_map(self) -> dict[str, str]:

@@ -231,7 +231,15 @@ async def _open_cache(
 
     directory = directory_of(settings) / "cache"
     max_bytes = settings.local_storage.cache.max_size << 20
-    return await CachedObjectStore.open(world, remote, directory, max_bytes)
+    tiered = settings.query_node.segcore.tiered_storage
+    return await CachedObjectStore.open(
+        world,
+        remote,
+        directory,
+        max_bytes,
+        low=tiered.disk_low_watermark_ratio,
+        high=tiered.disk_high_watermark_ratio,
+    )
 
 
 # --- write-ahead log ----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from elanus.engine.index.dense.neighbours import Ints
 
 MERGE_RATIO = 4
+PIECE_ROWS = 16_384
 
 
 class KeyIndex:
@@ -56,6 +57,14 @@ class KeyIndex:
         if not positions:
             return np.empty(0, np.int64), np.empty(0, np.int64)
         return np.concatenate(positions), np.concatenate(offsets)
+
+
+def key_index(column: pa.Array) -> KeyIndex:
+    """Of a whole column, taken up piece by piece."""
+    index = KeyIndex()
+    for start in range(0, len(column), PIECE_ROWS):
+        index = index.added(column.slice(start, PIECE_ROWS), start)
+    return index
 
 
 def matches(ascending: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> tuple[Ints, Ints]:

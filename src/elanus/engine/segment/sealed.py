@@ -2,11 +2,12 @@
 
 Nothing is copied at load. Memory of its own has only what is asked for: delete timestamps after
 the first delete, lengths of vectors for exact COSINE scans, hashes of string keys, bitmaps. One
-owner deletes and attaches indexes; readers in other threads never wait for it.
+owner deletes, and attaches and takes away indexes and columns, which are there before they are
+read; readers in other threads never wait for it. Primary keys and timestamps always stay.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -32,7 +33,7 @@ from elanus.engine.segment.columns import SegmentColumns
 from elanus.engine.segment.elements import SearchedElements
 from elanus.engine.segment.grouped import search_groups
 from elanus.engine.segment.hits import hits_of, missing_column, native_keys, rows_of
-from elanus.engine.segment.keys import KeyIndex, equal, matches
+from elanus.engine.segment.keys import KeyIndex, equal, key_index, matches
 from elanus.engine.segment.texts import ColumnTexts, SegmentTexts
 from elanus.engine.segment.ties import find_with_ties
 from elanus.engine.text.index import TextIndex
@@ -40,9 +41,7 @@ from elanus.errors import CorruptData
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema
 from elanus.model.timestamp import MAX_TIMESTAMP
-from elanus.model.types import MetricType
-
-KEY_PIECE_ROWS = 16_384
+from elanus.model.types import DataType, MetricType
 
 _owners = itertools.count(1)
 
@@ -76,6 +75,7 @@ class SealedSegment(Segment):
         self._indexes: dict[str, VectorIndex] = {}
         self._interim: dict[str, Interim] = {}
         self._vectors: dict[str, VectorColumn] = {}
+        self._list_vectors: dict[str, int] = {}  # how many, of lists that have been read once
         self._hashes: KeyIndex | None = None
         self._texts = SegmentTexts()
         # By index id: (field, index). Replaced as a whole, never changed.
@@ -96,19 +96,24 @@ class SealedSegment(Segment):
         held = sum(index.size_bytes for index in list(self._interim.values()))
         held += sum(column.size_bytes for column in list(self._vectors.values()))
         held += self._hashes.size_bytes if self._hashes is not None else 0
-        held += self._texts.size_bytes
-        return held + (self._deletes.nbytes if self._deletes is not None else 0)
+        held += self._deletes.nbytes if self._deletes is not None else 0
+        return held + self._texts.size_bytes
 
     # --- the owner's side ---------------------------------------------------------------------
 
     def vector_count(self, field_name: str) -> int:
-        """How many vectors an index of the field has."""
-        column = self._column_of_vectors(field_name)
-        return self._row_count if column is None else column.vector_count
+        """How many vectors an index of the field has. A column of lists must have been there."""
+        if self.schema.by_name[field_name].data_type is not DataType.ARRAY_OF_VECTOR:
+            return self._row_count
+        known = self._list_vectors.get(field_name)
+        if known is None:
+            column = self._column_of_vectors(field_name)
+            known = self._row_count if column is None else column.vector_count
+            self._list_vectors[field_name] = known
+        return known
 
     def attach_index(self, field_name: str, loaded: VectorIndex) -> None:
-        """Search the field by this index from now on. Raises CorruptData if it is not one over
-        this segment's rows."""
+        """Search the field by this index from now on. Raises CorruptData if it is of other rows."""
         dim, vectors = self.schema.by_name[field_name].dim, self.vector_count(field_name)
         if (loaded.row_count, loaded.dim) != (vectors, dim):
             raise CorruptData(
@@ -120,9 +125,17 @@ class SealedSegment(Segment):
         if field_name in self._vectors:
             self._vectors[field_name].forget()
 
+    def detach_index(self, field_name: str, held: VectorIndex) -> None:
+        """Forget this index, if it is still the field's."""
+        if self._indexes.get(field_name) is held:
+            del self._indexes[field_name]
+
+    def forget_vectors(self, field_name: str) -> VectorColumn | None:
+        """What was made of a field's column, which may be brought again."""
+        return self._vectors.pop(field_name, None)
+
     def attach_scalar(self, index_id: int, field_name: str, loaded: ScalarIndex) -> None:
-        """Let filters use this index from now on. Raises CorruptData if it is not one over this
-        segment's rows."""
+        """Let filters use this index from now on. Raises CorruptData if it is of other rows."""
         if loaded.row_count != self._row_count:
             raise CorruptData(
                 f"index of {field_name} has {loaded.row_count} rows, "
@@ -130,18 +143,23 @@ class SealedSegment(Segment):
             )
         self._scalars = {**self._scalars, index_id: (field_name, loaded)}
 
-    def detach_scalar(self, index_id: int) -> None:
-        self._scalars = {k: held for k, held in self._scalars.items() if k != index_id}
+    def detach_scalar(self, index_id: int, held: ScalarIndex | None = None) -> None:
+        """``held``: only if the index is still this one."""
+        if held is None or self._scalars.get(index_id, ("", None))[1] is held:
+            self._scalars = {k: kept for k, kept in self._scalars.items() if k != index_id}
 
     def attach_texts(self, field_name: str, loaded: TextIndex) -> None:
         """Match words of the field by this token index over the segment's rows from now on."""
         self._texts.attach(field_name, loaded)
 
-    def build_texts(self) -> None:
-        """Make the token indexes that are not attached yet. For a compute thread."""
-        for field in self.schema.fields:
-            if field.enable_match and self._columns.has_column(field.name):
-                self._texts.of(field, self._columns.column(field.name), self._row_count)
+    def detach_texts(self, field_name: str, held: TextIndex) -> None:
+        self._texts.detach(field_name, held)
+
+    def build_texts(self, field_names: Collection[str]) -> None:
+        """Make the token indexes of these fields. For a compute thread."""
+        for name in field_names:
+            column = self._columns.column(name)
+            self._texts.of(self.schema.by_name[name], column, self._row_count)
 
     def attach_interim(self, field_name: str, index: Interim) -> None:
         self._interim[field_name] = index
@@ -368,10 +386,7 @@ class SealedSegment(Segment):
         if pa.types.is_integer(column.type):
             return matches(np.asarray(column), np.asarray(keys))
         if self._hashes is None:
-            hashes = KeyIndex()
-            for start in range(0, self._row_count, KEY_PIECE_ROWS):
-                hashes = hashes.added(column.slice(start, KEY_PIECE_ROWS), start)
-            self._hashes = hashes
+            self._hashes = key_index(column)
         at, offsets = self._hashes.candidates(keys)
         same = equal(column.take(pa.array(offsets)), keys.take(pa.array(at)))
         return at[same], offsets[same]

@@ -50,6 +50,11 @@ class SegmentTexts:
     def attach(self, field_name: str, index: TextIndex) -> None:
         self._indexes[field_name] = index
 
+    def detach(self, field_name: str, index: TextIndex) -> None:
+        """Forget this index, if it is still the field's."""
+        if self._indexes.get(field_name) is index:
+            del self._indexes[field_name]
+
     def of(self, field: FieldSchema, column: pa.Array, row_count: int) -> ColumnTexts:
         """``column``: all rows that these texts are of; ``row_count``: how many are asked for."""
         analyzer = analyzer_for(field)

@@ -33,6 +33,9 @@ class SegmentFiles:
         """Fields that the segment has; one that was added to the schema later is not there."""
         return tuple(column.field_name for column in self.manifest.columns)
 
+    def has_column(self, field_name: str) -> bool:
+        return field_name in self.field_names
+
     async def load(self, fields: Collection[str] | None = None) -> None:
         """Verify and map the timestamps and the columns of ``fields`` (None: of all); unknown
         fields and loaded ones are skipped. Raises CorruptData with the damaged file's name."""
@@ -56,6 +59,11 @@ class SegmentFiles:
                 self._require_rows(len(self._arrow[name]), column.key)
             else:
                 raise CorruptData(f"file {column.key} has the unknown form {column.encoding}")
+
+    def drop(self, field_name: str) -> list[Any]:
+        """Forget a loaded column, which can be loaded again: what it was mapped as."""
+        dropped = [self._arrow.pop(field_name, None), self._vectors.pop(field_name, None)]
+        return [column for column in dropped if column is not None]
 
     def _require_rows(self, count: int, key: str) -> None:
         if count != self.manifest.row_count:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from elanus.storage.objects.copies import LocalCopies
 from elanus.storage.objects.stats import ObjectStats
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -40,10 +41,13 @@ class ObjectStore(ABC):
 
     ``maps_files``: objects can be had as local files (``fetch``), which cost no memory of ours.
     ``request_stats``: what a remote store was asked; None if nothing is remote.
+    ``copies``: those that ``fetch`` gives, if they are copies, which may be removed; None if they
+    are the objects themselves.
     """
 
     maps_files = False
     request_stats: ObjectStats | None = None
+    copies: LocalCopies | None = None
 
     @abstractmethod
     async def put(self, key: str, parts: Sequence[Buffer], *, create_only: bool = False) -> None:

@@ -1,32 +1,28 @@
 """The query node: holds sealed segments and searches them.
 
 Segments are looked up when a read starts; a read keeps what it holds, whatever is released
-meanwhile. Asking for a segment that is not here is Unavailable: the delegator's view is old.
+meanwhile. Asking for a segment that is not here is Unavailable: the delegator's view is old. Where
+files may be remote, a read pins those that it needs; if all are here, that is all it does.
 """
 
 import asyncio
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
-import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import structlog
 
 from elanus.config.settings import QueryNodeSettings
 from elanus.engine.groups import merge_found
 from elanus.engine.index.sparse.statistics import TermStatistics
-from elanus.engine.reduce import merge_rows
 from elanus.engine.segment.base import Segment
 from elanus.engine.segment.cache import BitmapCache
-from elanus.engine.segment.sealed import SealedSegment
 from elanus.errors import Unavailable
-from elanus.model.catalog import ALL_PARTITIONS, SegmentInfo
-from elanus.model.reads import Hits, Snapshot, VectorQuery
+from elanus.model.catalog import SegmentInfo
+from elanus.model.reads import Hits, Snapshot
 from elanus.model.schema import CollectionSchema
-from elanus.model.types import DENSE_METRICS
 from elanus.runtime.world import World
 from elanus.services.local import LocalQueryNode
 from elanus.services.messages import (
@@ -40,12 +36,32 @@ from elanus.services.messages import (
     SegmentSearch,
 )
 from elanus.storage.objects.base import ObjectStore
-from elanus.workers.gather import by_source, interleave
+from elanus.workers.gather import by_source
+from elanus.workers.query.cold import (
+    ColdReads,
+    files_of,
+    filter_fields,
+    search_fields,
+    taken_fields,
+)
 from elanus.workers.query.loader import Loaded, Loader
+from elanus.workers.query.reads import (
+    Beside,
+    SearchOf,
+    WithRows,
+    batch_key,
+    delete_keys,
+    merged_rows,
+    query_segments,
+    take_rows,
+)
 from elanus.workers.query.scheduler import SearchScheduler
+from elanus.workers.query.tier import Tier
 from elanus.workers.terms import sum_terms
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 _INLINE_DELETES = 64
 """Keys times segments up to which deletes are looked up on the event loop."""
@@ -62,8 +78,12 @@ class QueryNode(LocalQueryNode):
         self, world: World, settings: QueryNodeSettings, objects: ObjectStore, *, slots: int
     ) -> None:
         self._world = world
-        self._loader = Loader(world, objects, BitmapCache(settings.filter_cache_size))
+        tiered = settings.segcore.tiered_storage
+        self._tier = Tier(world, objects.copies, evicts=tiered.eviction_enabled)
+        cache = BitmapCache(settings.filter_cache_size)
+        self._loader = Loader(world, objects, cache, self._tier, tiered.warmup)
         self._scheduler = SearchScheduler(world, slots=slots, max_waiting=settings.max_queue_length)
+        self._cold = ColdReads(self._tier, self._scheduler)
         self._segments: dict[int, Loaded] = {}
         self._loading: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
 
@@ -158,17 +178,32 @@ class QueryNode(LocalQueryNode):
     ) -> tuple[Hits, pa.RecordBatch | None]:
         """The hits and, if they are asked for, their rows."""
         loaded, query = self._held(request.segment_ids, request.schema), request.query
+        if not self._tier.is_remote:
+            return await self._search_open(loaded, request, others)
+        taken = taken_fields(query.grouping, request.output_fields)
+        files = files_of(loaded, search_fields(query, request.plan), taken)
+        if not self._tier.pin_open(files):
+            return await self._cold.search(loaded, request, others)
+        try:
+            return await self._search_open(loaded, request, others)
+        finally:
+            self._tier.unpin(files)
+
+    async def _search_open(
+        self, loaded: Sequence[Loaded], request: SegmentSearch, others: Sequence[Segment]
+    ) -> tuple[Hits, pa.RecordBatch | None]:
+        query = request.query
         segments = [each.segment for each in loaded]
         every: list[Segment] = [*segments, *others]
-        with_rows = _WithRows(every, request.output_fields)
+        with_rows = WithRows(every, request.output_fields)
         groups = self._spread(every, len(query.vectors))
         if len(groups) == 1:
-            key, call = batch_key(loaded, request), _SearchOf(segments, request)
-            finish = _Beside(others, request, with_rows) if others else with_rows
+            key, call = batch_key(loaded, request), SearchOf(segments, request)
+            finish = Beside(others, request, with_rows) if others else with_rows
             found = await self._scheduler.search(key, call, query, finish)
             return cast(tuple[Hits, pa.RecordBatch | None], found)
         searches = [
-            self._scheduler.search(None, _SearchOf(group, request), query) for group in groups
+            self._scheduler.search(None, SearchOf(group, request), query) for group in groups
         ]
         hits = merge_found(await asyncio.gather(*searches), query)
         if not request.output_fields:
@@ -176,21 +211,48 @@ class QueryNode(LocalQueryNode):
         return await self._scheduler.run(with_rows, hits)
 
     async def query(self, request: SegmentQuery) -> SegmentRows:
-        segments = [each.segment for each in self._held(request.segment_ids, request.schema)]
-        return await self._scheduler.run(query_segments, segments, request)
+        loaded = self._held(request.segment_ids, request.schema)
+        found = await self._read(loaded, filter_fields(request.plan), query_segments, request)
+        return found[0] if len(found) == 1 else merged_rows(found, request)
 
     async def term_statistics(self, request: AskTerms) -> TermStatistics:
-        segments = [each.segment for each in self._held(request.segment_ids, None)]
-        return await self._scheduler.run(sum_terms, segments, request.field_name, request.terms)
+        loaded = self._held(request.segment_ids, None)
+        read = frozenset((request.field_name,))
+        found = await self._read(loaded, read, sum_terms, request.field_name, request.terms)
+        return sum(found[1:], start=found[0])
+
+    async def _read(
+        self,
+        loaded: Sequence[Loaded],
+        read: frozenset[str],
+        function: Callable[..., T],
+        *args: Any,
+    ) -> list[T]:
+        """``function(segments, *args)`` of all segments, or of each if some are cold."""
+        if self._tier.is_remote:
+            files = files_of(loaded, read)
+            if not self._tier.pin_open(files):
+                return await self._cold.run(loaded, read, function, *args)
+        else:
+            files = []
+        try:
+            segments = [each.segment for each in loaded]
+            return [await self._scheduler.run(function, segments, *args)]
+        finally:
+            self._tier.unpin(files)
 
     async def fetch(self, request: FetchRows) -> pa.RecordBatch:
         sources = by_source(request.sources)
         held = self._held([source for source, _ in sources], request.schema)
-        segments = [each.segment for each in held]
-        parts = [
-            (segment, positions) for segment, (_, positions) in zip(segments, sources, strict=True)
-        ]
-        return await self._scheduler.run(take_rows, parts, request.offsets, request.fields)
+        parts = [(each, positions) for each, (_, positions) in zip(held, sources, strict=True)]
+        files = files_of(held, frozenset(), request.fields) if self._tier.is_remote else []
+        if files and not self._tier.pin_open(files):
+            return await self._cold.take(parts, request.offsets, request.fields)
+        try:
+            segments = [(each.segment, positions) for each, positions in parts]
+            return await self._scheduler.run(take_rows, segments, request.offsets, request.fields)
+        finally:
+            self._tier.unpin(files)
 
     # --- helpers --------------------------------------------------------------------------------
 
@@ -247,121 +309,3 @@ class QueryNode(LocalQueryNode):
         if lock is None:
             lock = self._loading[segment_id] = asyncio.Lock()
         return lock
-
-
-class _SearchOf:
-    """A search of fixed segments at a fixed snapshot, for any vectors."""
-
-    __slots__ = ("plan", "segments", "snapshot")
-
-    def __init__(self, segments: Sequence[Segment], request: SegmentSearch) -> None:
-        self.segments = segments
-        self.snapshot = request.snapshot
-        self.plan = request.plan
-
-    def __call__(self, query: VectorQuery) -> Hits:
-        found = [segment.search(query, self.snapshot, self.plan) for segment in self.segments]
-        return merge_found(found, query)
-
-
-class _WithRows:
-    """Hits in fixed segments with their output fields, if there are any of either."""
-
-    __slots__ = ("_names", "_segments")
-
-    def __init__(self, segments: Sequence[Segment], names: tuple[str, ...]) -> None:
-        self._segments = segments
-        self._names = names
-
-    def __call__(self, hits: Hits) -> tuple[Hits, pa.RecordBatch | None]:
-        if not self._names or not len(hits.sources):
-            return hits, None
-        by_id = {segment.segment_id: segment for segment in self._segments}
-        parts = [(by_id[source], positions) for source, positions in by_source(hits.sources)]
-        return hits, take_rows(parts, hits.offsets, self._names)
-
-
-class _Beside:
-    """Adds what other segments have to the hits of a search, at its own snapshot; ``then`` makes
-    the answer of all hits."""
-
-    __slots__ = ("_others", "_request", "_then")
-
-    def __init__(
-        self, others: Sequence[Segment], request: SegmentSearch, then: "_WithRows"
-    ) -> None:
-        self._others = others
-        self._request = request
-        self._then = then
-
-    def __call__(self, hits: Hits) -> tuple[Hits, pa.RecordBatch | None]:
-        query = with_least(self._request.query, hits)
-        snapshot, plan = self._request.snapshot, self._request.plan
-        found = [segment.search(query, snapshot, plan) for segment in self._others]
-        return self._then(merge_found([hits, *found], query))
-
-
-def with_least(query: VectorQuery, hits: Hits) -> VectorQuery:
-    """The query for further rows beside those that are found: if there are enough of these, others
-    must be as good as the worst."""
-    is_full = len(hits.counts) == 1 and len(hits.scores) == query.top_k
-    is_plain = query.grouping is None and hits.elements is None and query.metric in DENSE_METRICS
-    if not is_full or not is_plain:
-        return query
-    return replace(query, least=float(hits.scores[-1]))
-
-
-def batch_key(loaded: Sequence[Loaded], request: SegmentSearch) -> Hashable | None:
-    """Equal keys: one call answers both. None: not to be batched.
-
-    Snapshots behind the last change of all segments see the same rows; the change itself is in the
-    key, because a later delete may be visible to later reads only.
-    """
-    plan, query, grouping = request.plan, request.query, request.query.grouping
-    if plan is not None and plan.is_random:
-        return None
-    if grouping is not None and grouping.within is not None:
-        return None
-    change_ts = max((each.change_ts for each in loaded), default=0)
-    min_ts = min((each.min_ts for each in loaded), default=0)
-    snapshot: Snapshot | int = request.snapshot
-    if request.snapshot.read_ts >= change_ts and request.snapshot.expire_before_ts < min_ts:
-        snapshot = change_ts
-    return (
-        request.segment_ids,
-        snapshot,
-        None if plan is None else plan.key,
-        query.field_name,
-        query.metric,
-        query.top_k,
-        tuple(sorted(query.params.items())),
-        query.radius,
-        query.range_filter,
-        grouping,
-    )
-
-
-def query_segments(segments: Sequence[SealedSegment], request: SegmentQuery) -> SegmentRows:
-    """Runs in a thread."""
-    if request.count_only:
-        count = sum(segment.count(request.snapshot, request.plan) for segment in segments)
-        return SegmentRows(count, None)
-    found = [segment.select(request.snapshot, request.plan, request.limit) for segment in segments]
-    rows = merge_rows(found, request.limit)
-    return SegmentRows(len(rows.offsets), rows)
-
-
-def take_rows(
-    parts: Sequence[tuple[Segment, npt.NDArray[np.int64]]],
-    offsets: npt.NDArray[np.int64],
-    names: tuple[str, ...],
-) -> pa.RecordBatch:
-    """Runs in a thread."""
-    taken = [(positions, segment.take(offsets[positions], names)) for segment, positions in parts]
-    return interleave(taken, names)
-
-
-def delete_keys(segment: SealedSegment, deletes: Sequence[PrimaryKeys], timestamp: int) -> None:
-    for part in deletes:
-        if part.partition_id in (ALL_PARTITIONS, segment.partition_id):
-            segment.delete(part.keys, timestamp)

@@ -30,7 +30,8 @@ from elanus.services.messages import (
 )
 from elanus.storage.formats.files import checksum_of_file
 from elanus.storage.formats.segment_reader import open_segment
-from elanus.workers.query.node import QueryNode, batch_key
+from elanus.workers.query.node import QueryNode
+from elanus.workers.query.reads import batch_key
 
 
 @pytest.fixture
