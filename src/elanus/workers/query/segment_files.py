@@ -119,10 +119,10 @@ class LoadedFiles:
             return
         file = found[1]
         self._needs.clear()
-        self.tier.remove(file)
         if file.is_open:
             file.is_open = False
             file.close_file()
+        self.tier.remove(file)
 
     def has_index(self, key: str) -> bool:
         return key in self._indexes
@@ -160,3 +160,4 @@ class LoadedFiles:
         for file in [*every, *(file for _, file in self._indexes.values())]:
             self.tier.remove(file)
         self._resident = []
+        self._needs.clear()

@@ -79,6 +79,10 @@ class TieredFile:
         return self.close_file()
 
 
+async def _never_opened() -> None:
+    """What opens a released file: whoever asks for it is refused before."""
+
+
 class Tier:
     """See the module."""
 
@@ -101,6 +105,8 @@ class Tier:
     def remove(self, file: TieredFile) -> None:
         """Its segment has no use for it any more. Reads that have it pinned may go on."""
         file.is_released = True
+        # So that what it is mapped as goes with the last of them, not with the next collection.
+        file.open_file, file.close_file = _never_opened, list
         if self._copies is not None:
             self._copies.release(file.key, file)
 
