@@ -16,12 +16,13 @@ import pyarrow as pa
 from elanus.engine.filter.plan import Plan
 from elanus.engine.groups import merge_found
 from elanus.engine.segment.base import Segment
-from elanus.model.reads import Grouping, Hits, VectorQuery
+from elanus.model.reads import Hits, VectorQuery
 from elanus.services.messages import SegmentSearch
 from elanus.workers.gather import by_source, interleave
 from elanus.workers.query.loader import Loaded
 from elanus.workers.query.reads import Beside, SearchOf, WithRows
 from elanus.workers.query.scheduler import SearchScheduler
+from elanus.workers.query.segment_files import Need
 from elanus.workers.query.tier import Tier, TieredFile
 
 MAX_SEGMENTS_AT_ONCE = 4
@@ -42,19 +43,15 @@ def filter_fields(plan: Plan | None) -> frozenset[str]:
     return plan.fields if plan.elements is None else plan.fields.union(plan.elements.fields)
 
 
-def search_fields(query: VectorQuery, plan: Plan | None) -> frozenset[str]:
-    return filter_fields(plan) | {query.field_name}
+def need_of(query: VectorQuery, plan: Plan | None, output_fields: tuple[str, ...]) -> Need:
+    """Of a search. ``output_fields``: of its hits, as far as they are to be read with it."""
+    grouping = query.grouping
+    taken = output_fields if grouping is None else (*output_fields, grouping.field_name)
+    return filter_fields(plan) | {query.field_name}, taken
 
 
-def taken_fields(grouping: Grouping | None, output_fields: tuple[str, ...]) -> tuple[str, ...]:
-    """The fields whose values a search gives out, or groups by."""
-    return output_fields if grouping is None else (*output_fields, grouping.field_name)
-
-
-def files_of(
-    loaded: Iterable[Loaded], read: frozenset[str], taken: tuple[str, ...] = ()
-) -> list[TieredFile]:
-    return [file for each in loaded for file in each.files.needed(read, taken)]
+def files_of(loaded: Iterable[Loaded], need: Need) -> list[TieredFile]:
+    return [file for each in loaded for file in each.files.needed(need)]
 
 
 class ColdReads:
@@ -70,10 +67,10 @@ class ColdReads:
         """The hits in these segments and, after them, in ``others``, which are not cold; and their
         rows, if they are asked for."""
         query, names = request.query, request.output_fields
-        read, grouped = search_fields(query, request.plan), taken_fields(query.grouping, ())
+        need = need_of(query, request.plan, ())
 
         async def one(each: Loaded) -> Hits:
-            async with self._tier.pinned(each.files.needed(read, grouped)):
+            async with self._tier.pinned(each.files.needed(need)):
                 call = SearchOf([each.segment], request)
                 found: Hits = await self._scheduler.search(None, call, query)
                 return found
@@ -100,14 +97,14 @@ class ColdReads:
     async def run(
         self,
         loaded: Sequence[Loaded],
-        read: frozenset[str],
+        need: Need,
         function: Callable[..., T],
         *args: Any,
     ) -> list[T]:
         """``function([segment], *args)`` of each."""
 
         async def one(each: Loaded) -> T:
-            async with self._tier.pinned(each.files.needed(read)):
+            async with self._tier.pinned(each.files.needed(need)):
                 return await self._scheduler.run(function, [each.segment], *args)
 
         return await in_turns(one, loaded)
@@ -123,7 +120,7 @@ class ColdReads:
 
         async def one(part: Part) -> Rows:
             each, positions = part
-            async with self._tier.pinned(each.files.needed(frozenset(), names)):
+            async with self._tier.pinned(each.files.needed((frozenset(), names))):
                 rows = await self._scheduler.run(each.segment.take, offsets[positions], names)
             return positions, rows
 

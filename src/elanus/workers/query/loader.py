@@ -215,7 +215,7 @@ class Loader:
             and files.columns.has_column(field.name)
         ]
         if names:
-            async with self._tier.pinned(files.needed(tuple(names))):
+            async with self._tier.pinned(files.needed((frozenset(names), ()))):
                 await self._world.executor.run("compute", segment.build_texts, names)
 
     async def refresh(self, loaded: Loaded, request: LoadSegment) -> None:
@@ -375,7 +375,7 @@ class Loader:
             indexed = segment.schema.by_name.get(index.field_name)
             if indexed is None or not indexed.data_type.is_vector:
                 continue
-            files = loaded.files.needed((index.field_name,))
+            files = loaded.files.needed((frozenset((index.field_name,)), ()))
             if index.field_name in loaded.attached or not self._tier.pin_open(files):
                 continue
             try:

@@ -37,13 +37,7 @@ from elanus.services.messages import (
 )
 from elanus.storage.objects.base import ObjectStore
 from elanus.workers.gather import by_source
-from elanus.workers.query.cold import (
-    ColdReads,
-    files_of,
-    filter_fields,
-    search_fields,
-    taken_fields,
-)
+from elanus.workers.query.cold import ColdReads, files_of, filter_fields, need_of
 from elanus.workers.query.loader import Loaded, Loader
 from elanus.workers.query.reads import (
     Beside,
@@ -56,6 +50,7 @@ from elanus.workers.query.reads import (
     take_rows,
 )
 from elanus.workers.query.scheduler import SearchScheduler
+from elanus.workers.query.segment_files import Need
 from elanus.workers.query.tier import Tier
 from elanus.workers.terms import sum_terms
 
@@ -180,8 +175,7 @@ class QueryNode(LocalQueryNode):
         loaded, query = self._held(request.segment_ids, request.schema), request.query
         if not self._tier.is_remote:
             return await self._search_open(loaded, request, others)
-        taken = taken_fields(query.grouping, request.output_fields)
-        files = files_of(loaded, search_fields(query, request.plan), taken)
+        files = files_of(loaded, need_of(query, request.plan, request.output_fields))
         if not self._tier.pin_open(files):
             return await self._cold.search(loaded, request, others)
         try:
@@ -212,27 +206,28 @@ class QueryNode(LocalQueryNode):
 
     async def query(self, request: SegmentQuery) -> SegmentRows:
         loaded = self._held(request.segment_ids, request.schema)
-        found = await self._read(loaded, filter_fields(request.plan), query_segments, request)
+        need = filter_fields(request.plan), ()
+        found = await self._read(loaded, need, query_segments, request)
         return found[0] if len(found) == 1 else merged_rows(found, request)
 
     async def term_statistics(self, request: AskTerms) -> TermStatistics:
         loaded = self._held(request.segment_ids, None)
-        read = frozenset((request.field_name,))
-        found = await self._read(loaded, read, sum_terms, request.field_name, request.terms)
+        need = frozenset((request.field_name,)), ()
+        found = await self._read(loaded, need, sum_terms, request.field_name, request.terms)
         return sum(found[1:], start=found[0])
 
     async def _read(
         self,
         loaded: Sequence[Loaded],
-        read: frozenset[str],
+        need: Need,
         function: Callable[..., T],
         *args: Any,
     ) -> list[T]:
         """``function(segments, *args)`` of all segments, or of each if some are cold."""
         if self._tier.is_remote:
-            files = files_of(loaded, read)
+            files = files_of(loaded, need)
             if not self._tier.pin_open(files):
-                return await self._cold.run(loaded, read, function, *args)
+                return await self._cold.run(loaded, need, function, *args)
         else:
             files = []
         try:
@@ -245,7 +240,7 @@ class QueryNode(LocalQueryNode):
         sources = by_source(request.sources)
         held = self._held([source for source, _ in sources], request.schema)
         parts = [(each, positions) for each, (_, positions) in zip(held, sources, strict=True)]
-        files = files_of(held, frozenset(), request.fields) if self._tier.is_remote else []
+        files = files_of(held, (frozenset(), request.fields)) if self._tier.is_remote else []
         if files and not self._tier.pin_open(files):
             return await self._cold.take(parts, request.offsets, request.fields)
         try:

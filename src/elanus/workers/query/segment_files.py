@@ -5,7 +5,7 @@ asked; an output field only its column. Primary keys and timestamps are open as 
 is loaded: each delete and each hit needs them, and they are small. Deletes are in memory.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 from elanus.engine.segment.sealed import SealedSegment
@@ -15,6 +15,10 @@ from elanus.workers.query.tier import Tier, TieredFile
 
 KEPT_NEEDS = 64
 """Kinds of reads of a segment whose files are known without looking them up."""
+
+
+Need = tuple[frozenset[str], tuple[str, ...]]
+"""Fields that a read searches or filters by, and fields whose values it gives out."""
 
 
 class Opened:
@@ -48,7 +52,7 @@ class LoadedFiles:
         self._by_field: dict[str, TieredFile] = {}
         self._indexes: dict[str, tuple[str, TieredFile]] = {}  # by key: field, file
         self._resident: list[TieredFile] = []
-        self._needs: dict[Any, tuple[TieredFile, ...]] = {}
+        self._needs: dict[Need, tuple[TieredFile, ...]] = {}
         self._resident_name = resident
         manifest = files.manifest
         for column in manifest.columns:
@@ -134,22 +138,18 @@ class LoadedFiles:
     def column_names(self) -> list[str]:
         return list(self._by_field)
 
-    def needed(self, read: Iterable[str], taken: tuple[str, ...] = ()) -> tuple[TieredFile, ...]:
-        """Files of fields that are searched or filtered by (``read``, hashable), and of those whose
-        values are given out."""
-        asked = (read, taken)
-        files = self._needs.get(asked)
+    def needed(self, need: Need) -> tuple[TieredFile, ...]:
+        files = self._needs.get(need)
         if files is None:
-            files = self._needed(read, taken)
+            files = self._needed(*need)
             if len(self._needs) >= KEPT_NEEDS:
                 self._needs.clear()
-            self._needs[asked] = files
+            self._needs[need] = files
         return files
 
-    def _needed(self, read: Iterable[str], taken: tuple[str, ...]) -> tuple[TieredFile, ...]:
-        names = set(read)
-        columns = [self._by_field.get(name) for name in sorted(names.union(taken))]
-        indexes = [file for name, file in self._indexes.values() if name in names]
+    def _needed(self, read: frozenset[str], taken: tuple[str, ...]) -> tuple[TieredFile, ...]:
+        columns = [self._by_field.get(name) for name in sorted(read.union(taken))]
+        indexes = [file for name, file in self._indexes.values() if name in read]
         return (*(file for file in columns if file is not None), *indexes)
 
     def release(self) -> None:

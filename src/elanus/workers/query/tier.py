@@ -79,6 +79,10 @@ class TieredFile:
         return self.close_file()
 
 
+def unpinned_bytes(files: Sequence[TieredFile]) -> int:
+    return sum(file.size_bytes for file in files if not file.pins)
+
+
 async def _never_opened() -> None:
     """What opens a released file: whoever asks for it is refused before."""
 
@@ -125,10 +129,13 @@ class Tier:
         """Pin them, if all are open already; if not none is pinned."""
         if self._waiting:
             return False
+        more_bytes = 0
         for file in files:
             if not file.is_open:
                 return False
-        return self._take(files)
+            if not file.pins:
+                more_bytes += file.size_bytes
+        return self._take(files, more_bytes)
 
     async def pin(self, files: Sequence[TieredFile]) -> None:
         """Pin and open them. Raises Unavailable, CorruptData, ResourceInsufficient or
@@ -161,23 +168,19 @@ class Tier:
 
     # --- room -----------------------------------------------------------------------------------
 
-    def _take(self, files: Sequence[TieredFile]) -> bool:
-        """Pin them if they fit beside what is pinned."""
-        more_bytes = 0
-        for file in files:
-            if not file.pins:
-                more_bytes += file.size_bytes
+    def _take(self, files: Sequence[TieredFile], more_bytes: int) -> bool:
+        """Pin them if they fit, of which ``more_bytes`` are not pinned yet."""
         if self.pinned_bytes + more_bytes > self.capacity_bytes:
             return False
         self.pinned_bytes += more_bytes
-        self._reads += 1
+        self._reads = now = self._reads + 1
         for file in files:
             file.pins += 1
-            file.used = self._reads
+            file.used = now
         return True
 
     async def _admit(self, files: Sequence[TieredFile]) -> None:
-        if not self._waiting and self._take(files):
+        if not self._waiting and self._take(files, unpinned_bytes(files)):
             return
         wanted_bytes = sum(file.size_bytes for file in files)
         if wanted_bytes + self._resident_bytes > self.capacity_bytes:
@@ -212,7 +215,7 @@ class Tier:
         while self._waiting:
             files, turn = self._waiting[0]
             if not turn.done():
-                if not self._take(files):
+                if not self._take(files, unpinned_bytes(files)):
                     return
                 turn.set_result(None)
             self._waiting.popleft()
