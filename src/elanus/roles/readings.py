@@ -6,6 +6,7 @@ from elanus.access.dql.direct import DirectSearch
 from elanus.observability.metrics import Metrics
 from elanus.runtime.world import World
 from elanus.storage.objects.base import ObjectStore
+from elanus.storage.objects.copies import LocalCopies
 from elanus.storage.objects.stats import ObjectStats
 from elanus.storage.wal.base import Wal
 
@@ -52,6 +53,8 @@ def add_storage_readings(metrics: Metrics, objects: ObjectStore, wal: Wal) -> No
         ["direction"],
         lambda: {} if stats is None else _exchanged(stats),
     )
+    if objects.copies is not None:
+        _add_cache_readings(metrics, objects.copies)
     metrics.counter(
         "elanus_wal_activity",
         "What a write-ahead log in objects has written and requested.",
@@ -63,6 +66,32 @@ def add_storage_readings(metrics: Metrics, objects: ObjectStore, wal: Wal) -> No
         "Bytes that a write-ahead log in objects has exchanged with them.",
         ["direction"],
         lambda: {(direction,): count for direction, count in wal.activity().size_bytes.items()},
+    )
+
+
+def _add_cache_readings(metrics: Metrics, copies: LocalCopies) -> None:
+    stats = copies.stats
+    metrics.counter(
+        "elanus_object_cache_files",
+        "Local copies of remote objects that came and went.",
+        ["event"],
+        lambda: {("fetched",): stats.fetched, ("evicted",): stats.evicted},
+    )
+    metrics.counter(
+        "elanus_object_cache_moved_bytes",
+        "Bytes of local copies of remote objects that came and went.",
+        ["event"],
+        lambda: {("fetched",): stats.fetched_bytes, ("evicted",): stats.evicted_bytes},
+    )
+    metrics.gauge(
+        "elanus_object_cache_bytes",
+        "Local copies of remote objects: all, those of loaded segments, and their bound.",
+        "kind",
+        lambda: {
+            "used": copies.used_bytes,
+            "loaded": copies.held_bytes,
+            "limit": copies.max_bytes,
+        },
     )
 
 
