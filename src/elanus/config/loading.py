@@ -115,4 +115,7 @@ def _build(values: Mapping[str, tuple[Any, str]], types: Mapping[str, Any]) -> S
         for section in sections:
             node = node.setdefault(section, {})
         node[leaf] = converted
-    return msgspec.convert(tree, Settings)
+    try:
+        return msgspec.convert(tree, Settings)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"settings don't fit each other: {error}") from error

@@ -43,6 +43,11 @@ class TieredStorageSettings(Section, frozen=True, kw_only=True):
         Meta(description="Part of localStorage.cache.maxSize from which files are evicted."),
     ] = 0.8
 
+    def __post_init__(self) -> None:
+        low, high = self.disk_low_watermark_ratio, self.disk_high_watermark_ratio
+        if low > high:
+            raise ValueError(f"diskLowWatermarkRatio {low} is above diskHighWatermarkRatio {high}")
+
 
 class SegcoreSettings(Section, frozen=True, kw_only=True):
     tiered_storage: TieredStorageSettings = TieredStorageSettings()

@@ -53,8 +53,7 @@ def add_storage_readings(metrics: Metrics, objects: ObjectStore, wal: Wal) -> No
         ["direction"],
         lambda: {} if stats is None else _exchanged(stats),
     )
-    if objects.copies is not None:
-        _add_cache_readings(metrics, objects.copies)
+    _add_cache_readings(metrics, objects.copies)
     metrics.counter(
         "elanus_wal_activity",
         "What a write-ahead log in objects has written and requested.",
@@ -69,30 +68,35 @@ def add_storage_readings(metrics: Metrics, objects: ObjectStore, wal: Wal) -> No
     )
 
 
-def _add_cache_readings(metrics: Metrics, copies: LocalCopies) -> None:
-    stats = copies.stats
+def _add_cache_readings(metrics: Metrics, copies: LocalCopies | None) -> None:
     metrics.counter(
         "elanus_object_cache_files",
         "Local copies of remote objects that came and went.",
         ["event"],
-        lambda: {("fetched",): stats.fetched, ("evicted",): stats.evicted},
+        lambda: {} if copies is None else _moved(copies.stats.fetched, copies.stats.evicted),
     )
     metrics.counter(
         "elanus_object_cache_moved_bytes",
         "Bytes of local copies of remote objects that came and went.",
         ["event"],
-        lambda: {("fetched",): stats.fetched_bytes, ("evicted",): stats.evicted_bytes},
+        lambda: (
+            {} if copies is None else _moved(copies.stats.fetched_bytes, copies.stats.evicted_bytes)
+        ),
     )
     metrics.gauge(
         "elanus_object_cache_bytes",
         "Local copies of remote objects: all, those of loaded segments, and their bound.",
         "kind",
-        lambda: {
-            "used": copies.used_bytes,
-            "loaded": copies.held_bytes,
-            "limit": copies.max_bytes,
-        },
+        lambda: {} if copies is None else _sizes(copies),
     )
+
+
+def _moved(fetched: int, evicted: int) -> dict[tuple[str, ...], int]:
+    return {("fetched",): fetched, ("evicted",): evicted}
+
+
+def _sizes(copies: LocalCopies) -> dict[str, float]:
+    return {"used": copies.used_bytes, "loaded": copies.held_bytes, "limit": copies.max_bytes}
 
 
 def add_search_readings(metrics: Metrics, direct: DirectSearch) -> None:

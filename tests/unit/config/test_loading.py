@@ -74,3 +74,9 @@ def test_printed_settings_load_as_themselves(tmp_path: Path) -> None:
 def test_every_key_is_documented() -> None:
     assert set(descriptions()) == {key for key, _ in key_types()}
     assert DOCUMENT.read_text() == as_markdown(), "run: make docs"
+
+
+def test_settings_that_contradict_each_other_are_refused() -> None:
+    flags = {"queryNode.segcore.tieredStorage.diskLowWatermarkRatio": 0.9}
+    with pytest.raises(ConfigError, match=r"diskLowWatermarkRatio 0\.9 is above"):
+        load_settings(None, {}, flags)

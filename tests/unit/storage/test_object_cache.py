@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -26,7 +26,7 @@ from elanus.runtime.tasks import TaskSupervisor
 from elanus.runtime.world import World
 from elanus.storage.objects.base import Buffer, ObjectNotFound, ObjectStream
 from elanus.storage.objects.cache_files import CacheFiles
-from elanus.storage.objects.cached import CachedObjectStore
+from elanus.storage.objects.cached import MAX_DOWNLOADS, CachedObjectStore
 from elanus.storage.objects.memory import MemoryObjectStore
 
 P = ParamSpec("P")
@@ -295,3 +295,76 @@ async def test_closing_tells_those_who_wait(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="closed"):
         await waiting
     assert size_of(tmp_path) == 0
+
+
+class Reader:
+    """Holds a copy, and lets go of it unless it is ``busy``."""
+
+    def __init__(self, used: int, *, busy: bool = False) -> None:
+        self.used = used
+        self.busy = busy
+        self.has_gone = False
+
+    def let_go(self) -> list[Any] | None:
+        if self.busy:
+            return None
+        self.has_gone = True
+        return []
+
+
+async def cache_of(directory: Path, *sizes: int) -> tuple[CachedObjectStore, SlowMemory]:
+    """With objects 0, 1, … of these sizes."""
+    cache, store = await open_cache(directory)
+    for number, size in enumerate(sizes):
+        await store.put(str(number), [bytes(size)])
+    return cache, store
+
+
+async def test_what_nobody_holds_goes_first_and_then_what_was_used_longest_ago(
+    tmp_path: Path,
+) -> None:
+    cache, _ = await cache_of(tmp_path, 30, 30, 30, 30, 30)
+    late, early = Reader(9), Reader(2)
+    for key, holder in (("0", late), ("1", early)):
+        cache.hold(key, holder)
+        await cache.fetch(key)
+    await cache.fetch("2")
+    assert cache.held_bytes == 60
+    await cache.fetch("3")
+    assert not early.has_gone, "2 had no holder"
+    cache.hold("3", Reader(10))
+    await cache.fetch("4")
+    assert early.has_gone
+    assert not late.has_gone
+    assert (cache.stats.evicted, cache.stats.evicted_bytes) == (2, 60)
+
+
+async def test_from_the_high_water_level_on_files_go_down_to_the_low_one(tmp_path: Path) -> None:
+    world = make_world()
+    store = SlowMemory(world)
+    for number in range(9):
+        await store.put(str(number), [bytes(10)])
+    cache = await CachedObjectStore.open(world, store, tmp_path, BOUND, low=0.5, high=0.8)
+    for number in range(8):
+        await cache.fetch(str(number))
+    assert cache.used_bytes == size_of(tmp_path) == 80
+    await cache.fetch("8")
+    assert cache.used_bytes == size_of(tmp_path) == 50
+
+
+async def test_who_waits_for_readers_to_let_go_keeps_no_other_from_downloading(
+    tmp_path: Path,
+) -> None:
+    cache, _ = await cache_of(tmp_path, 60, *[70] * MAX_DOWNLOADS, 20)
+    reader = Reader(1, busy=True)
+    cache.hold("0", reader)
+    await cache.fetch("0")
+    large = [asyncio.ensure_future(cache.fetch(str(n + 1))) for n in range(MAX_DOWNLOADS)]
+    async with asyncio.timeout(5):
+        await cache.fetch(str(MAX_DOWNLOADS + 1))
+        assert not any(task.done() for task in large)
+        reader.busy = False
+        cache.note_room()
+        await asyncio.gather(*large)
+    assert reader.has_gone
+    assert cache.used_bytes == size_of(tmp_path) <= BOUND

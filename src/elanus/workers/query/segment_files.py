@@ -83,6 +83,9 @@ class LoadedFiles:
 
     def _open_column(self, name: str) -> Callable[[], Awaitable[None]]:
         async def open_file() -> None:
+            if self.segment is not None:
+                # The thread of a read that was given up may have made one of the former mapping.
+                self.segment.forget_vectors(name)
             await self.columns.load({name})
 
         return open_file
