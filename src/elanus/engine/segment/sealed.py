@@ -201,6 +201,10 @@ class SealedSegment(Segment):
 
     # --- readers ------------------------------------------------------------------------------
 
+    def excludes(self, plan: Plan | None) -> bool:
+        """Whether no row can pass, as far as can be told without reading any."""
+        return plan is not None and excludes(plan.root, self._columns.bounds)
+
     def search(self, query: VectorQuery, snapshot: Snapshot, plan: Plan | None) -> Hits:
         rows = self._wanted(snapshot, plan)
         column = self._column_of_vectors(query.field_name)
@@ -355,7 +359,7 @@ class SealedSegment(Segment):
             mask = np.zeros(self._row_count, np.bool_)
             mask[self._offsets_of(plan.primary_keys)[1]] = True
             return RowSet(self._row_count, mask=mask)
-        if excludes(plan.root, self._columns.bounds):
+        if self.excludes(plan):
             return RowSet(self._row_count, mask=np.zeros(self._row_count, np.bool_))
         rows = RowSet(self._row_count, mask=self._evaluate(plan))
         self._cache.put(self._owner, plan.key, rows.packed)

@@ -75,7 +75,7 @@ class ColdReads:
                 found: Hits = await self._scheduler.search(None, call, query)
                 return found
 
-        hits = merge_found(await in_turns(one, loaded), query)
+        hits = merge_found(await in_turns(one, not_excluded(loaded, request.plan)), query)
         if others:
             beside = Beside(others, request, WithRows((), ()))
             hits, _ = await self._scheduler.run(beside, hits)
@@ -98,16 +98,17 @@ class ColdReads:
         self,
         loaded: Sequence[Loaded],
         need: Need,
+        plan: Plan | None,
         function: Callable[..., T],
         *args: Any,
     ) -> list[T]:
-        """``function([segment], *args)`` of each."""
+        """``function([segment], *args)`` of each that may have rows which pass the plan."""
 
         async def one(each: Loaded) -> T:
             async with self._tier.pinned(each.files.needed(need)):
                 return await self._scheduler.run(function, [each.segment], *args)
 
-        return await in_turns(one, loaded)
+        return await in_turns(one, not_excluded(loaded, plan))
 
     async def take(
         self,
@@ -126,6 +127,11 @@ class ColdReads:
 
         taken = await in_turns(one, parts)
         return await self._scheduler.run(interleave, [*taken, *others], names)
+
+
+def not_excluded(loaded: Sequence[Loaded], plan: Plan | None) -> Sequence[Loaded]:
+    """Those whose files may be of use; one at least, which says what an answer of no rows is."""
+    return [each for each in loaded if not each.segment.excludes(plan)] or loaded[:1]
 
 
 async def in_turns(call: Callable[[Any], Awaitable[T]], each: Sequence[Any]) -> list[T]:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import structlog
 
 from elanus.config.settings import QueryNodeSettings
+from elanus.engine.filter.plan import Plan
 from elanus.engine.groups import merge_found
 from elanus.engine.index.sparse.statistics import TermStatistics
 from elanus.engine.segment.base import Segment
@@ -207,19 +208,20 @@ class QueryNode(LocalQueryNode):
     async def query(self, request: SegmentQuery) -> SegmentRows:
         loaded = self._held(request.segment_ids, request.schema)
         need = filter_fields(request.plan), ()
-        found = await self._read(loaded, need, query_segments, request)
+        found = await self._read(loaded, need, request.plan, query_segments, request)
         return found[0] if len(found) == 1 else merged_rows(found, request)
 
     async def term_statistics(self, request: AskTerms) -> TermStatistics:
         loaded = self._held(request.segment_ids, None)
         need = frozenset((request.field_name,)), ()
-        found = await self._read(loaded, need, sum_terms, request.field_name, request.terms)
+        found = await self._read(loaded, need, None, sum_terms, request.field_name, request.terms)
         return sum(found[1:], start=found[0])
 
     async def _read(
         self,
         loaded: Sequence[Loaded],
         need: Need,
+        plan: Plan | None,
         function: Callable[..., T],
         *args: Any,
     ) -> list[T]:
@@ -227,7 +229,7 @@ class QueryNode(LocalQueryNode):
         if self._tier.is_remote:
             files = files_of(loaded, need)
             if not self._tier.pin_open(files):
-                return await self._cold.run(loaded, need, function, *args)
+                return await self._cold.run(loaded, need, plan, function, *args)
         else:
             files = []
         try:

@@ -10,6 +10,9 @@ All that is pinned always fits the disk together, so whoever has pinned its file
 opened: a read that doesn't fit waits in line, without a pin. A read whose files never fit, or that
 has waited too long, is refused, retriable.
 
+A read that is given up unpins at once. Its thread, which nobody waits for, may meet a column that
+has gone, or goes on with what it has, whose mapping lives as long.
+
 Over a store whose files are the objects themselves, or without eviction, nothing is asked of reads
 and files stay open once they are.
 """
@@ -128,7 +131,7 @@ class Tier:
     def pin_open(self, files: Sequence[TieredFile]) -> bool:
         """Pin them, if all are open already; if not none is pinned."""
         if self._waiting:
-            return False
+            return not files
         more_bytes = 0
         for file in files:
             if not file.is_open:

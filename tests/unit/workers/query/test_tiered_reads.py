@@ -35,6 +35,8 @@ FILTERS: dict[str, Callable[[], np.ndarray]] = {
     'value > 10 and text_match(words, "apple")': lambda: (
         (data().values > 10) & (np.char.find(data().words, "apple") >= 0)
     ),
+    "id < 3": lambda: data().ids < 3,
+    "value > 200": lambda: np.zeros(len(data().ids), bool),
     "id in [3, 500, 777]": lambda: np.isin(data().ids, [3, 500, 777]),
 }
 OUTPUTS = ((), ("plain",), ("id", "words", "vector"))
@@ -236,6 +238,15 @@ async def test_nothing_but_keys_and_timestamps_comes_before_it_is_needed(tmp_pat
         assert len(cold.store.fetched) == 3 * SEGMENTS
         await cold.node.query(asked)
         assert len(cold.store.fetched) == 3 * SEGMENTS
+
+
+async def test_nothing_comes_of_segments_that_have_no_row_which_passes(tmp_path: Path) -> None:
+    async with bench(tmp_path, LARGE_BYTES) as cold:
+        await load_all(cold)
+        cold.store.fetched.clear()
+        hits = await cold.node.search(search(data().vectors[7], 10_000, "plain < 99 and id < 1"))
+        assert np.asarray(hits.keys).tolist() == [0]
+        assert {key.split("/")[3] for key in cold.store.fetched} == {"1"}
 
 
 async def test_warmed_up_files_need_no_store(tmp_path: Path) -> None:
