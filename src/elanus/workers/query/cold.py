@@ -146,5 +146,5 @@ async def in_turns(call: Callable[[Any], Awaitable[T]], each: Sequence[Any]) -> 
     try:
         return await asyncio.gather(*tasks)
     finally:
-        for task in tasks:
-            task.cancel()
+        while tasks:  # none is kept here, by a frame that its error holds
+            tasks.pop().cancel()

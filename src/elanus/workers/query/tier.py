@@ -234,11 +234,16 @@ class Tier:
         tasks = [self._opening(file) for file in files]
         # Shielded: others wait for them too.
         outcomes = await asyncio.gather(*map(asyncio.shield, tasks), return_exceptions=True)
-        for file, outcome in zip(files, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                raise outcome
-            if isinstance(outcome, asyncio.CancelledError):
-                raise Unavailable(f"file {file.key} is not fetched: the query node stops")
+        failed = next((outcome for outcome in outcomes if outcome is not None), None)
+        # An error that a frame of its own traceback holds would keep all that is mapped there.
+        del tasks, outcomes
+        try:
+            if isinstance(failed, asyncio.CancelledError):
+                raise Unavailable("files are not fetched any more: the query node stops") from None
+            if failed is not None:
+                raise failed
+        finally:
+            del failed
 
     def _opening(self, file: TieredFile) -> "asyncio.Task[Exception | None]":
         """The task that opens it, which has pinned it for itself."""
