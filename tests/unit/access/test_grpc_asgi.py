@@ -114,7 +114,7 @@ async def test_chunks_of_any_size_make_the_same_message(body: bytes, cuts: list[
             "failed to decompress",
         ),
         (
-            frame(gzip.compress(b"abc" * 100)[:-9], compressed=True),
+            frame(gzip.compress(b"abc" * 100, mtime=0)[:-9], compressed=True),
             {"grpc_encoding": "gzip"},
             GrpcStatus.INTERNAL,
             "cut off",
