@@ -34,7 +34,7 @@ run: install ## Start the server with the sample on 127.0.0.1:19530 (ARGS="--por
 	@exec $(BIN)/elanus run standalone --sample $(ARGS)
 
 test: $(VENV)/.installed-dev clients ## Run all tests; those of servers that aren't installed skip
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 services-install: $(VENV)/.installed-dev ## Install real servers for tests into .services
 	$(BIN)/python -m tests.services install $(ARGS)

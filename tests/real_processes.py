@@ -1,6 +1,4 @@
-"""Tests that start processes: one after another, and with a second try where a process failed.
-
-They share servers and mostly wait, so they run in one group beside the tests that compute.
+"""Tests of real processes get a second try where a process, and not an answer, was the trouble.
 
 Foreign servers, busy machines and the kernel fail in ways that nobody here decides: a broker that
 is not back in time is no finding. An assertion is one, always, so a test that ends with it is not
@@ -12,15 +10,14 @@ from pathlib import Path
 import pytest
 
 FOLDERS = {"cluster", "conformance", "contract", "crash", "deploy", "integration", "services"}
+"""Whose tests start processes."""
 TRIES = 2
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     tests = Path(__file__).parent
     for item in items:
         if item.path.relative_to(tests).parts[0] in FOLDERS:
-            item.add_marker(pytest.mark.xdist_group("processes"))
             item.add_marker(pytest.mark.flaky(reruns=TRIES - 1, rerun_except=["AssertionError"]))
 
 
