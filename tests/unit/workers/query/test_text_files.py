@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tests.unit.coordinator.support import make_world
+from tests.unit.workers.query.ids import Ids
 
 from elanus.config.settings import Settings
 from elanus.engine.filter.compile import compile_filter
@@ -54,16 +55,6 @@ COLLECTION = CollectionInfo(
     created_ts=1,
     updated_ts=1,
 )
-
-
-class Ids:
-    last = 100
-
-    async def allocate_ids(self, count: int = 1) -> int:
-        self.last += count
-        return self.last
-
-    allocate_timestamps = allocate_ids
 
 
 @dataclass

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import msgspec
 import numpy as np
 import pyarrow as pa
+from tests.unit.workers.query.ids import Ids
 from tests.worlds import running_world
 
 from elanus.config.settings import QueryNodeSettings, Settings
@@ -92,16 +93,6 @@ INDEXES = (
     _index(12, "value", "STL_SORT"),
     *COLLECTION.text_indexes,
 )
-
-
-class Ids:
-    last = 100
-
-    async def allocate_ids(self, count: int = 1) -> int:
-        self.last += count
-        return self.last
-
-    allocate_timestamps = allocate_ids
 
 
 @dataclass(frozen=True)
