@@ -86,6 +86,7 @@ class SearchRequest:
     ``read_ts`` other than 0 names the instant (parts of one answer, pages of an iterator).
     ``deadline_s`` (here and below): seconds left for the call; None means the caller's default.
     ``is_issued``: the oracle gave these timestamps, so every later write is beyond them.
+    ``is_strong``: not while it is open whether writes that have failed will be there.
     ``known_view``: None: the shard asks the query nodes. Else the caller can do so itself, and does
     for all of the view that has this mark; 0: for none, but it would like to have one.
     """
@@ -103,6 +104,7 @@ class SearchRequest:
     read_ts: int = 0
     is_issued: bool = False
     known_view: int | None = None
+    is_strong: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,8 @@ class QueryRequest:
     """Rows by filter from one shard, by ascending primary key.
 
     ``limit`` is the number of rows wanted, offset included; None means all.
-    With ``count_only`` only the number of rows is wanted. ``read_ts``, ``deadline_s`` and
-    ``is_issued`` as in
-    SearchRequest.
+    With ``count_only`` only the number of rows is wanted. ``read_ts``, ``deadline_s``,
+    ``is_issued`` and ``is_strong`` as in SearchRequest.
     """
 
     collection_id: int
@@ -128,6 +129,7 @@ class QueryRequest:
     deadline_s: float | None = None
     read_ts: int = 0
     is_issued: bool = False
+    is_strong: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,13 @@ LEGACY_BOUNDED = 2
 @dataclass(frozen=True, slots=True)
 class ReadInstant:
     """``guarantee_ts``: a shard waits until it has seen every write up to this. ``read_ts``: if it
-    is not 0, every shard reads at exactly this instant. ``is_issued``: the oracle gave them."""
+    is not 0, every shard reads at exactly this instant. ``is_issued``: the oracle gave them.
+    ``is_strong``: what it doesn't see of writes that have failed will never be there."""
 
     guarantee_ts: int
     read_ts: int = 0
     is_issued: bool = False
+    is_strong: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ async def resolve(
     if level is ConsistencyLevel.STRONG:
         if len(collection.vchannels) == 1:
             # Its owner has applied all that it acknowledged: whatever it reads now is Strong.
-            return ReadInstant(collection.updated_ts)
+            return ReadInstant(collection.updated_ts, is_strong=True)
         # Several shards answer for one instant only if it is given to them.
         now = await oracle.allocate_timestamps()
         return ReadInstant(now, now, True)

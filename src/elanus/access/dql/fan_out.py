@@ -76,6 +76,7 @@ async def search_shards(
             deadline_s=_time_left_s(proxy, context),
             read_ts=scope.instant.read_ts,
             is_issued=scope.instant.is_issued,
+            is_strong=scope.instant.is_strong,
         )
 
     async def search(node: StreamingService, vchannel: str) -> SearchResponse:
@@ -132,6 +133,7 @@ async def _query(
             deadline_s=_time_left_s(proxy, context),
             read_ts=scope.instant.read_ts,
             is_issued=scope.instant.is_issued,
+            is_strong=scope.instant.is_strong,
         )
 
     async def query(node: StreamingService, vchannel: str) -> QueryResponse:

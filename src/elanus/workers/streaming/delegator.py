@@ -129,7 +129,9 @@ class Delegator:
             guarantee_ts = max(request.guarantee_ts, request.read_ts)
             if request.is_issued:
                 safe_time.note_issued(guarantee_ts)
-            safe_ts = await safe_time.wait_until_safe(guarantee_ts, deadline_s)
+            safe_ts = await safe_time.wait_until_safe(
+                guarantee_ts, deadline_s, is_strong=request.is_strong
+            )
             read_ts = request.read_ts or safe_ts
             # Rows expire while nothing is written, too: then the safe time may stand still.
             now_ts = request.read_ts or max(read_ts, compose(self._world.clock.now_ms()))

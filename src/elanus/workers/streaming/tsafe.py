@@ -14,6 +14,8 @@ from elanus.model.timestamp import physical_ms
 from elanus.runtime.clock import Clock
 from elanus.services.interfaces import TimestampOracle
 
+_RECOVERED = "the log is being recovered, try again"
+
 
 class SafeTime:
     """Tracks the group in flight and lets reads wait for their guarantee."""
@@ -62,13 +64,19 @@ class SafeTime:
         had been asked from here. The group in flight may have got a smaller one."""
         self._known_ts = max(self._known_ts, timestamp)
 
-    async def wait_until_safe(self, guarantee_ts: int, deadline_s: float | None = None) -> int:
+    async def wait_until_safe(
+        self, guarantee_ts: int, deadline_s: float | None = None, *, is_strong: bool = False
+    ) -> int:
         """A timestamp ≥ ``guarantee_ts`` at which this pchannel can be read now.
 
-        ``deadline_s`` is a reading of the clock's ``monotonic_s``. Raises DeadlineExceeded, or
-        InvalidParameter if the guarantee lies too far in the future.
+        ``deadline_s`` is a reading of the clock's ``monotonic_s``. ``is_strong``: whoever was told
+        that a write has failed must be able to see by this read what became of it. Raises
+        DeadlineExceeded, InvalidParameter if the guarantee lies too far in the future, or
+        Unavailable if the read can't be answered before the log was read again.
         """
         while True:
+            if is_strong and self._lost:
+                raise Unavailable(_RECOVERED)
             if guarantee_ts > self._known_ts:
                 await self._reach(guarantee_ts, deadline_s)
             safe_ts = self.safe_ts
@@ -76,7 +84,7 @@ class SafeTime:
                 return safe_ts
             assert self._done is not None
             if self._lost:
-                raise Unavailable("the log is being recovered, try again")
+                raise Unavailable(_RECOVERED)
             await self._wait(self._done, deadline_s)
 
     async def _reach(self, guarantee_ts: int, deadline_s: float | None) -> None:

@@ -57,7 +57,8 @@ async def read(wish: Wish, collection: CollectionInfo = COLLECTION, **options: A
     ],
 )
 async def test_levels(level: int, given: int, guarantee: int) -> None:
-    assert await read(Wish(level, given, False)) == ReadInstant(guarantee)
+    expected = ReadInstant(guarantee, is_strong=level == STRONG)
+    assert await read(Wish(level, given, False)) == expected
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,8 @@ async def test_old_clients_say_it_with_the_timestamp(given: int, guarantee: int)
 )
 async def test_the_default_is_the_collections(level: ConsistencyLevel, guarantee: int) -> None:
     collection = msgspec.structs.replace(COLLECTION, consistency_level=level)
-    assert await read(Wish(EVENTUALLY, 1, True), collection) == ReadInstant(guarantee)
+    expected = ReadInstant(guarantee, is_strong=level is ConsistencyLevel.STRONG)
+    assert await read(Wish(EVENTUALLY, 1, True), collection) == expected
 
 
 async def test_no_read_goes_behind_the_last_change_of_the_schema() -> None:

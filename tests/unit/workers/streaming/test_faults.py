@@ -172,6 +172,9 @@ async def test_a_log_that_fails_is_recovered_while_reads_go_on(
     else:  # only the log knows whether it is there
         with pytest.raises(Unavailable):
             await server.contents(things)
+        with pytest.raises(Unavailable):
+            await server.query(things, guarantee_ts=0, is_strong=True)
+        assert (await server.query(things, guarantee_ts=0)).rows.num_rows == 3
 
     async def writable() -> bool:
         try:

@@ -131,3 +131,6 @@ async def test_reads_of_a_lost_group_are_told_to_try_again(safe: SafeTime, oracl
     safe.abandon()
     with pytest.raises(Unavailable):
         await read
+    with pytest.raises(Unavailable):
+        await safe.wait_until_safe(0, is_strong=True)
+    assert await safe.wait_until_safe(0) == safe.safe_ts
