@@ -64,7 +64,7 @@ def test_a_silent_worker_of_any_role_is_replaced_and_comes_back(
                 cluster.resume(pid)
             cluster.wait_for(
                 f"a new life of the {role} node",
-                lambda all_, victim=victim: (
+                lambda all_, victim=victim, pid=pid: (
                     named(all_, victim["name"]).get("node_id", 0) > victim["node_id"]
                     and named(all_, victim["name"])["state"] == "serving"
                     and named(all_, victim["name"])["pid"] == pid
