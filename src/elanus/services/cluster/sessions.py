@@ -176,10 +176,13 @@ class Session:
     async def _put(self, info: SessionInfo) -> None:
         put = Put(self.key, msgspec.json.encode(info), self._lease)
         result = await self._meta.transact([put], [Compare(self.key, self._revision)])
-        if not result.succeeded:
-            self.give_up("its entry was deleted")
-            raise LeaseEnded
         self._revision = result.revision
+        if not result.succeeded:
+            pair = await self._meta.get(self.key)
+            if pair is None or pair.value != put.value:
+                self.give_up("its entry was deleted")
+                raise LeaseEnded
+            self._revision = pair.modified_revision  # the answer had been lost
 
     async def _renew(self) -> None:
         pause_s = self._ttl_s / RENEWALS_PER_TTL
