@@ -71,7 +71,7 @@ class Faults:
 
     def _others(self, cut_s: float) -> list[Callable[[], None]]:
         found: list[Callable[[], None]] = [
-            *(partial(self.freeze, role) for role in ("streaming", "coordinator", "query")),
+            *(partial(self.freeze, role) for role in ("streaming", "coordinator", "query", "data")),
             *(partial(self.cut, name, cut_s) for name in self._cables),
             self.lose_machine,
         ]

@@ -12,8 +12,9 @@ from tests.cluster.harness import Processes, cluster_on
 COUNTS = {"proxy": 1, "coordinator": 1, "streaming": 1, "query": 2, "data": 1}
 TIMEOUT_S = "10"
 SETTINGS: dict[str, object] = {
-    # Nobody is to notice the silence by the end of a lease.
+    # Nobody is to take over from who is silent.
     "common.session.ttl": 600,
+    "cluster.silenceTimeout": 0,
     "dataCoord.compaction.enableAutoCompaction": "false",
 }
 UNAVAILABLE = "code 2"

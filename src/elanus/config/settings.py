@@ -313,6 +313,15 @@ class ClusterSettings(Section, frozen=True, kw_only=True):
         int,
         Meta(ge=0, description="Time that a stopping role may take to hand over what it owns, s."),
     ] = 60
+    silence_timeout: Annotated[
+        float,
+        Meta(
+            ge=0,
+            description="A worker that the coordinator doesn't hear for this time, while it hears "
+            "others of the role, is replaced before its session ends; at least 2.5 s, 0 = never. "
+            "The same for all roles.",
+        ),
+    ] = 2.5
 
 
 class LocalStorageSettings(Section, frozen=True, kw_only=True):

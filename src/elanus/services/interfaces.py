@@ -22,6 +22,7 @@ from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.types import ConsistencyLevel
 from elanus.services.messages import (
     AskTerms,
+    BeatAnswer,
     CompactionTask,
     DeltaCompactionTask,
     FetchRows,
@@ -296,6 +297,14 @@ class NodeService(Protocol):
     """What every process of a cluster says of itself."""
 
     async def describe(self) -> NodeStatus: ...
+
+
+class LivenessService(Protocol):
+    """The active coordinator, as workers let it know that they are there."""
+
+    async def beat(self, role: str, node_id: int) -> BeatAnswer:
+        """From the first beat on the worker may be replaced when it falls silent."""
+        ...
 
 
 class ProxyService(Protocol):

@@ -404,6 +404,19 @@ class QuotaNotice:
 
 
 @dataclass(frozen=True, slots=True)
+class BeatAnswer:
+    """Coordinator → worker.
+
+    trusted_s: for this time, from when the beat was sent, nobody takes over from the worker, unless
+    its lease ends. next_s: the next beat is due after it. is_replaced: others take over.
+    """
+
+    trusted_s: float
+    next_s: float
+    is_replaced: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class NodeStatus:
     """A process of a cluster. ``state``: serving, standby, leading or stopping. ``owns``: pchannels
     with their terms, ids of segments, or the public address of a proxy. Memory is what its ledger

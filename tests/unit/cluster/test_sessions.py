@@ -102,3 +102,19 @@ async def test_members_are_known_after_the_watch_broke(world, meta, clock) -> No
     meta.heal()
     await clock.pass_(6.0)
     assert [info.node_id for info in membership.nodes("query")] == [there.info.node_id]
+
+
+async def test_an_entry_whose_answer_was_lost_is_no_loss(world, meta, clock, monkeypatch) -> None:
+    session = await registered(world, meta)
+    transact = meta.transact
+
+    async def twice(operations, compares=()):
+        await transact(operations, compares)
+        return await transact(operations, compares)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(meta, "transact", twice)
+        await session.announce_stopping()
+    assert not session.lost.is_set()
+    await session.announce_stopping()
+    assert not session.lost.is_set()

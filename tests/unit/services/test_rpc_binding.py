@@ -256,6 +256,37 @@ async def test_a_guard_refuses_before_the_call_and_withholds_the_answer_after_it
         await oracle.allocate_timestamps(1)
 
 
+async def test_what_can_not_be_confirmed_is_refused_before_the_call() -> None:
+    asked: list[int] = []
+
+    class Oracle:
+        async def allocate_timestamps(self, count: int = 1) -> int:
+            asked.append(count)
+            return count
+
+        allocate_ids = allocate_timestamps
+
+    async def confirm() -> None:
+        await asyncio.sleep(0)
+        if asked:
+            raise Unavailable("others may have taken over")
+
+    services = RpcServices()
+    services.add(TimestampOracle, Oracle(), confirm=confirm)
+
+    class Direct:
+        address = "here"
+
+        async def call(self, path: str, body: bytes, timeout_s: float) -> bytes:
+            return await services.handle(path, {}, body, timeout_s)
+
+    oracle = stub(TimestampOracle, Direct())  # type: ignore[arg-type]
+    assert await oracle.allocate_timestamps(1) == 1
+    with pytest.raises(NotServed):
+        await oracle.allocate_timestamps(2)
+    assert asked == [1]
+
+
 async def test_calls_may_take_longer_than_any_limit_of_the_transport(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -6,9 +6,9 @@ was handed over: the session is marked as stopping, the coordinator moves logs a
 and only then is it closed.
 
 If the session is lost (the process was paused, or cut off from the metadata store for longer than
-its lease) the role ends and begins a new life, with a new id and nothing owned. A proxy, which owns
-nothing, keeps its port and its open calls and only registers again: to its clients and the balancer
-before it, it was never away.
+its lease, or the coordinator did not hear it) the role ends and begins a new life, with a new id
+and nothing owned. A proxy, which owns nothing, keeps its port and its open calls and only registers
+again: to its clients and the balancer before it, it was never away.
 """
 
 import os
@@ -26,6 +26,7 @@ from elanus.observability.metrics import Metrics
 from elanus.roles.cluster.joining import wait_for_entry
 from elanus.roles.cluster.leader import LeaderClient
 from elanus.roles.cluster.peers import Peers
+from elanus.roles.cluster.pulse import Pulse
 from elanus.roles.cluster.router import ClusterRouter
 from elanus.roles.process import real_world
 from elanus.roles.readings import add_readings, add_storage_readings
@@ -68,6 +69,9 @@ class Role(ABC):
     name: str
     outlives_session = False
     """Whether it registers again when its session was lost, instead of ending."""
+
+    beats = False
+    """Whether others take over from it as soon as the coordinator doesn't hear it."""
 
     def labels(self, settings: Settings) -> dict[str, str]:
         """What the node's session says of it."""
@@ -116,6 +120,9 @@ class Node:
         self.session = Session(world, storage.meta, settings.common.session.ttl)
         self.router = ClusterRouter(world, storage.meta, self.membership, self.peers)
         self.leader = LeaderClient(world, storage.meta, self.peers)
+        self.pulse = Pulse(
+            world, storage.meta, self.membership, self.peers, self.leader, self.session
+        )
         self.services = RpcServices()
         self.is_cut_short = False
 
@@ -174,6 +181,8 @@ class ClusterProcess:
         self._registration = (self._role.name, address, management, identity, secure, labels)
         await node.session.register(*self._registration)
         self._opened.push_async_callback(self._close_session)
+        if self._role.beats and self._settings.cluster.silence_timeout:
+            node.pulse.start()
         neighbours = Neighbours(world, storage.meta, node.membership)
         neighbours.start()
         self._opened.callback(neighbours.close)

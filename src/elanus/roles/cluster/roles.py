@@ -22,6 +22,7 @@ from elanus.roles.cluster.leader import PROXY, AnnouncingCoordinator, ProxyNotif
 from elanus.roles.cluster.process import Node, Role
 from elanus.roles.cluster.quotas import QuotaDistributor
 from elanus.roles.cluster.router import DATA, QUERY, STREAMING, ClusterRouter
+from elanus.roles.cluster.silent_workers import SilentWorkers
 from elanus.roles.readings import add_search_readings
 from elanus.roles.serving import public_server
 from elanus.roles.storage import empty_scratch, instance_of
@@ -30,6 +31,7 @@ from elanus.runtime.garbage import without_collections
 from elanus.services.interfaces import (
     CoordinatorService,
     DataNodeService,
+    LivenessService,
     ProxyService,
     QueryNodeService,
     StreamingService,
@@ -48,6 +50,7 @@ COORDINATOR = "coordinator"
 
 class StreamingRole(Role):
     name = STREAMING
+    beats = True
 
     async def start(self, node: Node, opened: AsyncExitStack) -> None:
         self._streaming = StreamingNode(
@@ -59,7 +62,12 @@ class StreamingRole(Role):
             router=node.router,
         )
         opened.push_async_callback(self._streaming.close)
-        node.services.add(StreamingService, self._streaming, guard=node.session.require_valid)
+        node.services.add(
+            StreamingService,
+            self._streaming,
+            guard=node.session.require_valid,
+            confirm=node.pulse.confirm,
+        )
 
     def owns(self) -> list[str]:
         return [f"{name} at term {term}" for name, term in self._streaming.terms().items()]
@@ -67,6 +75,7 @@ class StreamingRole(Role):
 
 class QueryRole(Role):
     name = QUERY
+    beats = True
 
     def labels(self, settings: Settings) -> dict[str, str]:
         return settings.query_node.label_map
@@ -86,6 +95,7 @@ class QueryRole(Role):
 
 class DataRole(Role):
     name = DATA
+    beats = True
 
     async def start(self, node: Node, opened: AsyncExitStack) -> None:
         builder = ProcessBuilder()
@@ -128,10 +138,11 @@ class CoordinatorRole(Role):
         instance = await node.world.executor.run("io", instance_of, LocalDisk(), node.settings)
         leadership = await win_leadership(node.world, meta, session, instance)
         self._term = leadership.modified_revision
+        fenced = FencedMetaStore(meta, leadership, session.lost.set)
         coordinator = Coordinator(
             node.world,
             node.settings,
-            meta=FencedMetaStore(meta, leadership, session.lost.set),
+            meta=fenced,
             objects=node.storage.objects,
             router=_GuardedRouter(node),
         )
@@ -176,6 +187,21 @@ class CoordinatorRole(Role):
         node.membership.listeners.append(members_changed)
         members_changed(STREAMING)
         members_changed(DATA)
+        _watch_workers(node, fenced)
+
+
+def _watch_workers(node: Node, fenced: FencedMetaStore) -> None:
+    silence_s = node.settings.cluster.silence_timeout
+    if silence_s:
+        silent = SilentWorkers(
+            node.world,
+            fenced,
+            node.membership,
+            silence_s=silence_s,
+            is_leading=node.session.is_valid,
+        )
+        node.services.add(LivenessService, silent, guard=node.session.require_valid)
+        silent.start()
 
 
 class _Gate:

@@ -8,7 +8,8 @@ was paused finds it false when it goes on.
 
 Nobody waits for the lease of a process that is known to be dead: whoever knows it ends the session.
 That is the next life on the same locked data directory (``end_former_lives``), or a process on the
-same machine (``neighbours``).
+same machine (``neighbours``). The session of a worker that is only silent is deleted by the
+coordinator; one that was deleted is never put again.
 """
 
 import asyncio
@@ -81,6 +82,7 @@ class Session:
         self._lease = 0
         self._valid_until_s = 0.0
         self._info: SessionInfo | None = None
+        self._revision = 0
         self._renewals: asyncio.Task[None] | None = None
         self.lost = asyncio.Event()
 
@@ -92,6 +94,10 @@ class Session:
     @property
     def lease(self) -> int:
         return self._lease
+
+    @property
+    def key(self) -> str:
+        return session_key(self.info.role, self.info.node_id)
 
     def is_valid(self) -> bool:
         """Whether nobody can have been told yet that this node is lost."""
@@ -142,8 +148,16 @@ class Session:
         self._renewals = self._world.tasks.spawn(f"session {info.role}", self._renew())
         return info
 
+    def give_up(self, reason: str) -> None:
+        """Others have ended this session."""
+        if not self.lost.is_set():
+            info = self.info
+            log.error("session lost", role=info.role, node_id=info.node_id, reason=reason)
+            self.lost.set()
+
     async def announce_stopping(self) -> None:
-        """From now on nothing new is given to this node."""
+        """From now on nothing new is given to this node. Raises Unavailable, of which LeaseEnded
+        means that others have ended the session."""
         self._info = msgspec.structs.replace(self.info, stopping=True)
         await self._put(self._info)
 
@@ -160,8 +174,15 @@ class Session:
                 log.info("session ends by its lease", reason=error.message)
 
     async def _put(self, info: SessionInfo) -> None:
-        key = f"{PREFIX}{info.role}/{info.node_id}"
-        await self._meta.transact([Put(key, msgspec.json.encode(info), self._lease)])
+        put = Put(self.key, msgspec.json.encode(info), self._lease)
+        result = await self._meta.transact([put], [Compare(self.key, self._revision)])
+        self._revision = result.revision
+        if not result.succeeded:
+            pair = await self._meta.get(self.key)
+            if pair is None or pair.value != put.value:
+                self.give_up("its entry was deleted")
+                raise LeaseEnded
+            self._revision = pair.modified_revision  # the answer had been lost
 
     async def _renew(self) -> None:
         pause_s = self._ttl_s / RENEWALS_PER_TTL
@@ -171,8 +192,7 @@ class Session:
             try:
                 await self._meta.keep_alive(self._lease)
             except LeaseEnded:
-                log.error("session lost", role=self.info.role, node_id=self.info.node_id)
-                self.lost.set()
+                self.give_up("its lease has ended")
                 return
             except Unavailable as error:
                 log.warning("session not renewed", role=self.info.role, reason=error.message)
@@ -183,6 +203,10 @@ class Session:
 
     def _renewed(self, sent_s: float) -> None:
         self._valid_until_s = sent_s + self._ttl_s * (1 - MARGIN)
+
+
+def session_key(role: str, node_id: int) -> str:
+    return f"{PREFIX}{role}/{node_id}"
 
 
 async def next_node_id(meta: MetaStore) -> int:

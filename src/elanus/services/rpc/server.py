@@ -29,16 +29,21 @@ class RpcServices:
         self._handlers: dict[str, _Handler] = {}
 
     def add(
-        self, interface: type, implementation: Any, guard: Callable[[], None] = lambda: None
+        self,
+        interface: type,
+        implementation: Any,
+        guard: Callable[[], None] = lambda: None,
+        confirm: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Serve the methods of ``interface`` by those of ``implementation``.
 
         ``guard`` is called before and after each call; if it raises, the caller gets that for an
-        answer: what was computed may be about a state that others have left behind. Before the
-        call its Unavailable becomes NotServed.
+        answer: what was computed may be about a state that others have left behind. ``confirm``
+        is awaited before each call. Before the call their Unavailable becomes NotServed.
         """
         for name, method in methods_of(interface).items():
-            self._handlers[method.path] = _handler(method, getattr(implementation, name), guard)
+            function = getattr(implementation, name)
+            self._handlers[method.path] = _handler(method, function, guard, confirm)
 
     async def handle(
         self, method: str, metadata: Mapping[str, str], body: bytes, deadline_s: float | None
@@ -50,12 +55,15 @@ class RpcServices:
 
 
 def _handler(
-    method: Method, function: Callable[..., Awaitable[Any]], guard: Callable[[], None]
+    method: Method,
+    function: Callable[..., Awaitable[Any]],
+    guard: Callable[[], None],
+    confirm: Callable[[], Awaitable[None]] | None,
 ) -> _Handler:
     async def handle(body: bytes) -> bytes:
         try:
             request = decode(body, method.request)
-            _admit(guard)
+            await _admit(guard, confirm)
             positional, keywords = method.arguments(request)
             answer = await function(*positional, **keywords)
             guard()
@@ -73,8 +81,10 @@ def _handler(
     return handle
 
 
-def _admit(guard: Callable[[], None]) -> None:
+async def _admit(guard: Callable[[], None], confirm: Callable[[], Awaitable[None]] | None) -> None:
     try:
         guard()
+        if confirm is not None:
+            await confirm()
     except Unavailable as error:
         raise NotServed(error.message) from error
