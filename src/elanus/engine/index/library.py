@@ -54,7 +54,8 @@ def faiss_metric(metric: MetricType) -> int:
 
 class Room:
     """Arrays of one thread with their pointers, for what goes into one call of a kernel and comes
-    out of it: whoever needs it longer takes a copy. ``held``: what ``query`` is a copy of."""
+    out of it: whoever needs it longer takes a copy. ``held``: the array of ``unit_query`` that
+    ``query`` begins with."""
 
     def __init__(self) -> None:
         self.held: Floats | None = None
@@ -77,28 +78,30 @@ _rooms = _Rooms()
 
 
 def query_pointer(queries: Floats) -> Any:
-    """Of C-contiguous queries, which nobody changes any more, for the next call of a kernel."""
+    """Of C-contiguous queries, for the next call of a kernel."""
     room = _rooms.own
     if room.held is not queries:
         size = queries.size
         if size > ROOM_SIZE:
             return faiss.swig_ptr(queries)
         room.query[:size] = queries.ravel()
-        room.held = queries
+        room.held = None
     return room.query_pointer
 
 
 def unit_query(queries: Floats) -> Floats | None:
-    """One C-contiguous query, (1, dim), at length 1; None if it is too long for a room, or its
-    length can't be had in float32."""
-    size = queries.size
+    """One C-contiguous query, (1, dim), at length 1, which is not to be changed; None if it is too
+    long for a room, or its length can't be had in float32."""
+    room, size = _rooms.own, queries.size
     if size > ROOM_SIZE:
         return None
-    pointer, room = query_pointer(queries), _rooms.own
+    query, pointer = room.query[:size], room.query_pointer
+    query[:] = queries[0]
+    room.held = None
     if not is_usual(faiss.fvec_norm_L2sqr(pointer, size)):
         return None
     faiss.fvec_renorm_L2(size, 1, pointer)
-    unit: Floats = room.query[None, :size].copy()
+    unit: Floats = query[None].copy()
     room.held = unit
     return unit
 
