@@ -7,11 +7,11 @@ within a part and across parts.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 
 from elanus.engine.index.dense.neighbours import Ints
 from elanus.engine.segment.hits import key_ranks, order_key

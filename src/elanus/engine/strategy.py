@@ -21,6 +21,7 @@ import numpy.typing as npt
 from elanus.engine.index.dense.exact import (
     MATRIX_QUERIES,
     VectorBlock,
+    best_labels,
     exact_search_prepared,
     score_labels,
 )
@@ -129,6 +130,8 @@ class Search:
     def refined(self, queries: Floats, labels: Ints) -> Neighbours:
         """The best ``top_k`` of the rows ``labels``, (n, depth), for as many of the queries, by
         exact similarities; -1 is no row."""
+        if self.bounds is None and self.read_ahead is None and len(labels):
+            return best_labels(queries, self.blocks, labels, self.metric, self.top_k)
         return self.best(self.scored(queries, labels), labels)
 
 

@@ -195,8 +195,7 @@ class SegmentSearch:
     schema_version: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentHits(Hits):
+class SegmentHits(Hits, frozen=True):
     """Answer to SegmentSearch; ``rows``: the output fields of every hit, in the order of the hits,
     if they were asked for.
 

@@ -5,10 +5,9 @@ segments where other groups are better. So a search that wants its groups as ful
 (strict) asks again, at the same instant, for the rows of the groups that it has found.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 
 from elanus.access.context import CallContext
 from elanus.access.dql.fan_out import ReadScope, reordered, search_shards

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -97,7 +98,9 @@ def _without_offset(planned: PlannedSearch) -> PlannedSearch:
     """The offset of a sub-request is ignored; that of the whole counts."""
     if not planned.parameters.offset:
         return planned
-    return replace(planned, query=replace(planned.query, top_k=planned.parameters.limit))
+    return replace(
+        planned, query=msgspec.structs.replace(planned.query, top_k=planned.parameters.limit)
+    )
 
 
 async def _search_all(

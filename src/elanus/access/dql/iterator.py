@@ -10,6 +10,7 @@ import math
 import uuid
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 
 from elanus.access.dql.parameters import IteratorPage
@@ -26,7 +27,7 @@ FLOAT32_MAX = float(np.finfo(np.float32).max)
 def page_query(query: VectorQuery, page: IteratorPage) -> VectorQuery:
     """The query of a page: one hit more than wanted, from the next float32 after the last bound
     on."""
-    query = replace(query, top_k=query.top_k + 1)
+    query = msgspec.structs.replace(query, top_k=query.top_k + 1)
     if page.last_bound is None:
         return query
     bound = np.float32(page.last_bound)
@@ -38,7 +39,7 @@ def page_query(query: VectorQuery, page: IteratorPage) -> VectorQuery:
         edge = float(np.nextafter(bound, np.float32(np.inf)))
         inner = edge if query.range_filter is None else max(edge, query.range_filter)
         outer = math.inf if query.radius is None else query.radius
-    return replace(query, radius=outer, range_filter=inner)
+    return msgspec.structs.replace(query, radius=outer, range_filter=inner)
 
 
 def cut_page(answer: SearchResponse, size: int) -> SearchResponse:

@@ -1,10 +1,10 @@
 """Answers to one search, each with the rows of its hits, become one."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 
 from elanus.engine.groups import merge_found
 from elanus.engine.reduce import slice_hits

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from elanus.access.context import CallContext
 from elanus.access.dql import consistency, parameters
 from elanus.access.dql.elements import check_element_filter, refuse_hybrid
@@ -200,7 +202,7 @@ async def plan_search(
     vectors = await _vectors(proxy, collection, searched, request, context, given)
     query = _vector_query(meta, field, given, vectors)
     if group is not None:
-        query = replace(query, grouping=group.grouping)
+        query = msgspec.structs.replace(query, grouping=group.grouping)
     return PlannedSearch(given, query, plan, partition_ids, wanted, searched, group)
 
 
@@ -357,4 +359,8 @@ def _with(names: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
 
 
 def _rounded(hits: Hits, decimals: int) -> Hits:
-    return hits if decimals < 0 else replace(hits, scores=round_scores(hits.scores, decimals))
+    return (
+        hits
+        if decimals < 0
+        else msgspec.structs.replace(hits, scores=round_scores(hits.scores, decimals))
+    )

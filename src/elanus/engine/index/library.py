@@ -9,6 +9,7 @@ search that makes ten pointers waits ten times. So the arrays of small searches 
 thread's own ``Room``, of which pointers are made once.
 """
 
+import math
 import threading
 from functools import cache, lru_cache
 from typing import Any
@@ -51,30 +52,63 @@ def faiss_metric(metric: MetricType) -> int:
     return int(faiss.METRIC_L2 if metric is MetricType.L2 else faiss.METRIC_INNER_PRODUCT)
 
 
-class Room(threading.local):
+class Room:
     """Arrays of one thread with their pointers, for what goes into one call of a kernel and comes
-    out of it: whoever needs it longer takes a copy."""
+    out of it: whoever needs it longer takes a copy. ``held``: the array of ``unit_query`` that
+    ``query`` begins with."""
 
     def __init__(self) -> None:
+        self.held: Floats | None = None
         self.query = np.empty(ROOM_SIZE, np.float32)
         self.floats = np.empty(ROOM_SIZE, np.float32)
+        self.weighted = np.empty(ROOM_SIZE, np.float32)
         self.ints = np.empty(ROOM_SIZE, np.int64)
         self.query_pointer = faiss.swig_ptr(self.query)
         self.floats_pointer = faiss.swig_ptr(self.floats)
+        self.weighted_pointer = faiss.swig_ptr(self.weighted)
         self.ints_pointer = faiss.swig_ptr(self.ints)
 
 
-_room = Room()
+class _Rooms(threading.local):
+    def __init__(self) -> None:
+        self.own = Room()
+
+
+_rooms = _Rooms()
 
 
 def query_pointer(queries: Floats) -> Any:
     """Of C-contiguous queries, for the next call of a kernel."""
-    size = queries.size
-    if size > ROOM_SIZE:
-        return faiss.swig_ptr(queries)
-    room = _room
-    room.query[:size] = queries.ravel()
+    room = _rooms.own
+    if room.held is not queries:
+        size = queries.size
+        if size > ROOM_SIZE:
+            return faiss.swig_ptr(queries)
+        room.query[:size] = queries.ravel()
+        room.held = None
     return room.query_pointer
+
+
+def unit_query(queries: Floats) -> Floats | None:
+    """One C-contiguous query, (1, dim), at length 1, which is not to be changed; None if it is too
+    long for a room, or its length can't be had in float32."""
+    room, size = _rooms.own, queries.size
+    if size > ROOM_SIZE:
+        return None
+    query, pointer = room.query[:size], room.query_pointer
+    query[:] = queries[0]
+    room.held = None
+    if not is_usual(faiss.fvec_norm_L2sqr(pointer, size)):
+        return None
+    faiss.fvec_renorm_L2(size, 1, pointer)
+    unit: Floats = query[None].copy()
+    room.held = unit
+    return unit
+
+
+def is_usual(square: float) -> bool:
+    """Whether the length of a vector can be had from its square in float32."""
+    return 1e-30 < square < math.inf
 
 
 def ints_pointer(ints: Ints) -> Any:
@@ -82,7 +116,7 @@ def ints_pointer(ints: Ints) -> Any:
     size = ints.size
     if size > ROOM_SIZE:
         return faiss.swig_ptr(ints)
-    room = _room
+    room = _rooms.own
     room.ints[:size] = ints.ravel()
     return room.ints_pointer
 
@@ -103,8 +137,36 @@ def floats_out(size: int) -> tuple[Floats, Any, bool]:
     if size > ROOM_SIZE:
         result = np.empty(size, np.float32)
         return result, faiss.swig_ptr(result), True
-    room = _room
+    room = _rooms.own
     return room.floats[:size], room.floats_pointer, False
+
+
+def score_few(
+    query: Floats, vectors: Any, inverse_norms: Any, labels: npt.NDArray[Any], metric: MetricType
+) -> tuple[Floats, Ints] | None:
+    """(similarities of one query, (1, dim), to ``labels``, integers (depth,); the labels), both in
+    the room; the worst similarity to labels below 0. None if the room is too small.
+
+    vectors, inverse_norms: pointers; the latter None unless scores are to be weighted by them. Each
+    step is a kernel's: one that has just gone through a megabyte of codes leaves caches cold, and
+    NumPy's loops then cost a few microseconds each, however short they are.
+    """
+    size, dim = len(labels), query.shape[1]
+    if size > ROOM_SIZE or dim > ROOM_SIZE:
+        return None
+    asked, room = query_pointer(query), _rooms.own
+    ids, out, which = room.ints[:size], room.floats_pointer, room.ints_pointer
+    ids[:] = labels
+    if metric is MetricType.L2:
+        faiss.fvec_L2sqr_by_idx(out, asked, vectors, which, dim, 1, size)
+        scores = room.floats[:size]
+        return np.negative(scores, out=scores), ids
+    faiss.fvec_inner_products_by_idx(out, asked, vectors, which, dim, 1, size)
+    if inverse_norms is None:
+        return room.floats[:size], ids
+    # Products with vectors of one dimension.
+    faiss.fvec_inner_products_by_idx(room.weighted_pointer, out, inverse_norms, which, 1, size, 1)
+    return room.weighted[:size], ids
 
 
 def search_faiss(
@@ -116,7 +178,7 @@ def search_faiss(
     """
     nq = len(queries)
     if nq == 1 and depth <= ROOM_SIZE:
-        room, query = _room, query_pointer(queries)
+        room, query = _rooms.own, query_pointer(queries)
         index.search_c(1, query, depth, room.floats_pointer, room.ints_pointer, params)
         return room.floats[None, :depth].copy(), room.ints[None, :depth].copy()
     scores, labels = np.empty((nq, depth), np.float32), np.empty((nq, depth), np.int64)

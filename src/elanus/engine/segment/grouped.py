@@ -8,7 +8,7 @@ a prefix of the rows by score, ties included, so that groups are ranked as if al
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
 from elanus.engine.groups import best_groups, merge_all, standings
 from elanus.engine.index.dense.neighbours import Ints

@@ -208,7 +208,7 @@ class SealedSegment(Segment):
     def search(self, query: VectorQuery, snapshot: Snapshot, plan: Plan | None) -> Hits:
         rows = self._wanted(snapshot, plan)
         column = self._column_of_vectors(query.field_name)
-        if column is not None:
+        if column is not None and column.valid is not None:
             rows = column.with_vectors(rows, self._row_count)
 
         elements = SearchedElements.of(

@@ -7,10 +7,10 @@ until it is past the tie.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from elanus.engine.index.dense.neighbours import (
     Ints,

@@ -1,11 +1,11 @@
 """What reads of open segments do in a thread, or once for all of their segments."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec.structs import replace
 
 from elanus.engine.groups import merge_found
 from elanus.engine.reduce import merge_rows

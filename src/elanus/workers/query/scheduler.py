@@ -10,11 +10,12 @@ segments uses the slots that are free when it starts.
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
+from msgspec.structs import replace
 
 from elanus.errors import TooManyRequests
 from elanus.model.reads import Hits, VectorQuery

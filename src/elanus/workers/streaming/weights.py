@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable
 from dataclasses import replace
 
+import msgspec
+
 from elanus.engine.index.sparse.statistics import AVERAGE_LENGTH, TermStatistics
 from elanus.engine.text.bm25 import query_terms, weighted
 from elanus.model.types import MetricType
@@ -37,7 +39,7 @@ async def weighted_search(
         replicas.read(parts.copies, parts.all_sealed, ask),
     )
     total = sum((statistics for _, statistics in elsewhere), here)
-    weights = replace(
+    weights = msgspec.structs.replace(
         query,
         vectors=weighted(query.vectors, terms, total),
         params={**query.params, AVERAGE_LENGTH: total.average_length},

@@ -1,10 +1,10 @@
 """Recall under filters, whatever they keep and however they relate to the query; range search."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from tests.unit.engine.index.dense_indexes import Searchable, built, walking
 
 from elanus.engine.index.dense.column import with_norms

@@ -11,6 +11,7 @@ distances: queries for which that may matter go row by row after all.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ from elanus.engine.index.dense.neighbours import (
     Ints,
     Neighbours,
     are_full,
+    best_of_each,
+    clear_best,
     keep_best,
     part_of,
     prepare_queries,
@@ -35,6 +38,7 @@ from elanus.engine.index.library import (
     ints_pointer,
     query_pointer,
     rows_pointer,
+    score_few,
 )
 from elanus.engine.index.rows import RowSet
 from elanus.engine.index.scan import rows_within, scan_blocks
@@ -54,7 +58,7 @@ WIDENED_FLOATS = 1 << 17
 """Narrow elements are widened for the kernels by pieces of so many, which stay in the cache."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class VectorBlock:
     """Consecutive rows of a segment.
 
@@ -68,10 +72,20 @@ class VectorBlock:
     vectors: npt.NDArray[Any]
     inverse_norms: Floats | None = None
 
-    @property
+    @cached_property
     def is_narrow(self) -> bool:
         """Whether the elements must be widened."""
-        return self.vectors.dtype != np.float32
+        return bool(self.vectors.dtype != np.float32)
+
+    @cached_property
+    def pointer(self) -> Any:
+        """Of the vectors of a block that is not narrow, for kernels."""
+        return rows_pointer(self.vectors)
+
+    @cached_property
+    def weights_pointer(self) -> Any:
+        """Of the inverse norms, for kernels; None if there are none."""
+        return None if self.inverse_norms is None else rows_pointer(self.inverse_norms)
 
     def floats(self, which: slice | Ints) -> Floats:
         """Some of the rows as float32 (n, dim)."""
@@ -153,7 +167,7 @@ def score_rows(query: Floats, block: VectorBlock, metric: MetricType, ids: Ints 
             widened_rows[which] = score_rows(query, piece, metric, None)
         return widened_rows
     is_l2 = metric is MetricType.L2
-    x, y = query_pointer(query), rows_pointer(block.vectors)
+    x, y = query_pointer(query), block.pointer
     result, out, is_kept = floats_out(size)
     if ids is None:
         kernel = faiss.fvec_L2sqr_ny if is_l2 else faiss.fvec_inner_products_ny
@@ -292,22 +306,49 @@ class _Products:
         return keep_best(queries, similarities, found.offsets, len(self._queries), self._top_k)
 
 
+def best_labels(
+    queries: Floats,
+    blocks: Sequence[VectorBlock],
+    labels: npt.NDArray[Any],
+    metric: MetricType,
+    top_k: int,
+) -> Neighbours:
+    """The best ``top_k`` of each query's own rows, ``labels`` (nq, depth), integers, by exact
+    similarities; -1, at the end, is no row."""
+    if len(labels) == 1:
+        few = _score_few(queries, blocks, labels[0], metric)
+        found = None if few is None else clear_best(*few, top_k)
+        if found is not None:
+            return found
+    labels = labels.astype(np.int64, copy=False)
+    return best_of_each(score_labels(queries, blocks, labels, metric), labels, top_k)
+
+
 def score_labels(
     queries: Floats, blocks: Sequence[VectorBlock], labels: Ints, metric: MetricType
 ) -> Floats:
     """Similarities of each query to rows of its own, ``labels`` (nq, depth), of the same shape;
     -inf where the label is -1, which stand at the end."""
+    few = _score_few(queries, blocks, labels[0], metric) if len(labels) == 1 else None
+    if few is not None:
+        return few[0][None].copy()
     block = blocks[0]
     if len(blocks) > 1 or block.first_row or block.is_narrow:
         return _score_labels_of(queries, blocks, labels, metric)
     labels = np.ascontiguousarray(labels)
-    (nq, depth), dim, is_l2 = labels.shape, queries.shape[1], metric is MetricType.L2
-    x, y, ids = query_pointer(queries), rows_pointer(block.vectors), ints_pointer(labels)
-    flat, out, is_kept = floats_out(labels.size)
+    (nq, depth), is_l2 = labels.shape, metric is MetricType.L2
+    result = np.empty(labels.shape, np.float32)
     # To labels below 0 this kernel gives the worst score.
     kernel = faiss.fvec_L2sqr_by_idx if is_l2 else faiss.fvec_inner_products_by_idx
-    kernel(out, x, y, ids, dim, nq, depth)
-    result = flat.reshape(labels.shape) if is_kept else flat.reshape(labels.shape).copy()
+    kernel(
+        pointer(result),
+        pointer(queries),
+        block.pointer,
+        pointer(labels),
+        queries.shape[1],
+        nq,
+        depth,
+    )
     if is_l2:
         return np.negative(result, out=result)
     if block.inverse_norms is not None and metric is MetricType.COSINE:
@@ -315,6 +356,17 @@ def score_labels(
         # An infinite score is not to be multiplied with 0.
         np.multiply(result, norms, out=result, where=are_full(labels) or labels >= 0)
     return result
+
+
+def _score_few(
+    query: Floats, blocks: Sequence[VectorBlock], labels: npt.NDArray[Any], metric: MetricType
+) -> tuple[Floats, Ints] | None:
+    """See ``library.score_few``; None too if the vectors are not one block of float32."""
+    block = blocks[0]
+    if len(blocks) > 1 or block.first_row or block.is_narrow:
+        return None
+    weights = block.weights_pointer if metric is MetricType.COSINE else None
+    return score_few(query, block.pointer, weights, labels, metric)
 
 
 def _score_labels_of(

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from elanus.engine.index.library import faiss, query_pointer
+from elanus.engine.index.library import faiss, is_usual, unit_query
 from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
 
@@ -44,9 +45,9 @@ class Bounds:
         return inside
 
 
-@dataclass(frozen=True, slots=True)
-class Neighbours:
-    """Found rows of all queries one after another, best first within a query.
+class Neighbours(msgspec.Struct, frozen=True, eq=False):
+    """Found rows of all queries one after another, best first within a query. A struct, which is
+    made in a fifth of a dataclass's time: a small search makes two.
 
     counts: int64 (nq,). similarities: float32 (total,). offsets: int64 (total,), rows.
     """
@@ -76,10 +77,8 @@ def prepare_queries(vectors: Floats, metric: MetricType) -> Floats:
     if metric is not MetricType.COSINE:
         return queries
     if len(queries) == 1:
-        square = faiss.fvec_norm_L2sqr(query_pointer(queries), queries.shape[1])
-        if _is_usual(square):
-            # As below, in fewer steps.
-            unit: Floats = queries * (np.float32(1) / np.sqrt(np.float32(square)))
+        unit = unit_query(queries)
+        if unit is not None:
             return unit
     return queries * inverse_norms(queries)[:, None]
 
@@ -89,7 +88,7 @@ def inverse_norms(vectors: Floats) -> Floats:
     vectors = np.ascontiguousarray(vectors, dtype=np.float32)
     squares: Floats = np.empty(len(vectors), np.float32)
     faiss.fvec_norms_L2sqr(*map(faiss.swig_ptr, (squares, vectors)), vectors.shape[1], len(vectors))
-    if len(squares) and _is_usual(squares.min()) and _is_usual(squares.max()):
+    if len(squares) and is_usual(squares.min()) and is_usual(squares.max()):
         return np.reciprocal(np.sqrt(squares, out=squares), out=squares)
     # Squares of tiny or huge vectors leave the range of float32; those few rows go in double.
     odd = np.flatnonzero((squares < 1e-30) | ~np.isfinite(squares))
@@ -100,11 +99,6 @@ def inverse_norms(vectors: Floats) -> Floats:
         inverse[row] = 1.0 / length if length > 0 and 1.0 / length < 3e38 else 0.0
     result: Floats = inverse.astype(np.float32, copy=False)
     return result
-
-
-def _is_usual(square: float) -> bool:
-    """Whether the length of a vector can be had from its square in float32."""
-    return 1e-30 < square < np.inf
 
 
 def best(similarities: Floats, top_k: int) -> Ints:
@@ -164,7 +158,7 @@ def best_of_each(similarities: Floats, labels: Ints, top_k: int) -> Neighbours:
     """The best ``top_k`` of each query's own candidates, both (nq, depth); -inf is left out."""
     nq, depth = similarities.shape
     if nq == 1:
-        found = _clear_best(similarities, labels, top_k)
+        found = clear_best(similarities[0], labels[0], top_k)
         if found is not None:
             return found
     bar: Floats | float = LOWEST
@@ -177,10 +171,10 @@ def best_of_each(similarities: Floats, labels: Ints, top_k: int) -> Neighbours:
     return keep_best(queries, similarities.ravel()[chosen], labels.ravel()[chosen], nq, top_k)
 
 
-def _clear_best(similarities: Floats, labels: Ints, top_k: int) -> Neighbours | None:
-    """Of one query, both (1, depth), by as few steps as can be; None if there are ties, or fewer
-    than wanted."""
-    order = similarities.argsort()[0, : -top_k - 2 : -1]
+def clear_best(similarities: Floats, labels: Ints, top_k: int) -> Neighbours | None:
+    """``best_of_each`` for one query, both (depth,), by as few steps as can be; None if there are
+    ties, or fewer than wanted."""
+    order = similarities.argsort()[: -top_k - 2 : -1]
     similarities = similarities.take(order)
     values = similarities.tolist()
     if len(set(values)) < len(values) or len(values) < top_k:

@@ -28,7 +28,7 @@ import numpy as np
 from elanus.engine import strategy
 from elanus.engine.index.base import VectorColumn
 from elanus.engine.index.dense.column import DenseColumn
-from elanus.engine.index.dense.exact import VectorBlock, score_labels
+from elanus.engine.index.dense.exact import VectorBlock, best_labels, score_labels
 from elanus.engine.index.dense.faiss_files import check_size
 from elanus.engine.index.dense.family import (
     PIECE_ROWS,
@@ -41,7 +41,6 @@ from elanus.engine.index.dense.neighbours import (
     Floats,
     Ints,
     Neighbours,
-    best_of_each,
     prepare_queries,
 )
 from elanus.engine.index.dense.products import are_blurred
@@ -174,9 +173,8 @@ class ScannIndex(DenseIndex):
         found, ranks = self.searcher.search(asked_for, walk.wanted, walk.ranked, walk.lists)
         if len(found) < walk.wanted or math.isnan(ranks.item(-1)):
             return None
-        labels = found.astype(np.int64)[None]
-        similarities = score_labels(queries, column.blocks(self.metric), labels, self.metric)
-        return best_of_each(similarities, labels, query.top_k)
+        blocks = column.blocks(self.metric)
+        return best_labels(queries, blocks, found[None], self.metric, query.top_k)
 
     def moved(self, queries: Floats) -> Floats:
         """As the library knows vectors."""
