@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from elanus.access.dml.routing import bucket_of
+from elanus.rows.routing import bucket_of
 from tests.cluster.linearizability import Call, is_linearizable
 
 SHARDS = 2

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from elanus.access.dml.routing import bucket_of
 from elanus.model.catalog import CollectionInfo
 from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.types import DataType
+from elanus.rows.routing import bucket_of
 from tests.simulation.oracle import Violation
 
 NAME = "things"

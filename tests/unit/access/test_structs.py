@@ -8,7 +8,6 @@ import pytest
 
 from elanus.access.ddl.index_parameters import resolve_index
 from elanus.access.ddl.schemas import CollectionRequest, resolve
-from elanus.access.dml.structs import check_structs
 from elanus.access.dql import parameters
 from elanus.access.dql.index_parameters import check_index_parameters
 from elanus.access.dql.output import resolve_output
@@ -19,6 +18,7 @@ from elanus.errors import ElanusError, FilterError, InvalidParameter, Rejected
 from elanus.model.schema import CollectionSchema, FieldSchema, StructSchema
 from elanus.model.types import DataType, MetricType
 from elanus.model.vectors import list_column
+from elanus.rows.structs import check_structs
 from elanus.wire.columns import WireColumn
 
 ID = FieldSchema(name="id", data_type=DataType.INT64, is_primary=True)

@@ -9,16 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from elanus.access.context import CallContext
-from elanus.access.dml import rows as row_builder
-from elanus.access.dml.checks import read_times
 from elanus.access.dml.partitions import insert_partition
-from elanus.access.dml.routing import bucket_of, group_rows, key_partitions, split_rows, take
-from elanus.access.dml.structs import check_structs
 from elanus.access.dql.scope import find_meta
 from elanus.access.owners import write_to_owner
 from elanus.access.proxy import Proxy
@@ -26,9 +21,12 @@ from elanus.errors import InvalidParameter, ParameterTooLarge, SchemaMismatch
 from elanus.model.catalog import ALL_PARTITIONS, CollectionInfo
 from elanus.model.timestamptz import zone_of
 from elanus.model.types import DataType
+from elanus.rows import build as row_builder
+from elanus.rows.build import decoded_columns
+from elanus.rows.routing import bucket_of, group_rows, route
 from elanus.services.messages import PartitionRows, PrimaryKeys, WriteRequest
-from elanus.wire.columns import WireColumn, decode_column
-from elanus.wire.lists import STRUCT_HOLDER, flattened
+from elanus.wire.columns import WireColumn
+from elanus.wire.lists import STRUCT_HOLDER
 
 T = TypeVar("T")
 
@@ -111,7 +109,7 @@ async def write(
         for shard, members in group_rows(bucket_of(deleted_keys, len(collection.vchannels))):
             chosen = deleted_keys if members is None else deleted_keys.take(pa.array(members))
             writes.setdefault(shard, _ShardWrite()).deletes.append(PrimaryKeys(chosen, scope))
-    for shard, parts in _route(collection, rows, partition_id):
+    for shard, parts in route(collection, rows, partition_id):
         target = writes.setdefault(shard, _ShardWrite())
         target.inserts.extend(PartitionRows(partition, part) for partition, part in parts)
     return await send(
@@ -190,23 +188,4 @@ def _estimated_bytes(request: Any) -> int:
 
 
 def _decode(request: Any, collection: CollectionInfo) -> dict[str, WireColumn]:
-    columns = [decode_column(message, name) for name, message in flattened(request.fields_data)]
-    given = row_builder.by_field(columns, collection.schema)
-    check_structs(given, collection.schema)
-    return read_times(given, collection.schema, zone_of(collection.timezone))
-
-
-def _route(
-    collection: CollectionInfo, rows: pa.RecordBatch, partition_id: int | None
-) -> list[tuple[int, list[tuple[int, pa.RecordBatch]]]]:
-    schema = collection.schema
-    shards = bucket_of(rows.column(schema.primary.name), len(collection.vchannels))
-    if partition_id is not None:
-        return [
-            (shard, [(partition_id, take(rows, members))]) for shard, members in group_rows(shards)
-        ]
-    assert schema.partition_key is not None
-    partitions = key_partitions(collection.partitions)
-    buckets = bucket_of(rows.column(schema.partition_key.name), len(partitions))
-    ids = np.array([partition.partition_id for partition in partitions], dtype=np.int64)
-    return split_rows(rows, shards, ids[buckets])
+    return decoded_columns(request.fields_data, collection.schema, zone_of(collection.timezone))

@@ -11,7 +11,6 @@ import pyarrow as pa
 from elanus.access.context import CallContext
 from elanus.access.dml.batch import send
 from elanus.access.dml.partitions import delete_partition
-from elanus.access.dml.routing import bucket_of, group_rows
 from elanus.access.dql.consistency import ReadInstant
 from elanus.access.dql.fan_out import ReadScope, query_shards
 from elanus.access.dql.plans import compile_plan
@@ -20,6 +19,7 @@ from elanus.access.proxy import Proxy
 from elanus.engine.filter.plan import Plan
 from elanus.errors import InvalidParameter
 from elanus.model.catalog import ALL_PARTITIONS, CollectionInfo
+from elanus.rows.routing import bucket_of, group_rows
 from elanus.services.messages import PrimaryKeys, WriteRequest
 from elanus.wire.results import mutation_result
 

@@ -6,11 +6,11 @@ An upsert is a delete of the keys and an insert of the rows in one write.
 from typing import Any
 
 from elanus.access.context import CallContext
-from elanus.access.dml import rows as row_builder
 from elanus.access.dml.batch import build, given_keys, new_keys, read_batch, write
 from elanus.access.dml.partial import upsert_partially
 from elanus.access.proxy import Proxy
 from elanus.errors import InvalidParameter
+from elanus.rows import build as row_builder
 from elanus.wire.results import mutation_result
 
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from elanus.access.context import CallContext
-from elanus.access.dml import rows as row_builder
 from elanus.access.dml.batch import Batch, given_keys, new_keys, offload, write
 from elanus.access.dql.consistency import ReadInstant
 from elanus.access.dql.fan_out import ReadScope, query_shards
@@ -22,6 +21,7 @@ from elanus.access.dql.scope import loaded_partitions
 from elanus.access.proxy import Proxy
 from elanus.errors import InvalidParameter, Unimplemented
 from elanus.model.schema import FieldSchema, arrow_type
+from elanus.rows import build as row_builder
 from elanus.wire.results import mutation_result
 
 REPLACE = 0

@@ -7,7 +7,6 @@ import numpy as np
 from elanus.access.context import CallContext
 from elanus.access.ddl import names
 from elanus.access.dml.partitions import refuse_name_with_key
-from elanus.access.dml.routing import bucket_of, key_partitions
 from elanus.access.meta_cache import CollectionMeta
 from elanus.access.proxy import Proxy
 from elanus.engine.filter.compile import key_values
@@ -20,6 +19,7 @@ from elanus.errors import (
 )
 from elanus.model.catalog import CollectionInfo
 from elanus.model.types import LoadState
+from elanus.rows.routing import bucket_of, key_partitions
 
 
 async def find_meta(proxy: Proxy, context: CallContext, name: str) -> CollectionMeta:

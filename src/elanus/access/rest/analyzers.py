@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from elanus.access.rest.bodies import as_text
 from elanus.access.rest.call import RestCall
+from elanus.rows.texts import as_text
 
 
 async def run_analyzer(call: RestCall) -> dict[str, Any]:

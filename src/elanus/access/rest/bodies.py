@@ -12,10 +12,9 @@ from typing import Any, TypeVar
 import orjson
 
 from elanus.access.rest.errors import MissingParameters, NotJson
+from elanus.rows.texts import as_text, json_name
 
 T = TypeVar("T")
-
-_JSON_NAMES = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 
 
 def parse_body(data: bytes) -> "Body":
@@ -29,16 +28,6 @@ def parse_body(data: bytes) -> "Body":
     if not isinstance(values, dict):
         raise NotJson(f"the body should be an object, not {json_name(values)}")
     return Body(values)
-
-
-def json_name(value: object) -> str:
-    """What JSON calls a value: ``object``, ``number``, …"""
-    return _JSON_NAMES.get(type(value), "number")
-
-
-def as_text(value: object) -> str:
-    """A value where the protocol wants text: strings as they are, everything else as JSON."""
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def as_texts(values: dict[str, Any]) -> dict[str, str]:

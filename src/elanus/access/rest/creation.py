@@ -6,7 +6,7 @@ Creation, indexes and loading are separate RPCs: what went well before an error 
 from functools import partial
 from typing import Any
 
-from elanus.access.rest.bodies import Body, as_text, as_texts, json_name
+from elanus.access.rest.bodies import Body, as_texts
 from elanus.access.rest.call import RestCall
 from elanus.access.rest.errors import MissingParameters
 from elanus.access.rest.functions import function_message
@@ -15,6 +15,7 @@ from elanus.access.rest.structs import struct_schema
 from elanus.errors import InvalidParameter
 from elanus.model.schema import struct_field_name
 from elanus.model.types import ConsistencyLevel, DataType
+from elanus.rows.texts import as_text, json_name
 from elanus.wire.protocol import milvus, schema
 from elanus.wire.schema import dict_to_pairs
 

@@ -1,5 +1,6 @@
 """Writing rows, and reading them by key or by filter."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from elanus.access.rest.bodies import Body
@@ -7,10 +8,11 @@ from elanus.access.rest.call import RestCall
 from elanus.access.rest.creation import consistency_level
 from elanus.access.rest.errors import MissingParameters, NotJson, PrimaryKeyError
 from elanus.access.rest.results import element_rows, ids, query_rows
-from elanus.access.rest.rows import WriteMode, check_rows, field_messages
 from elanus.access.rest.templates import array_value, encode_templates
 from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType
+from elanus.rows.objects import WriteMode, field_messages
+from elanus.rows.texts import json_name
 from elanus.wire.protocol import milvus, schema
 from elanus.wire.results import COUNT_FIELD
 from elanus.wire.schema import dict_to_pairs
@@ -107,7 +109,7 @@ async def _fill(call: RestCall, request: Any, mode: WriteMode) -> None:
         raise MissingParameters("the key 'data' is required")
     if not isinstance(rows, list):
         raise NotJson("'data' should be an object or an array of objects")
-    check_rows(rows)
+    _check_rows(rows)
     collection = await call.collection()
 
     def columns() -> list[Any]:
@@ -117,6 +119,13 @@ async def _fill(call: RestCall, request: Any, mode: WriteMode) -> None:
     request.partition_name = body.text("partitionName")
     request.num_rows = len(rows)
     request.fields_data.extend(await call.convert(call.size_bytes, columns))
+
+
+def _check_rows(rows: Sequence[Any]) -> None:
+    """Raises NotJson if one is not an object."""
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise NotJson(f"'data[{number}]' should be an object, but got {json_name(row)}")
 
 
 def _operation(body: Body) -> Any:

@@ -21,15 +21,6 @@ class MissingParameters(InputError):
         super().__init__(f"missing required parameters, error: {reason}")
 
 
-class InsertDataError(InputError):
-    """The rows of an insert or upsert don't fit the collection's schema."""
-
-    code = 1804
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"fail to deal the insert data, error: {reason}")
-
-
 class PrimaryKeyError(InputError):
     """An id that is not a primary key of the collection."""
 

@@ -4,11 +4,12 @@ from typing import Any
 
 import orjson
 
-from elanus.access.rest.bodies import Body, as_text, as_texts
+from elanus.access.rest.bodies import Body, as_texts
 from elanus.access.rest.call import RestCall
 from elanus.access.rest.databases import key_values
 from elanus.access.rest.errors import RpcFailure
 from elanus.errors import IndexNotFound
+from elanus.rows.texts import as_text
 from elanus.wire.protocol import milvus
 from elanus.wire.schema import dict_to_pairs, pairs_to_dict
 

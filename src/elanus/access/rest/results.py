@@ -12,8 +12,8 @@ import numpy as np
 import orjson
 
 from elanus.access.rest.structs import is_struct, struct_rows
-from elanus.access.rest.vectors import json_of_vectors
 from elanus.model.types import DataType
+from elanus.rows.vectors import json_of_vectors
 from elanus.wire.columns import HOLDERS, WireColumn, decode_column
 from elanus.wire.protocol import packed
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import orjson
 
-from elanus.access.rest.bodies import Body, as_text, as_texts
+from elanus.access.rest.bodies import Body, as_texts
 from elanus.access.rest.call import RestCall
 from elanus.access.rest.creation import consistency_level
 from elanus.access.rest.entities import DEFAULT_LIMIT, primary_keys
@@ -12,11 +12,12 @@ from elanus.access.rest.errors import MissingParameters, NotJson
 from elanus.access.rest.functions import function_score
 from elanus.access.rest.results import search_rows
 from elanus.access.rest.templates import encode_templates
-from elanus.access.rest.unfit import Unfit
-from elanus.access.rest.vectors import vectors_of_json
 from elanus.errors import CollectionNotFound, InvalidParameter, Unimplemented
 from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType
+from elanus.rows.texts import as_text
+from elanus.rows.unfit import Unfit
+from elanus.rows.vectors import vectors_of_json
 from elanus.wire.placeholders import encode_lists, encode_queries, encode_texts
 from elanus.wire.protocol import milvus, schema
 from elanus.wire.schema import dict_to_pairs

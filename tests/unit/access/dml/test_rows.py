@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elanus.access.dml.rows import (
+from elanus.errors import ElanusError, InvalidParameter
+from elanus.model.schema import CollectionSchema, FieldSchema
+from elanus.model.types import DataType
+from elanus.rows.build import (
     build_rows,
     by_field,
     check_num_rows,
     generated_keys,
     generates_keys,
 )
-from elanus.errors import ElanusError, InvalidParameter
-from elanus.model.schema import CollectionSchema, FieldSchema
-from elanus.model.types import DataType
 from elanus.wire.columns import WireColumn
 
 DIM = 2

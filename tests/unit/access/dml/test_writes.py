@@ -9,11 +9,11 @@ import pytest
 
 from elanus.access.dml.delete import delete
 from elanus.access.dml.insert import insert, upsert
-from elanus.access.dml.routing import bucket_of
 from elanus.access.dql.query import query
 from elanus.errors import ElanusError
 from elanus.model.schema import FieldSchema
 from elanus.model.types import DataType, LoadState
+from elanus.rows.routing import bucket_of
 from elanus.services.messages import WriteRequest
 from elanus.wire.protocol import milvus
 

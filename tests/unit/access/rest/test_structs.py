@@ -6,14 +6,14 @@ import msgspec
 import orjson
 import pytest
 
-from elanus.access.dml.rows import build_rows, by_field
-from elanus.access.dml.structs import check_structs
-from elanus.access.rest.errors import InsertDataError
 from elanus.access.rest.results import query_rows
-from elanus.access.rest.rows import WriteMode, field_messages
 from elanus.errors import InvalidParameter
 from elanus.model.schema import CollectionSchema, FieldSchema, StructSchema
 from elanus.model.types import DataType
+from elanus.rows.build import build_rows, by_field
+from elanus.rows.objects import WriteMode, field_messages
+from elanus.rows.structs import check_structs
+from elanus.rows.unfit import InsertDataError
 from elanus.wire.columns import decode_column
 from elanus.wire.lists import flattened
 from elanus.wire.results import field_messages as encode_rows

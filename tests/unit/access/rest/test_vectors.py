@@ -5,10 +5,10 @@ import base64
 import numpy as np
 import pytest
 
-from elanus.access.rest.unfit import Unfit
-from elanus.access.rest.vectors import json_of_vectors, vectors_of_json
 from elanus.model.types import DataType
 from elanus.model.vectors import narrowed
+from elanus.rows.unfit import Unfit
+from elanus.rows.vectors import json_of_vectors, vectors_of_json
 
 HALF, BRAIN = DataType.FLOAT16_VECTOR, DataType.BFLOAT16_VECTOR
 BINARY, INT8, SPARSE = (

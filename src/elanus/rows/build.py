@@ -6,13 +6,14 @@ only and a mask that says where they belong. The checks of values stand in :mod:
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import tzinfo
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from elanus.access.dml import checks
 from elanus.engine.text.bm25 import document_vectors
 from elanus.errors import InvalidParameter
 from elanus.model.schema import (
@@ -24,7 +25,10 @@ from elanus.model.schema import (
 )
 from elanus.model.types import DataType
 from elanus.model.vectors import ELEMENT_DTYPES, vector_column, vectors_of
-from elanus.wire.columns import WireColumn
+from elanus.rows import checks
+from elanus.rows.structs import check_structs
+from elanus.wire.columns import WireColumn, decode_column
+from elanus.wire.lists import flattened
 
 ALLOW_INSERT_AUTO_ID = "allow_insert_auto_id"
 
@@ -34,6 +38,17 @@ def check_num_rows(num_rows: int) -> None:
         raise InvalidParameter(
             "num_rows should be greater than 0", expected="invalid num_rows", actual=str(num_rows)
         )
+
+
+def decoded_columns(
+    messages: Sequence[Any], schema: CollectionSchema, zone: tzinfo
+) -> dict[str, WireColumn]:
+    """The columns of schema.FieldData messages by the names of their fields, times read by
+    ``zone``. Raises InvalidParameter."""
+    columns = [decode_column(message, name) for name, message in flattened(messages)]
+    given = by_field(columns, schema)
+    check_structs(given, schema)
+    return checks.read_times(given, schema, zone)
 
 
 def by_field(columns: Sequence[WireColumn], schema: CollectionSchema) -> dict[str, WireColumn]:

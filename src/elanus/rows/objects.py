@@ -14,12 +14,6 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
-from elanus.access.dml.rows import generates_keys
-from elanus.access.rest.bodies import as_text, json_name
-from elanus.access.rest.errors import InsertDataError, NotJson
-from elanus.access.rest.structs import struct_column
-from elanus.access.rest.unfit import Unfit
-from elanus.access.rest.values import TEXT_TYPES, arrow_column
 from elanus.errors import InvalidParameter
 from elanus.model.schema import (
     DYNAMIC_FIELD,
@@ -28,6 +22,11 @@ from elanus.model.schema import (
     StructSchema,
     arrow_type,
 )
+from elanus.rows.build import generates_keys
+from elanus.rows.struct_values import struct_column
+from elanus.rows.texts import as_text
+from elanus.rows.unfit import InsertDataError, Unfit
+from elanus.rows.values import TEXT_TYPES, arrow_column
 from elanus.wire.columns import HOLDERS, encode_column
 from elanus.wire.protocol import pack
 from elanus.wire.protocol import schema as protocol
@@ -39,17 +38,12 @@ MAX_SHOWN = 64
 
 @dataclass(frozen=True, slots=True)
 class WriteMode:
-    """upsert: primary keys are given. partial: columns that no row has are left as they are."""
+    """upsert: primary keys are given. partial: columns that no row has are left as they are.
+    first_row: what the first row is called in messages."""
 
     upsert: bool = False
     partial: bool = False
-
-
-def check_rows(rows: Sequence[Any]) -> None:
-    """Raises NotJson if one is not an object."""
-    for number, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise NotJson(f"'data[{number}]' should be an object, but got {json_name(row)}")
+    first_row: int = 0
 
 
 def field_messages(
@@ -102,7 +96,7 @@ def _absent(
     if field.is_primary and (field.auto_id or mode.upsert):
         return None  # generated, or missed by the core
     if not _takes_nulls(field):
-        raise _missing(field, 0)
+        raise _missing(field, mode.first_row)
     if not mode.partial:
         return None  # the core fills it
     return _encode(field, pa.array([], arrow_type(field)), np.zeros(len(rows), bool))
@@ -119,7 +113,7 @@ def _column(
     if missing:
         valid = np.fromiter((value is not None for value in values), bool, len(values))
         if not _takes_nulls(field):
-            raise _missing(field, int(valid.argmin()))
+            raise _missing(field, mode.first_row + int(valid.argmin()))
         if mode.partial and not all(field.name in row for row in rows):
             raise _uneven(field.name)
         values = [value for value in values if value is not None]
@@ -127,7 +121,7 @@ def _column(
         column = arrow_column(field, values)
     except Unfit as unfit:
         number = unfit.position if valid is None else int(np.flatnonzero(valid)[unfit.position])
-        raise InsertDataError(_unfit_text(field.name, number, unfit)) from unfit
+        raise InsertDataError(_unfit_text(field.name, mode.first_row + number, unfit)) from unfit
     return _encode(field, column, valid)
 
 
@@ -146,7 +140,7 @@ def _struct(
     try:
         return struct_column(schema, name, values)
     except Unfit as unfit:
-        raise InsertDataError(_unfit_text(name, unfit.position, unfit)) from unfit
+        raise InsertDataError(_unfit_text(name, mode.first_row + unfit.position, unfit)) from unfit
 
 
 def _encode(field: FieldSchema, column: Any, valid: npt.NDArray[np.bool_] | None) -> Any:

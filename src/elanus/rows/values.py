@@ -13,12 +13,12 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from elanus.access.rest.bodies import as_text
-from elanus.access.rest.unfit import Unfit
-from elanus.access.rest.vectors import vectors_of_json
 from elanus.errors import Unimplemented
 from elanus.model.schema import SCALAR_ARROW_TYPES, FieldSchema, arrow_type
 from elanus.model.types import DataType
+from elanus.rows.texts import as_text
+from elanus.rows.unfit import Unfit
+from elanus.rows.vectors import vectors_of_json
 from elanus.wire.vectors import VECTOR_HOLDERS
 
 _INTEGER_BITS = {

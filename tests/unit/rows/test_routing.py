@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elanus.access.dml import routing
 from elanus.model.catalog import PartitionInfo
+from elanus.rows import routing
 
 INT64 = st.integers(min_value=-(2**63), max_value=2**63 - 1)
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elanus.access.rest.unfit import Unfit
 from elanus.model.types import DataType
 from elanus.model.vectors import (
     ELEMENT_DTYPES,
@@ -23,6 +22,7 @@ from elanus.model.vectors import (
     narrowed,
     sparse_column,
 )
+from elanus.rows.unfit import Unfit
 
 _BYTE_TYPES = (DataType.BINARY_VECTOR, DataType.INT8_VECTOR)
 _INDICES, _VALUES = "indices", "values"

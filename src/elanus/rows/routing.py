@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from elanus.model.catalog import PartitionInfo
+from elanus.model.catalog import CollectionInfo, PartitionInfo
 
 HASHED_BYTES = 100
 _C1 = np.uint32(0xCC9E2D51)
@@ -114,3 +114,21 @@ def _compose(
 def take(rows: pa.RecordBatch, members: npt.NDArray[np.int64] | None) -> Any:
     """The rows of the numbers ``members``; ``rows`` itself for None."""
     return rows if members is None else rows.take(pa.array(members))
+
+
+def route(
+    collection: CollectionInfo, rows: pa.RecordBatch, partition_id: int | None
+) -> list[tuple[int, list[tuple[int, pa.RecordBatch]]]]:
+    """Complete ``rows`` by shard and partition, as :func:`split_rows`. ``partition_id``: of all
+    rows; None: by the partition key."""
+    schema = collection.schema
+    shards = bucket_of(rows.column(schema.primary.name), len(collection.vchannels))
+    if partition_id is not None:
+        return [
+            (shard, [(partition_id, take(rows, members))]) for shard, members in group_rows(shards)
+        ]
+    assert schema.partition_key is not None
+    partitions = key_partitions(collection.partitions)
+    buckets = bucket_of(rows.column(schema.partition_key.name), len(partitions))
+    ids = np.array([partition.partition_id for partition in partitions], dtype=np.int64)
+    return split_rows(rows, shards, ids[buckets])
