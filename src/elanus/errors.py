@@ -32,7 +32,8 @@
     │   ├── AliasConflict               1601
     │   ├── AliasExists                 1602
     │   ├── FieldNotFound               1700
-    │   └── InvalidFieldName            1701
+    │   ├── InvalidFieldName            1701
+    │   └── ImportFailed                2100
     ├── Unavailable                      2     retriable
     │   ├── NotReady                     1     retriable
     │   ├── NotServed                    2     retriable: refused before anything was done
@@ -285,6 +286,12 @@ class InvalidFieldName(InputError):
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(f"{message}: field name invalid[field={field}]")
+
+
+class ImportFailed(InputError):
+    """A bulk import that can't be: its files, its options, or that it is unknown."""
+
+    code = 2100
 
 
 class Unavailable(ElanusError):

@@ -42,6 +42,7 @@ from elanus.storage.wal.base import Wal
 from elanus.storage.wal.local import LocalWal
 from elanus.storage.wal.woodpecker import WoodpeckerWal
 from elanus.workers.data.builder import InProcessBuilder
+from elanus.workers.data.importing.importer import InProcessImporter
 from elanus.workers.data.node import DataNode
 from elanus.workers.query.node import QueryNode
 from elanus.workers.streaming.node import StreamingNode
@@ -203,6 +204,7 @@ class Server:
             objects=objects,
             oracle=self.coordinator,
             builder=InProcessBuilder(world),
+            importer=InProcessImporter(world),
             scratch=self.storage.files / "scratch",
         )
         direct.bind(self.streaming, self.query, self.data)

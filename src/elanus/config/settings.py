@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from elanus.config.imports import ImportSettings
 from elanus.config.quotas import (
     CompactionRateSettings,
     DatabaseRateSettings,
@@ -218,6 +219,7 @@ class DataCoordSettings(Section, frozen=True, kw_only=True):
     segment: SegmentSettings = SegmentSettings()
     compaction: CompactionSettings = CompactionSettings()
     gc: GcSettings = GcSettings()
+    imports: ImportSettings = msgspec.field(default=ImportSettings(), name="import")
     min_segment_num_rows_to_enable_index: Annotated[
         int, Meta(ge=0, description="Smaller segments are searched exactly, without an index.")
     ] = 1_024

@@ -36,6 +36,7 @@ from elanus.model.catalog import (
     SegmentInfo,
     pchannel_of,
 )
+from elanus.model.imports import ImportJob
 from elanus.model.types import SegmentLevel, SegmentState
 from elanus.storage.meta.base import MAX_OPERATIONS, Compare, Delete, MetaStore, Put
 from elanus.storage.uncancelled import run_to_end
@@ -74,6 +75,7 @@ class Tables:
     loads: dict[int, LoadRecord] = field(default_factory=dict)
     pchannels: dict[str, PchannelRecord] = field(default_factory=dict)
     resource_groups: dict[str, ResourceGroupRecord] = field(default_factory=dict)
+    imports: dict[int, ImportJob] = field(default_factory=dict)
     names: dict[tuple[str, str], int] = field(default_factory=dict)
     owners: dict[str, int] = field(default_factory=dict)
     """Collection id by vchannel, whatever the collection's state."""
@@ -115,6 +117,8 @@ class Tables:
                 self.pchannels[record.name] = record
             case ResourceGroupRecord():
                 self.resource_groups[record.name] = record
+            case ImportJob():
+                self.imports[record.job_id] = record
 
     def remove(self, record: Record) -> None:
         self._touch(record)
@@ -141,6 +145,8 @@ class Tables:
                 self.pchannels.pop(record.name, None)
             case ResourceGroupRecord():
                 self.resource_groups.pop(record.name, None)
+            case ImportJob():
+                self.imports.pop(record.job_id, None)
 
     def _touch(self, record: Record) -> None:
         match record:

@@ -17,6 +17,7 @@ from elanus.coordinator.context import Context
 from elanus.coordinator.data.compaction import Compactor
 from elanus.coordinator.data.definitions import IndexDefinitions
 from elanus.coordinator.data.garbage import GarbageCollector
+from elanus.coordinator.data.imports import Imports
 from elanus.coordinator.data.index_tasks import IndexTasks
 from elanus.coordinator.data.segments import Segments
 from elanus.coordinator.dropping import drop_orphans
@@ -64,6 +65,7 @@ class _Parts:
         self.definitions = IndexDefinitions(context, self.channels)
         self.compactor = Compactor(context)
         self.index_tasks = IndexTasks(context, self.compactor.is_compacting)
+        self.imports = Imports(context, self.compactor, self.loads)
         self.quotas = QuotaCentre(context, self.loads)
         self.garbage = GarbageCollector(context, self._is_in_use, self._outputs)
         context.events.segments += [
@@ -82,7 +84,7 @@ class _Parts:
 
     def _outputs(self) -> frozenset[int]:
         indexing = (segment_id for _, segment_id, _ in self.index_tasks.running())
-        return frozenset(self.compactor.busy()).union(indexing)
+        return frozenset(self.compactor.busy()).union(indexing, self.imports.outputs())
 
 
 class Coordinator:
@@ -161,6 +163,9 @@ class Coordinator:
         self.is_flushed = parts.segments.is_flushed
         self.compact = parts.compactor.compact
         self.compaction_plans = parts.compactor.plans
+        self.create_import = parts.imports.create_import
+        self.import_job = parts.imports.import_job
+        self.import_jobs = parts.imports.import_jobs
         self.quota_notice = parts.quotas.notice
 
     async def load_metadata(self) -> None:
@@ -195,6 +200,7 @@ class Coordinator:
             await drop_orphans(self._context, info.collection_id)
             self._context.events.segments_changed(info.collection_id)
             await asyncio.sleep(0)  # there may be very many
+        self._parts.imports.start()
         self._world.tasks.spawn("garbage collection", self._parts.garbage.run_for_ever())
         self._world.tasks.spawn("holdings", self._parts.holdings.compare_for_ever())
 
@@ -282,9 +288,11 @@ class Coordinator:
         self._parts.loads.query_nodes_changed()
 
     def data_nodes_changed(self, count: int) -> None:
-        """So many data nodes take tasks now: each may have an index build and a compaction."""
+        """So many data nodes take tasks now: each may have an index build, a compaction and
+        an import."""
         self._parts.index_tasks.run_at_most(max(1, count))
         self._parts.compactor.run_at_most(max(1, count))
+        self._parts.imports.run_at_most(max(1, count))
 
     # --- plain look-ups -------------------------------------------------------------------------
 

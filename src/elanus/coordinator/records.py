@@ -12,6 +12,7 @@ Every key lies under ``coordinator/``; every value is msgspec JSON::
     coordinator/load/<collection id>                      LoadRecord
     coordinator/pchannel/<pchannel>                       PchannelRecord
     coordinator/resource-group/<name>                     ResourceGroupRecord
+    coordinator/import/<job id>                           ImportJob
 """
 
 from collections import Counter
@@ -27,6 +28,7 @@ from elanus.model.catalog import (
     IndexInfo,
     SegmentInfo,
 )
+from elanus.model.imports import ImportJob
 from elanus.model.resource_groups import DEFAULT_RESOURCE_GROUP, ResourceGroupConfig
 
 PREFIX = "coordinator/"
@@ -97,6 +99,7 @@ Record: TypeAlias = (
     | LoadRecord
     | PchannelRecord
     | ResourceGroupRecord
+    | ImportJob
 )
 
 _KINDS: dict[str, type[Record]] = {
@@ -109,6 +112,7 @@ _KINDS: dict[str, type[Record]] = {
     "load": LoadRecord,
     "pchannel": PchannelRecord,
     "resource-group": ResourceGroupRecord,
+    "import": ImportJob,
 }
 
 
@@ -133,6 +137,8 @@ def key_of(record: Record) -> str:
             tail = f"pchannel/{record.name}"
         case ResourceGroupRecord():
             tail = f"resource-group/{record.name}"
+        case ImportJob():
+            tail = f"import/{record.job_id}"
     return PREFIX + tail
 
 

@@ -38,6 +38,7 @@ from elanus.services.cluster.sessions import Session, next_node_id
 from elanus.storage.disk import LocalDisk
 from elanus.storage.meta.base import MetaStore
 from elanus.transport.base import TransportServer
+from elanus.workers.data.importing.process import ProcessImporter
 from elanus.workers.data.index_process import ProcessBuilder
 from elanus.workers.data.node import DataNode
 from elanus.workers.query.node import QueryNode
@@ -119,6 +120,7 @@ class Standalone:
             objects=objects,
             oracle=coordinator,
             builder=builder,
+            importer=ProcessImporter(),
             scratch=scratch,
         )
         router.bind(streaming, query, data)

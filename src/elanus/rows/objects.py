@@ -77,6 +77,25 @@ def field_messages(
     return messages if dynamic is None else [*messages, dynamic]
 
 
+def column_message(field: FieldSchema, values: list[Any], first_row: int) -> Any:
+    """The schema.FieldData message of a field's values, None for null; None if all are null and the
+    field takes that. Raises InsertDataError."""
+    missing = values.count(None)
+    if missing < len(values):
+        return _column(field, values, missing, (), WriteMode(first_row=first_row))
+    if not _takes_nulls(field):
+        raise _missing(field, first_row)
+    return None
+
+
+def struct_column_message(
+    struct: StructSchema, values: list[Any], schema: CollectionSchema, first_row: int
+) -> Any:
+    """As :func:`column_message` of arrays of structs."""
+    rows = [{struct.name: value} for value in values]
+    return _struct(struct, rows, schema, WriteMode(first_row=first_row))
+
+
 def _check_given_keys(
     schema: CollectionSchema, field: FieldSchema, properties: Mapping[str, str]
 ) -> None:

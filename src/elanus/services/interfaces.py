@@ -17,9 +17,11 @@ from elanus.model.catalog import (
     LoadInfo,
     SegmentInfo,
 )
+from elanus.model.imports import ImportJob, ImportJobRequest
 from elanus.model.resource_groups import ResourceGroupConfig, ResourceGroupInfo
 from elanus.model.schema import CollectionSchema, FieldSchema
 from elanus.model.types import ConsistencyLevel
+from elanus.services.import_messages import ImportResult, ImportTask, StampTask
 from elanus.services.messages import (
     AskTerms,
     BeatAnswer,
@@ -203,6 +205,18 @@ class DataService(Protocol):
         """(state, sources, target) of each plan; state executing, completed or failed."""
         ...
 
+    async def create_import(self, request: ImportJobRequest) -> int:
+        """The id of a new job. Raises ImportFailed, CollectionNotFound, PartitionNotFound."""
+        ...
+
+    async def import_job(self, job_id: int) -> ImportJob:
+        """Raises ImportFailed for an unknown job."""
+        ...
+
+    async def import_jobs(self, database: str, collection: str) -> list[ImportJob]:
+        """By id; of all collections of the database for an empty name."""
+        ...
+
     async def collect_garbage(self) -> int:
         """Delete objects that nothing refers to; returns how many."""
         ...
@@ -291,6 +305,11 @@ class DataNodeService(Protocol):
     async def compact(self, task: CompactionTask) -> TaskResult: ...
     async def compact_deltas(self, task: DeltaCompactionTask) -> TaskResult: ...
     async def build_index(self, task: IndexTask) -> TaskResult: ...
+    async def import_files(self, task: ImportTask) -> ImportResult: ...
+    async def stamp_segments(self, task: StampTask) -> TaskResult: ...
+    async def import_progress(self, task_id: int) -> int:
+        """Rows that a running import task has read; 0 of one that isn't running here."""
+        ...
 
 
 class NodeService(Protocol):

@@ -27,6 +27,7 @@ from elanus.services.messages import FlushCommit, FlushTicket, LoadSegment, Quer
 from elanus.storage.meta.base import MetaStore
 from elanus.storage.objects.memory import MemoryObjectStore
 from elanus.workers.data.builder import InProcessBuilder
+from elanus.workers.data.importing.importer import InProcessImporter
 from elanus.workers.data.node import DataNode
 
 
@@ -265,6 +266,7 @@ async def running(
         objects=objects,
         oracle=rig.coordinator,
         builder=InProcessBuilder(world),
+        importer=InProcessImporter(world),
         scratch=scratch,
     )
     try:

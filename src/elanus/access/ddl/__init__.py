@@ -7,6 +7,7 @@ from elanus.access.ddl import (
     collections,
     databases,
     flushing,
+    imports,
     indexes,
     loading,
     partitions,
@@ -26,6 +27,7 @@ HANDLERS = {
     **loading.HANDLERS,
     **resource_groups.HANDLERS,
     **flushing.HANDLERS,
+    **imports.HANDLERS,
     **segments.HANDLERS,
     **analyzers.HANDLERS,
 }

@@ -10,6 +10,7 @@ from elanus.access.rest import (
     creation,
     databases,
     entities,
+    imports,
     indexes,
     partitions,
     resource_groups,
@@ -33,6 +34,7 @@ ROUTES: dict[str, Route] = {
     **entities.ROUTES,
     **search.ROUTES,
     **analyzers.ROUTES,
+    **imports.ROUTES,
 }
 
 _UNIMPLEMENTED = {
@@ -50,7 +52,7 @@ _UNIMPLEMENTED = {
     "privilege_groups": (
         "create", "drop", "list", "add_privileges_to_group", "remove_privileges_from_group",
     ),
-    "jobs/import": ("create", "list", "get_progress", "describe", "commit", "abort"),
+    "jobs/import": ("commit", "abort"),
     "jobs/snapshot": ("create", "list", "describe", "drop", "restore"),
     "jobs/external_collection": ("create", "list", "describe"),
     "segments": ("describe",),

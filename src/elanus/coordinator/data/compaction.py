@@ -9,8 +9,9 @@ manifest); an index that was built for an input meanwhile is fine, a dropped inp
 result. For why deletes are never lost see ``compaction_policy``.
 """
 
-from collections import deque
-from collections.abc import Container, Sequence, Set
+from collections import Counter, deque
+from collections.abc import Container, Iterator, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -77,6 +78,7 @@ class Compactor:
     _avoided: set[int] = field(default_factory=set)
     _planning: set[int] = field(default_factory=set)
     _jobs: dict[int, list[_Work]] = field(default_factory=dict)
+    _held: Counter[int] = field(default_factory=Counter)
 
     def consider(self, collection_id: int) -> None:
         """Something changed: plan what the policy finds worth it."""
@@ -105,6 +107,17 @@ class Compactor:
             (work.state, (*work.plan.inputs, *work.plan.deltas), work.output_segment_id)
             for work in self._jobs.get(job_id, [])
         ]
+
+    @contextmanager
+    def deltas_held(self, collection_id: int) -> Iterator[None]:
+        """No deletes of the collection leave their L0 segments from now on, so that segments which
+        appear meanwhile, with rows inserted after this, miss none of them."""
+        self._held[collection_id] += 1
+        try:
+            yield
+        finally:
+            self._held[collection_id] -= 1
+            self._held += Counter()  # leaves out what is zero
 
     def run_at_most(self, count: int) -> None:
         """Compactions at the same time from now on; those that run go on."""
@@ -146,7 +159,7 @@ class Compactor:
         catalog = self.context.catalog
         return plan_compactions(
             catalog.flushed(info.collection_id),
-            catalog.deltas(info.collection_id),
+            [] if self._held[info.collection_id] else catalog.deltas(info.collection_id),
             {vchannel: catalog.checkpoint(vchannel) for vchannel in info.vchannels},
             _Either(self._busy, self._avoided),
             self._limits(forced=forced),

@@ -38,6 +38,7 @@ from elanus.services.interfaces import (
 )
 from elanus.services.messages import NodeStatus, QuotaNotice
 from elanus.storage.disk import LocalDisk
+from elanus.workers.data.importing.process import ProcessImporter
 from elanus.workers.data.index_process import ProcessBuilder
 from elanus.workers.data.node import DataNode
 from elanus.workers.query.node import QueryNode
@@ -107,6 +108,7 @@ class DataRole(Role):
             objects=node.storage.objects,
             oracle=node.leader,
             builder=builder,
+            importer=ProcessImporter(),
             scratch=scratch,
         )
         node.services.add(DataNodeService, data)

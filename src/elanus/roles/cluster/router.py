@@ -37,7 +37,9 @@ _QUERY_TIMEOUTS_S = {
     "apply_deletes": 2.0,
     "mark_segments": 2.0,
 }
-_DATA_TIMEOUTS_S = {"compact": LONG_S, "compact_deltas": LONG_S, "build_index": LONG_S}
+_DATA_TIMEOUTS_S = dict.fromkeys(
+    ("compact", "compact_deltas", "build_index", "import_files", "stamp_segments"), LONG_S
+)
 
 
 class ClusterRouter:

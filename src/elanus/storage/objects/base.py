@@ -80,6 +80,11 @@ class ObjectStore(ABC):
 
         yield ObjectStream(len(data), chunks())
 
+    async def size_of(self, key: str) -> int:
+        """Bytes of the object."""
+        async with self.stream(key) as stream:
+            return stream.size_bytes
+
     @abstractmethod
     async def list(self, prefix: str) -> list[ObjectInfo]:
         """Objects whose key starts with ``prefix``, sorted by key."""

@@ -31,6 +31,10 @@ class ObstoreObjectStore(ObjectStore):
         with self._translate_errors(check_key(key)):
             return bytes(await self._backend.get_range_async(key, start=start, length=length))
 
+    async def size_of(self, key: str) -> int:
+        with self._translate_errors(check_key(key)):
+            return int((await self._backend.head_async(key))["size"])
+
     async def list(self, prefix: str) -> list[ObjectInfo]:
         # The backends list whole path segments, in no order that they promise.
         directory = prefix.rpartition("/")[0]

@@ -8,10 +8,8 @@ builder, nothing else of the server.
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import queue
-import signal
 import sys
 import threading
 
@@ -20,11 +18,10 @@ import msgspec
 from elanus.errors import InternalError, InvalidParameter, Unavailable
 from elanus.model.types import MetricType
 from elanus.workers.data.build_request import BuildRequest, run_build
+from elanus.workers.data.children import NICENESS, describe_exit, die_with_parent
 
 IDLE_S = 5.0
-NICENESS = 10
 _MAX_LINE_BYTES = 1 << 20
-_PR_SET_PDEATHSIG = 1
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
 """A build jumps about in hundreds of megabytes: with large pages it is a sixth faster."""
 
@@ -102,7 +99,7 @@ class ProcessBuilder:
             code = await process.wait()
             if is_fresh or code != 0:
                 raise InternalError(
-                    f"the index build process ended with {_describe_exit(code)}, free some memory "
+                    f"the index build process ended with {describe_exit(code)}, free some memory "
                     "or look at the system's log"
                 )
             # It went idle at the moment of the request.
@@ -146,20 +143,13 @@ class ProcessBuilder:
         await self._kill()
 
 
-def _describe_exit(code: int) -> str:
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return signal.Signals(-code).name
-    return f"exit code {code}"
-
-
 # --- the child ----------------------------------------------------------------------------------
 
 
 def main() -> None:
     """Answer requests until none came for the idle time, or until the parent is gone."""
     idle_s, niceness = float(sys.argv[1]), int(sys.argv[2])
-    _die_with_parent()
+    die_with_parent()
     os.nice(niceness)
     requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
@@ -197,16 +187,6 @@ def _answer(line: bytes) -> _Answer:
     except Exception as error:  # noqa: BLE001 - the parent is told of every failure
         return _Answer(error=f"{type(error).__name__}: {error}")
     return _Answer(rows=rows)
-
-
-def _die_with_parent() -> None:
-    """Linux kills this process when its parent ends; elsewhere the closed pipe has to do."""
-    if sys.platform != "linux":
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 if __name__ == "__main__":

@@ -38,6 +38,8 @@ from elanus.storage.formats.segment_writer import flushed_segment, write_segment
 from elanus.storage.objects.base import ObjectStore
 from elanus.workers.data.build_request import BuildRequest
 from elanus.workers.data.builder import IndexBuilder
+from elanus.workers.data.importing.importer import Importer
+from elanus.workers.data.imports import Imports
 from elanus.workers.data.rows import MergedRows, deletes_of, last_deletes, living, merge
 
 
@@ -53,6 +55,7 @@ class DataNode:
         objects: ObjectStore,
         oracle: TimestampOracle,
         builder: IndexBuilder,
+        importer: Importer,
         scratch: Path,
     ) -> None:
         self._world = world
@@ -61,6 +64,12 @@ class DataNode:
         self._builder = builder
         self._scratch = scratch
         self._threads = settings.data_node.index_build_threads
+        imports = Imports(
+            world, settings, objects=objects, oracle=oracle, importer=importer, scratch=scratch
+        )
+        self.import_files = imports.import_files
+        self.stamp_segments = imports.stamp_segments
+        self.import_progress = imports.import_progress
 
     async def close(self) -> None:
         await self._builder.close()

@@ -34,6 +34,7 @@ from elanus.storage.formats.segment_writer import write_segment
 from elanus.storage.objects.memory import MemoryObjectStore
 from elanus.workers.data.build_request import BuildRequest
 from elanus.workers.data.builder import InProcessBuilder
+from elanus.workers.data.importing.importer import InProcessImporter
 from elanus.workers.data.index_process import ProcessBuilder
 from elanus.workers.data.node import DataNode
 
@@ -79,6 +80,7 @@ class Bench:
             objects=self.objects,
             oracle=self.oracle,
             builder=InProcessBuilder(self.world),
+            importer=InProcessImporter(self.world),
             scratch=scratch,
         )
 

@@ -23,6 +23,7 @@ from elanus.storage.formats.keys import SegmentPlace
 from elanus.storage.formats.segment_writer import write_segment
 from elanus.storage.objects.local import LocalObjectStore
 from elanus.workers.data.builder import InProcessBuilder
+from elanus.workers.data.importing.importer import InProcessImporter
 from elanus.workers.data.node import DataNode
 from elanus.workers.query.node import QueryNode
 
@@ -123,6 +124,7 @@ async def bench(tmp_path: Path) -> Bench:
         objects=objects,
         oracle=ids,
         builder=InProcessBuilder(world),
+        importer=InProcessImporter(world),
         scratch=tmp_path / "scratch",
     )
     return Bench(objects, data, QueryNode(world, Settings().query_node, objects, slots=1), segment)

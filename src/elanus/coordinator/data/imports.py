@@ -1,0 +1,205 @@
+"""Bulk imports as jobs: a record says what a user wants, and becomes its outcome.
+
+PENDING → IMPORTING → COMPLETED or FAILED. A restart begins with the work of unfinished jobs anew
+(see ``import_run``); their deadline stays. To its user a job is completed when what is loaded of
+the collection shows its rows, or after ``MAX_SETTLE_S``. Records of finished jobs go after
+``dataCoord.import.taskRetention``.
+"""
+
+import asyncio
+from functools import partial
+
+import msgspec
+import structlog
+
+from elanus.coordinator.catalog import Change, in_batches
+from elanus.coordinator.context import Context
+from elanus.coordinator.data.compaction import Compactor
+from elanus.coordinator.data.import_requests import check_files
+from elanus.coordinator.data.import_run import ImportRun
+from elanus.coordinator.query.loads import Loads
+from elanus.coordinator.retry import UNBOUNDED, retry
+from elanus.coordinator.root.names import resolve, resolve_id
+from elanus.errors import ElanusError, ImportFailed, PartitionNotFound
+from elanus.model.catalog import SegmentInfo
+from elanus.model.imports import ImportGroup, ImportJob, ImportJobRequest, ImportState
+from elanus.model.types import SegmentState
+
+log = structlog.get_logger(__name__)
+
+MAX_SETTLE_S = 60.0
+"""Longest wait for the query side, which goes on loading after it."""
+SETTLE_CHECK_S = 0.05
+SETTLING_PROGRESS = 99
+SECOND_MS = 1_000
+
+
+class Imports:
+    """See the module."""
+
+    def __init__(self, context: Context, compactor: Compactor, loads: Loads) -> None:
+        self._context = context
+        self._catalog = context.catalog
+        self._compactor = compactor
+        self._loads = loads
+        self._slots = asyncio.Semaphore(1)
+        self._slot_count = 1
+        self._runs: dict[int, ImportRun] = {}
+
+    # --- what users ask for ---------------------------------------------------------------------
+
+    async def create_import(self, request: ImportJobRequest) -> int:
+        """Raises CollectionNotFound, PartitionNotFound, ImportFailed."""
+        limits = self._context.settings.data_coord.imports
+        check_files(request, self._context.settings)
+        await self._forget_old()
+        job_id = await self._context.ids.allocate()
+        now_ms = self._context.world.clock.now_ms()
+
+        def decide() -> Change:
+            info = resolve_id(self._catalog, request.collection_id)
+            partitions = {None, *(partition.partition_id for partition in info.partitions)}
+            if request.partition_id not in partitions:
+                raise PartitionNotFound(request.partition)
+            waiting = sum(not job.state.is_over for job in self._catalog.tables.imports.values())
+            if waiting >= limits.max_import_job_num:
+                raise ImportFailed(
+                    f"The number of jobs has reached the limit, please try again later, "
+                    f"limit={limits.max_import_job_num}"
+                )
+            job = ImportJob(
+                job_id=job_id,
+                request=request,
+                database=info.database,
+                collection_name=info.name,
+                state=ImportState.PENDING,
+                groups=tuple(ImportGroup(files=files) for files in request.groups),
+                created_ms=now_ms,
+                deadline_ms=now_ms + (request.timeout_s or limits.timeout) * SECOND_MS,
+            )
+            return Change(put=[job])
+
+        await self._catalog.commit(decide)
+        self._context.world.failpoints.hit("import.after_create")
+        self._start(job_id)
+        return job_id
+
+    async def import_job(self, job_id: int) -> ImportJob:
+        """How far it is. Raises ImportFailed for an unknown job."""
+        job = self._catalog.tables.imports.get(job_id)
+        if job is None or self._is_old(job):
+            raise ImportFailed(f"import job does not exist, jobID={job_id}")
+        return await self._as_seen(job)
+
+    async def import_jobs(self, database: str, collection: str) -> list[ImportJob]:
+        """By id. Raises CollectionNotFound for a collection that is not there."""
+        wanted = resolve(self._catalog, database, collection).collection_id if collection else None
+        found = [
+            job
+            for _, job in sorted(self._catalog.tables.imports.items())
+            if not self._is_old(job)
+            and wanted in (None, job.request.collection_id)
+            and (wanted is not None or job.database == database)
+        ]
+        return [await self._as_seen(job) for job in found]
+
+    async def _as_seen(self, job: ImportJob) -> ImportJob:
+        run = self._runs.get(job.job_id)
+        if run is None or job.state is ImportState.FAILED:
+            return job
+        if job.state is ImportState.COMPLETED:
+            return msgspec.structs.replace(
+                job, state=ImportState.IMPORTING, progress=SETTLING_PROGRESS, ended_ms=0
+            )
+        return msgspec.structs.replace(job, progress=run.progress, rows_read=await run.rows_read())
+
+    # --- events ---------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Go on with what is unfinished."""
+        for job_id, job in sorted(self._catalog.tables.imports.items()):
+            if not job.state.is_over:
+                self._start(job_id)
+
+    def run_at_most(self, count: int) -> None:
+        """Tasks at the same time from now on; never fewer than there could be before."""
+        for _ in range(self._slot_count, count):
+            self._slots.release()
+        self._slot_count = max(self._slot_count, count)
+
+    def outputs(self) -> set[int]:
+        """Ids of segments that are written and not yet committed."""
+        return {segment.segment_id for run in self._runs.values() for segment in run.segments}
+
+    # --- work -----------------------------------------------------------------------------------
+
+    def _start(self, job_id: int) -> None:
+        run = ImportRun(self._context, job_id, self._slots, self._compactor.deltas_held)
+        self._runs[job_id] = run
+        self._context.world.tasks.spawn(f"import {job_id}", self._run(run))
+
+    async def _run(self, run: ImportRun) -> None:
+        job = self._catalog.tables.imports[run.job_id]
+        try:
+            left_ms = job.deadline_ms - self._context.world.clock.now_ms()
+            async with asyncio.timeout(max(0, left_ms) / SECOND_MS):
+                await run.run()
+        except TimeoutError:
+            await self._fail(run, "import timeout: it was not done before its deadline")
+        except ElanusError as error:
+            await self._fail(run, error.message)
+        else:
+            self._context.events.segments_changed(job.request.collection_id)
+            await self._settle(job.request.collection_id, run.segments)
+        finally:
+            del self._runs[run.job_id]
+
+    async def _fail(self, run: ImportRun, reason: str) -> None:
+        log.warning("an import failed", job_id=run.job_id, reason=reason)
+
+        def decide() -> Change | None:
+            job = self._catalog.tables.imports.get(run.job_id)
+            if job is None or job.state.is_over:
+                return None
+            ended_ms = self._context.world.clock.now_ms()
+            failed = msgspec.structs.replace(
+                job, state=ImportState.FAILED, reason=reason, ended_ms=ended_ms
+            )
+            return Change(put=[failed])
+
+        await retry(
+            self._context.world,
+            f"failure of import {run.job_id}",
+            lambda: self._catalog.commit(decide),
+            attempts=UNBOUNDED,
+        )
+
+    async def _settle(self, collection_id: int, segments: list[SegmentInfo]) -> None:
+        """Wait until what is loaded reads the new segments."""
+        clock = self._context.world.clock
+        deadline_s = clock.monotonic_s() + MAX_SETTLE_S
+        while clock.monotonic_s() < deadline_s:
+            info = await self._loads.load_info(collection_id)
+            if info is None or all(
+                segment.segment_id in info.placement
+                or (info.partition_ids and segment.partition_id not in info.partition_ids)
+                or not self._is_flushed(segment)
+                for segment in segments
+            ):
+                return
+            await clock.sleep(SETTLE_CHECK_S)
+        log.warning("imported rows are not loaded yet", collection_id=collection_id)
+
+    def _is_flushed(self, segment: SegmentInfo) -> bool:
+        now = self._catalog.segment(segment.collection_id, segment.segment_id)
+        return now is not None and now.state is SegmentState.FLUSHED
+
+    def _is_old(self, job: ImportJob) -> bool:
+        retention_ms = self._context.settings.data_coord.imports.task_retention * SECOND_MS
+        age_ms = self._context.world.clock.now_ms() - job.ended_ms
+        return job.state.is_over and age_ms > retention_ms
+
+    async def _forget_old(self) -> None:
+        old = [job for job in self._catalog.tables.imports.values() if self._is_old(job)]
+        for batch in in_batches(old):
+            await self._catalog.commit(partial(Change, delete=batch))

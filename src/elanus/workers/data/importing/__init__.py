@@ -1,0 +1,1 @@
+"""Files of users as sorted pieces of segments: readers, conversion, the process that does it."""

@@ -1,0 +1,124 @@
+"""Imports in child processes: niced, so that searches keep the processor; one for each task, so
+that its memory goes with it; dead when the parent is.
+
+Parent and child speak JSON lines over the child's standard input and output: the request, then
+events, of which one that asks for ids is answered by the first of them.
+``python -m elanus.workers.data.importing.process`` is the child.
+"""
+
+import asyncio
+import contextlib
+import os
+import sys
+
+import msgspec
+
+from elanus.errors import ElanusError, InternalError, Unavailable
+from elanus.workers.data.children import NICENESS, describe_exit, die_with_parent
+from elanus.workers.data.importing.importer import AllocateIds, Told, follow
+from elanus.workers.data.importing.request import (
+    Event,
+    Failed,
+    Finished,
+    ImportRequest,
+    NeedIds,
+)
+from elanus.workers.data.importing.run import run_import
+
+_MAX_LINE_BYTES = 16 << 20
+
+
+class ProcessImporter:
+    """Implements ``importer.Importer``."""
+
+    def __init__(self, *, niceness: int = NICENESS) -> None:
+        self._niceness = niceness
+
+    async def run(self, request: ImportRequest, allocate_ids: AllocateIds, told: Told) -> Finished:
+        process = await self._start()
+        try:
+            return await self._converse(process, request, allocate_ids, told)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        try:
+            return await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "elanus.workers.data.importing.process",
+                str(self._niceness),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                limit=_MAX_LINE_BYTES,
+                env=environment,
+            )
+        except OSError as error:
+            raise Unavailable(f"the import process can't be started: {error}") from error
+
+    async def _converse(
+        self,
+        process: asyncio.subprocess.Process,
+        request: ImportRequest,
+        allocate_ids: AllocateIds,
+        told: Told,
+    ) -> Finished:
+        assert process.stdout is not None
+        await _tell(process, msgspec.json.encode(request))
+        while line := await process.stdout.readline():
+            event: Event = msgspec.json.decode(line, type=Event)
+            if isinstance(event, Finished):
+                return event
+            answer = await follow(event, allocate_ids, told)
+            if isinstance(event, NeedIds):
+                await _tell(process, str(answer).encode())
+        code = await process.wait()
+        raise InternalError(
+            f"the import process ended with {describe_exit(code)}, free some memory "
+            "or look at the system's log"
+        )
+
+
+async def _tell(process: asyncio.subprocess.Process, line: bytes) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(
+        BrokenPipeError, ConnectionResetError
+    ):  # its end is seen at its output
+        process.stdin.write(line + b"\n")
+        await process.stdin.drain()
+
+
+# --- the child ----------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Do the import that the first line asks for."""
+    die_with_parent()
+    os.nice(int(sys.argv[1]))
+    events = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # whatever a library prints is no event
+
+    def tell(event: Event) -> None:
+        events.write(msgspec.json.encode(event) + b"\n")
+
+    try:
+        request = msgspec.json.decode(sys.stdin.buffer.readline(), type=ImportRequest)
+        work = run_import(request)
+        answer = None
+        while True:
+            event = next(work) if answer is None else work.send(answer)
+            tell(event)
+            if isinstance(event, Finished):
+                return
+            answer = int(sys.stdin.buffer.readline()) if isinstance(event, NeedIds) else 0
+    except ElanusError as error:
+        tell(Failed(reason=error.message, invalid=error.input_error))
+    except Exception as error:  # noqa: BLE001 - the parent is told of every failure
+        tell(Failed(reason=f"{type(error).__name__}: {error}", invalid=False))
+
+
+if __name__ == "__main__":
+    main()
