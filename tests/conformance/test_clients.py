@@ -25,11 +25,12 @@ def run_suite(version: str, transport: str, directory: Path) -> tuple[int, str]:
     """Its exit code, and what client and server had to say."""
     settings = {"proxy.transport": transport, **FREE_FLUSHES}
     options = ["-q", "-x", "--tb=short", "-p", "no:cacheprovider"]
+    objects = directory / "data" / "objects"
     with RunningServer(directory / "data", settings) as server:
         run = subprocess.run(
             [client(version), "-m", "pytest", *options, "client"],
             cwd=Path(__file__).parent,
-            env={**os.environ, "ELANUS_URI": server.uri},
+                env={**os.environ, "ELANUS_URI": server.uri, "ELANUS_OBJECTS": str(objects)},
             capture_output=True,
             text=True,
             timeout=1_200,

@@ -215,7 +215,9 @@ class StreamingNode:
         return await pchannel.seal(shard)
 
     async def update_view(self, view: QueryView) -> None:
-        _, shard = self._shard(view.vchannel)
+        pchannel, shard = self._shard(view.vchannel)
+        # Rows may be in it that no log has brought here: an import's. They are older than itself.
+        pchannel.safe_time.note_issued(view.version)
         await self._views.switch(shard, view)
         self._indexer.consider(shard)
 
