@@ -79,7 +79,7 @@ clients: .clients/2.6/.installed .clients/3.0/.installed ## Install the clients 
 .clients/%/.installed:
 	$(PYTHON) -m venv .clients/$*
 	.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check \
-		"pymilvus==$*.*" pytest numpy
+		"pymilvus==$*.*" pytest numpy pyarrow ml_dtypes minio azure-storage-blob
 	@touch $@
 
 fuzz: $(VENV)/.installed-dev ## Feed the filter compiler with random texts (MINUTES=60)

@@ -30,7 +30,7 @@ def run_suite(version: str, transport: str, directory: Path) -> tuple[int, str]:
         run = subprocess.run(
             [client(version), "-m", "pytest", *options, "client"],
             cwd=Path(__file__).parent,
-                env={**os.environ, "ELANUS_URI": server.uri, "ELANUS_OBJECTS": str(objects)},
+            env={**os.environ, "ELANUS_URI": server.uri, "ELANUS_OBJECTS": str(objects)},
             capture_output=True,
             text=True,
             timeout=1_200,

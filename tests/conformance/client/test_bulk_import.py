@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import DIM, URI
 from pymilvus import DataType, MilvusClient, MilvusException, connections, utility
 from pymilvus.bulk_writer import (
     BulkFileType,
@@ -19,6 +18,8 @@ from pymilvus.bulk_writer import (
     get_import_progress,
     list_import_jobs,
 )
+
+from conftest import DIM, URI
 
 ROWS = 3_000
 TIMEOUT_S = 120
@@ -107,18 +108,14 @@ FILE_TYPES = [BulkFileType.PARQUET, BulkFileType.JSON, BulkFileType.CSV]
 
 
 @pytest.mark.parametrize("file_type", FILE_TYPES, ids=lambda kind: kind.name.lower())
-def test_rows_of_a_bulk_writer_are_there_when_the_job_is(
-    client, loaded, schema, folder, file_type
-):
+def test_rows_of_a_bulk_writer_are_there_when_the_job_is(client, loaded, schema, folder, file_type):
     rows = made_rows()
     job_id = imported(loaded, written(folder, schema, rows, file_type))
     told = finished(job_id)
     assert told["state"] == "Completed", told
     assert (told["importedRows"], told["progress"]) == (ROWS, 100)
-    assert job_id in {
-        job["jobId"]
-        for job in list_import_jobs(URI, collection_name=loaded, api_key="").json()["data"]["records"]
-    }
+    listed = list_import_jobs(URI, collection_name=loaded, api_key="").json()["data"]["records"]
+    assert [job["jobId"] for job in listed] == [job_id]
     assert count_of(client, loaded) == ROWS
     wanted = [0, 6, 7, ROWS - 1]
     found = client.query(loaded, filter=f"id in {wanted}", output_fields=["*"])

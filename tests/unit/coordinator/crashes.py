@@ -31,6 +31,10 @@ class DyingStore(WrappedMetaStore):
         """The next transaction fails, with or without effect; the store lives on."""
         self._lose = after
 
+    def die_at(self, number: int) -> None:
+        """At that transaction from now on."""
+        self._at = self.transactions + number
+
     def revive(self) -> None:
         self.dead, self._lose = False, None
 
