@@ -36,7 +36,7 @@ from elanus.model.catalog import (
     SegmentInfo,
     pchannel_of,
 )
-from elanus.model.imports import ImportJob
+from elanus.model.imports import ImportJob, ImportState, as_imported
 from elanus.model.types import SegmentLevel, SegmentState
 from elanus.storage.meta.base import MAX_OPERATIONS, Compare, Delete, MetaStore, Put
 from elanus.storage.uncancelled import run_to_end
@@ -108,7 +108,9 @@ class Tables:
             case IndexInfo():
                 self.indexes.setdefault(record.collection_id, {})[record.index_id] = record
             case SegmentInfo():
-                self.segments.setdefault(record.collection_id, {})[record.segment_id] = record
+                job = self.imports.get(record.import_job)
+                shown = as_imported(record, job) if job is not None else record
+                self.segments.setdefault(record.collection_id, {})[record.segment_id] = shown
             case ChannelCheckpoint():
                 self.checkpoints[record.vchannel] = record
             case LoadRecord():
@@ -119,6 +121,9 @@ class Tables:
                 self.resource_groups[record.name] = record
             case ImportJob():
                 self.imports[record.job_id] = record
+                segments = self.segments.get(record.request.collection_id, {})
+                for segment in segments.values() if record.state is ImportState.COMPLETED else ():
+                    segments[segment.segment_id] = as_imported(segment, record)
 
     def remove(self, record: Record) -> None:
         self._touch(record)
@@ -156,6 +161,8 @@ class Tables:
                 collection_id = record.info.collection_id
             case ChannelCheckpoint():
                 collection_id = self.owners.get(record.vchannel, 0)
+            case ImportJob():
+                collection_id = record.request.collection_id
             case _:
                 return
         self.versions[collection_id] = self.versions.get(collection_id, 0) + 1

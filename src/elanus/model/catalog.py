@@ -129,6 +129,7 @@ class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     ``manifest_key`` names the manifest object; ``version`` grows with every change of what has to
     be loaded (new manifest, new index), so that a loaded copy can be told from a newer one.
+    One in the state IMPORTING counts as FLUSHED as soon as the job ``import_job`` is completed.
     """
 
     segment_id: int
@@ -147,6 +148,7 @@ class SegmentInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     indexes: tuple[SegmentIndex, ...] = ()
     compacted_from: tuple[int, ...] = ()
     dropped_at_ms: int = 0
+    import_job: int = 0
 
 
 class LoadInfo(msgspec.Struct, frozen=True, kw_only=True):

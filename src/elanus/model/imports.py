@@ -4,6 +4,9 @@ from enum import StrEnum
 
 import msgspec
 
+from elanus.model.catalog import SegmentInfo
+from elanus.model.types import SegmentState
+
 NUMPY_SUFFIX = ".npy"
 FILE_SUFFIXES = (".json", ".jsonl", ".ndjson", ".parquet", ".csv", NUMPY_SUFFIX)
 
@@ -66,3 +69,14 @@ class ImportJob(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def size_bytes(self) -> int:
         return sum(group.size_bytes for group in self.groups)
+
+
+def as_imported(segment: SegmentInfo, job: ImportJob) -> SegmentInfo:
+    """The segment as it is now that its import ``job`` is what it is: a completed one makes all of
+    its segments flushed at once, however many they are."""
+    is_shown = (
+        segment.state is SegmentState.IMPORTING
+        and segment.import_job == job.job_id
+        and job.state is ImportState.COMPLETED
+    )
+    return msgspec.structs.replace(segment, state=SegmentState.FLUSHED) if is_shown else segment

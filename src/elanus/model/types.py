@@ -168,6 +168,7 @@ class SegmentState(IntEnum):
     SEALED = 3
     FLUSHED = 4
     DROPPED = 6
+    IMPORTING = 7
 
 
 class SegmentLevel(IntEnum):

@@ -17,7 +17,7 @@ from tests.unit.coordinator.support import (
     running,
 )
 
-from elanus.coordinator.data import import_requests
+from elanus.coordinator.data import import_requests, import_run
 from elanus.errors import (
     CollectionNotFound,
     ElanusError,
@@ -28,7 +28,7 @@ from elanus.errors import (
 )
 from elanus.model.catalog import CollectionInfo, SegmentInfo
 from elanus.model.imports import ImportJob, ImportJobRequest, ImportState
-from elanus.model.types import SegmentLevel
+from elanus.model.types import SegmentLevel, SegmentState
 from elanus.storage.formats.segment_reader import open_segment
 from elanus.storage.meta.memory import MemoryMetaStore
 from elanus.storage.objects.memory import MemoryObjectStore
@@ -113,8 +113,13 @@ async def test_all_rows_appear_at_one_instant(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-async def test_a_crash_anywhere_leaves_all_or_nothing(tmp_path: Path, after: bool) -> None:
-    """The metadata store dies at each transaction of an import in turn, before or after it."""
+@pytest.mark.parametrize("last_segments", [100, 1])
+async def test_a_crash_anywhere_leaves_all_or_nothing(
+    tmp_path: Path, after: bool, last_segments: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The metadata store dies at each transaction of an import in turn, before or after it.
+    Segments that don't fit into the last one are stored before."""
+    monkeypatch.setattr(import_run, "LAST_SEGMENTS", last_segments)
     for at in range(1, 30):
         world = make_world()
         meta = MemoryMetaStore(world)
@@ -135,7 +140,7 @@ async def test_a_crash_anywhere_leaves_all_or_nothing(tmp_path: Path, after: boo
             for job in jobs:
                 assert (await outcome(rig, job.job_id)).state is ImportState.COMPLETED
             keys, stamps = await rows_of(rig, info)
-            assert keys == list(range(ROWS)) * len(jobs)
+            assert keys == sorted([*range(ROWS)] * len(jobs))
             assert len(stamps) == len(jobs)
         if survived:
             assert at > 2
@@ -195,6 +200,30 @@ async def test_large_imports_are_several_tasks_and_still_one_transaction(
         keys, stamps = await rows_of(rig, info)
         assert sorted(keys) == sorted(list(range(ROWS)) * 20)
         assert len(stamps) == 1
+
+
+async def test_more_segments_than_a_transaction_holds_appear_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_requests, "_MEGABYTE", 0)
+    meta = MemoryMetaStore(make_world())
+    objects = MemoryObjectStore(make_world())
+    async with importing(meta, tmp_path, objects=objects) as rig:
+        info = await rig.create()
+        seen = set()
+        job_id = await create(rig, info, GROUPS * 100)
+
+        def look() -> bool:
+            segments = rig.coordinator._catalog.segments(info.collection_id)
+            seen.add(sum(each.state is SegmentState.FLUSHED for each in segments))
+            return len(segments) >= 200 and max(seen) > 0
+
+        await rig.until(look)
+        assert min(seen - {0}) > 126
+        assert (await outcome(rig, job_id)).state is ImportState.COMPLETED
+        assert (await rows_of(rig, info))[0] == sorted([*range(ROWS)] * 100)
+    async with importing(meta, tmp_path, objects=objects) as rig:
+        assert (await rows_of(rig, info))[0] == sorted([*range(ROWS)] * 100)
 
 
 async def test_one_wrong_file_fails_everything(tmp_path: Path) -> None:

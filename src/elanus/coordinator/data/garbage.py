@@ -110,8 +110,8 @@ class GarbageCollector:
         return found
 
     def _is_forgettable(self, segment: SegmentInfo) -> bool:
-        if self._catalog.owner(segment.vchannel) is None:
-            return True
+        if segment.import_job or self._catalog.owner(segment.vchannel) is None:
+            return True  # no log has its rows
         return self._catalog.checkpoint(segment.vchannel).timestamp >= segment.max_ts
 
     async def _remove(self, batch: list[SegmentInfo]) -> None:

@@ -2,28 +2,32 @@
 
 Tasks on data nodes write segments that nobody knows → deletes are kept in their L0 segments from
 here on → an instant is taken from the oracle → data nodes write it into the segments' new manifests
-→ **one transaction** makes all of them FLUSHED and the job COMPLETED.
+→ **one transaction** makes all of them FLUSHED and the job COMPLETED. Segments beyond what fits in
+one are stored before it in the state IMPORTING: to the catalog they become FLUSHED with
+their job (``model.imports.as_imported``), and so they are stored afterwards.
 
 Rows are inserted at that instant: earlier deletes don't touch them, later ones do. Nothing of the
-work is stored before the transaction. A coordinator that takes over does all of it again; what was
-written meanwhile is debris.
+work counts before the transaction. A coordinator that takes over does all of it again; what was
+written meanwhile is dropped, or debris.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
 
-from elanus.coordinator.catalog import MAX_CHANGES, Change
+from elanus.coordinator.catalog import MAX_CHANGES, Change, in_batches
 from elanus.coordinator.context import Context
 from elanus.coordinator.data.import_requests import check_size, in_tasks, object_key
+from elanus.coordinator.dropping import as_dropped
 from elanus.coordinator.retry import UNBOUNDED, delay_s, retry
 from elanus.errors import ElanusError, ImportFailed, InternalError
 from elanus.model.catalog import CollectionInfo, SegmentInfo
 from elanus.model.imports import ImportJob, ImportState
+from elanus.model.types import SegmentState
 from elanus.services.import_messages import ImportResult, ImportTask, StampTask
 from elanus.services.interfaces import DataNodeService
 from elanus.storage.objects.base import ObjectNotFound
@@ -31,6 +35,8 @@ from elanus.storage.objects.base import ObjectNotFound
 MAX_ATTEMPTS = 3
 """Of a task that breaks off by itself; while no data node can do it, it just waits."""
 FIRST_PROGRESS, COMMIT_PROGRESS = 10, 95
+LAST_SEGMENTS = MAX_CHANGES - 1
+"""Of an import, that are stored by the transaction that completes it."""
 STAMP_BATCH = 16
 """Segments that one call stamps."""
 
@@ -56,6 +62,7 @@ class ImportRun:
 
     async def run(self) -> None:
         """Raises ImportFailed for what can't be imported, other errors for what didn't work."""
+        await tidy(self.context, self.job_id)
         job = await self._begin()
         tasks = in_tasks(job.groups, self.context.settings)
         total = max(1, job.size_bytes)
@@ -81,6 +88,7 @@ class ImportRun:
             raise errors.exceptions[0] from errors
         self.progress = COMMIT_PROGRESS
         await self._commit(rows)
+        await tidy(self.context, self.job_id)
 
     async def rows_read(self) -> int:
         """So far, as the data nodes say."""
@@ -162,11 +170,6 @@ class ImportRun:
     # --- visibility -----------------------------------------------------------------------------
 
     async def _commit(self, rows: dict[int, int]) -> None:
-        if len(self.segments) >= MAX_CHANGES:
-            raise ImportFailed(
-                f"the import makes {len(self.segments)} segments, at most {MAX_CHANGES - 1} can "
-                "appear at once: split it"
-            )
         failpoints = self.context.world.failpoints
         collection_id = self._job().request.collection_id
         with self.deltas_held(collection_id):
@@ -177,8 +180,11 @@ class ImportRun:
                 attempts=UNBOUNDED,
             )
             stamped = await self._stamped(timestamp)
+            early, last = stamped[LAST_SEGMENTS:], stamped[:LAST_SEGMENTS]
+            for batch in in_batches(early):
+                await self._change(partial(self._stored, batch))
             failpoints.hit("import.before_commit")
-            await self._change(lambda: self._completed(stamped, rows))
+            await self._change(lambda: self._completed(stamped, last, rows))
             failpoints.hit("import.after_commit")
         self.segments = stamped
 
@@ -199,7 +205,19 @@ class ImportRun:
         node = await self.context.router.data_node()
         return list((await node.stamp_segments(task)).segments)
 
-    def _completed(self, stamped: list[SegmentInfo], rows: dict[int, int]) -> Change | None:
+    def _stored(self, batch: Sequence[SegmentInfo]) -> Change:
+        return Change(
+            put=[
+                msgspec.structs.replace(
+                    segment, state=SegmentState.IMPORTING, import_job=self.job_id, version=1
+                )
+                for segment in batch
+            ]
+        )
+
+    def _completed(
+        self, stamped: list[SegmentInfo], last: list[SegmentInfo], rows: dict[int, int]
+    ) -> Change | None:
         job = self._job()
         if job.state.is_over:
             return None
@@ -218,7 +236,9 @@ class ImportRun:
             progress=100,
             ended_ms=self.context.world.clock.now_ms(),
         )
-        visible = [msgspec.structs.replace(segment, version=1) for segment in stamped]
+        visible = [
+            msgspec.structs.replace(segment, import_job=self.job_id, version=1) for segment in last
+        ]
         return Change(put=[*visible, completed])
 
     async def _change(self, decide: Callable[[], Change | None]) -> None:
@@ -241,3 +261,31 @@ class ImportRun:
         if info is None:
             raise ImportFailed(f"collection {job.collection_name} was dropped meanwhile")
         return info
+
+
+async def tidy(context: Context, job_id: int) -> None:
+    """Store what the segments of a job are without it: FLUSHED if it is completed, else dropped."""
+    job = context.catalog.tables.imports.get(job_id)
+    if job is None:
+        return
+    collection_id = job.request.collection_id
+    ids = [s.segment_id for s in context.catalog.segments(collection_id) if s.import_job == job_id]
+
+    def decide(batch: Sequence[int]) -> Change:
+        found = [context.catalog.segment(collection_id, segment_id) for segment_id in batch]
+        now_ms = context.world.clock.now_ms()
+        return Change(
+            put=[
+                as_dropped(each, now_ms) if each.state is SegmentState.IMPORTING else each
+                for each in found
+                if each is not None
+            ]
+        )
+
+    for batch in in_batches(ids):
+        await retry(
+            context.world,
+            f"segments of import {job_id}",
+            partial(context.catalog.commit, partial(decide, batch)),
+            attempts=UNBOUNDED,
+        )

@@ -16,7 +16,7 @@ from elanus.coordinator.catalog import Change, in_batches
 from elanus.coordinator.context import Context
 from elanus.coordinator.data.compaction import Compactor
 from elanus.coordinator.data.import_requests import check_files
-from elanus.coordinator.data.import_run import ImportRun
+from elanus.coordinator.data.import_run import ImportRun, tidy
 from elanus.coordinator.query.loads import Loads
 from elanus.coordinator.retry import UNBOUNDED, retry
 from elanus.coordinator.root.names import resolve, resolve_id
@@ -118,7 +118,9 @@ class Imports:
     def start(self) -> None:
         """Go on with what is unfinished."""
         for job_id, job in sorted(self._catalog.tables.imports.items()):
-            if not job.state.is_over:
+            if job.state.is_over:
+                self._context.world.tasks.spawn(f"tidy {job_id}", tidy(self._context, job_id))
+            else:
                 self._start(job_id)
 
     def run_at_most(self, count: int) -> None:
@@ -173,6 +175,7 @@ class Imports:
             lambda: self._catalog.commit(decide),
             attempts=UNBOUNDED,
         )
+        await tidy(self._context, run.job_id)
 
     async def _settle(self, collection_id: int, segments: list[SegmentInfo]) -> None:
         """Wait until what is loaded reads the new segments."""
@@ -201,5 +204,7 @@ class Imports:
 
     async def _forget_old(self) -> None:
         old = [job for job in self._catalog.tables.imports.values() if self._is_old(job)]
+        for job in old:
+            await tidy(self._context, job.job_id)
         for batch in in_batches(old):
             await self._catalog.commit(partial(Change, delete=batch))
