@@ -7,7 +7,6 @@ from elanus.access.ddl import (
     collections,
     databases,
     flushing,
-    imports,
     indexes,
     loading,
     partitions,
@@ -27,7 +26,6 @@ HANDLERS = {
     **loading.HANDLERS,
     **resource_groups.HANDLERS,
     **flushing.HANDLERS,
-    **imports.HANDLERS,
     **segments.HANDLERS,
     **analyzers.HANDLERS,
 }

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from elanus.access.context import CallContext
-from elanus.access.ddl.imports import create_job
+from elanus.access.dml.imports import create_job
 from elanus.access.rest.bodies import as_texts
 from elanus.access.rest.call import RestCall
 from elanus.access.rest.errors import NotJson
