@@ -74,6 +74,13 @@ class RunningCluster:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
+    def objects_url(self) -> str:
+        """Of the directory of its objects, with the credentials."""
+        names = ("accessKeyID", "secretAccessKey", "address", "port", "bucketName", "rootPath")
+        key, secret, host, port, bucket, root = (self._settings[f"minio.{name}"] for name in names)
+        return f"http://{key}:{secret}@{host}:{port}/{bucket}/{root}"
+
+    @property
     def settings(self) -> dict[str, object]:
         """Those that every process is given."""
         return dict(self._settings)

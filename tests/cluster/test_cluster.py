@@ -55,7 +55,7 @@ def conform(cluster: RunningCluster, *files: str) -> None:
     run = subprocess.run(
         [CLIENT, "-m", "pytest", "-q", "-x", "--tb=short", "-p", "no:cacheprovider", *words],
         cwd=ROOT / "tests" / "conformance",
-        env={**os.environ, "ELANUS_URI": cluster.uri},
+        env={**os.environ, "ELANUS_URI": cluster.uri, "ELANUS_OBJECTS": cluster.objects_url},
         capture_output=True,
         text=True,
         timeout=1_800,

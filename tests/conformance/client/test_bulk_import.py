@@ -4,12 +4,15 @@ import json
 import os
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from minio import Minio
 from pymilvus import DataType, MilvusClient, MilvusException, connections, utility
 from pymilvus.bulk_writer import (
     BulkFileType,
@@ -25,13 +28,35 @@ ROWS = 3_000
 TIMEOUT_S = 120
 
 
+@dataclass
+class Folder:
+    """A new directory in the server's object store, by its key. Files are made under ``path``."""
+
+    path: Path
+    key: str
+    store: str
+
+    def upload(self):
+        """Bring what was made into the store, unless it was made there."""
+        if "://" not in self.store:
+            return
+        url = urlsplit(self.store)
+        bucket, _, root = url.path.strip("/").partition("/")
+        store = Minio(
+            f"{url.hostname}:{url.port}", url.username, url.password, secure=url.scheme == "https"
+        )
+        for file in self.path.rglob("*.*"):
+            key = f"{root}/{self.key}/{file.relative_to(self.path)}"
+            store.fput_object(bucket, key, str(file))
+
+
 @pytest.fixture
-def folder():
-    """(its path, its key) of a new directory in the server's object store."""
-    key = f"imports/{uuid.uuid4().hex[:12]}"
-    path = Path(os.environ["ELANUS_OBJECTS"]) / key
+def folder(tmp_path):
+    """``ELANUS_OBJECTS``: the store's directory, or http://key:secret@host:port/bucket/root."""
+    store, key = os.environ["ELANUS_OBJECTS"], f"imports/{uuid.uuid4().hex[:12]}"
+    path = tmp_path / "files" if "://" in store else Path(store) / key
     path.mkdir(parents=True)
-    return path, key
+    return Folder(path, key, store)
 
 
 @pytest.fixture
@@ -74,13 +99,14 @@ def made_rows(count=ROWS):
 
 
 def written(folder, schema, rows, file_type):
-    path, key = folder
+    path, key = folder.path, folder.key
     with LocalBulkWriter(schema, str(path), file_type=file_type) as writer:
         for row in rows:
             bits = np.unpackbits(np.array(row["flags"], np.uint8)).tolist()
             writer.append_row({**row, "flags": bits})
         writer.commit()
         batches = writer.batch_files
+    folder.upload()
     return [[f"{key}/{Path(file).relative_to(path)}" for file in batch] for batch in batches]
 
 
@@ -135,7 +161,7 @@ def test_rows_of_a_bulk_writer_are_there_when_the_job_is(client, loaded, schema,
 
 
 def test_the_old_helpers_take_numpy_files(client, loaded, folder):
-    path, key = folder
+    path, key = folder.path, folder.key
     rows = made_rows(500)
     np.save(path / "id.npy", np.arange(500))
     np.save(path / "vector.npy", np.array([row["vector"] for row in rows], np.float32))
@@ -152,6 +178,7 @@ def test_the_old_helpers_take_numpy_files(client, loaded, folder):
     schema.add_field("facts", DataType.JSON)
     schema.add_field("flags", DataType.BINARY_VECTOR, dim=16)
     client.create_collection(loaded, schema=schema)
+    folder.upload()
     connections.connect("imports", uri=URI)
     try:
         files = [f"{key}/{file.name}" for file in sorted(path.iterdir())]
@@ -173,11 +200,12 @@ def test_the_old_helpers_take_numpy_files(client, loaded, folder):
 
 
 def test_one_wrong_row_fails_the_whole_import(client, loaded, schema, folder):
-    path, key = folder
+    path, key = folder.path, folder.key
     rows = made_rows(200)
     (good,) = written(folder, schema, rows, BulkFileType.PARQUET)
     rows[120]["size"] = 40_000
     (path / "bad.json").write_text(json.dumps({"rows": rows}))
+    folder.upload()
     told = finished(imported(loaded, [good, [f"{key}/bad.json"]]))
     assert told["state"] == "Failed"
     assert all(part in told["reason"] for part in ("bad.json", "row 120", "40000")), told["reason"]
@@ -201,7 +229,7 @@ def test_what_can_not_be_imported_is_refused_at_once(client, loaded):
 
 
 def test_keys_and_partitions_are_chosen_as_for_inserts(client, name, folder):
-    path, key = folder
+    path, key = folder.path, folder.key
     schema = MilvusClient.create_schema(auto_id=True)
     schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=32)
     schema.add_field("vector", DataType.FLOAT_VECTOR, dim=4)
@@ -216,6 +244,7 @@ def test_keys_and_partitions_are_chosen_as_for_inserts(client, name, folder):
     tenants = np.arange(1_000) % 10
     table = pa.table({"vector": list(vectors), "tenant": tenants})
     pq.write_table(table, path / "rows.parquet")
+    folder.upload()
     told = finished(imported(name, [[f"{key}/rows.parquet"]], partition_name=""))
     assert told["state"] == "Completed", told
     found = client.query(name, filter="tenant == 3", output_fields=["id", "grade"])
