@@ -29,6 +29,7 @@ from elanus.storage.objects.base import Buffer, ObjectNotFound, ObjectStream
 from elanus.storage.objects.cached import CachedObjectStore
 from elanus.storage.objects.memory import MemoryObjectStore
 from elanus.workers.data.builder import InProcessBuilder
+from elanus.workers.data.importing.importer import InProcessImporter
 from elanus.workers.data.node import DataNode
 from elanus.workers.query.node import QueryNode
 
@@ -146,6 +147,7 @@ async def _built(scratch: Path) -> Data:
             objects=objects,
             oracle=Ids(),
             builder=InProcessBuilder(world),
+            importer=InProcessImporter(world),
             scratch=scratch,
         )
         segments = []
