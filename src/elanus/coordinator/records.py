@@ -48,6 +48,12 @@ class CollectionRecord(msgspec.Struct, frozen=True, kw_only=True):
     info: CollectionInfo
     state: CollectionState
 
+    @classmethod
+    def changed(cls, info: CollectionInfo) -> "CollectionRecord":
+        """Of a created collection that was changed, or its indexes were: its next revision."""
+        later = msgspec.structs.replace(info, revision=info.revision + 1)
+        return cls(info=later, state=CollectionState.CREATED)
+
 
 class AliasRecord(msgspec.Struct, frozen=True, kw_only=True):
     database: str

@@ -42,6 +42,8 @@ class CollectionInfo(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """A collection. ``vchannels`` are its shards in order; each is ``<pchannel>_<id>v<n>``.
 
     ``updated_ts`` changes with every change of the schema or the properties: clients send it back.
+    ``revision`` grows with every change that shards are told of, of partitions and indexes too: of
+    two states the one with the larger is the later.
     """
 
     collection_id: int
@@ -53,6 +55,7 @@ class CollectionInfo(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     created_ts: int
     updated_ts: int
     properties: dict[str, str] = {}
+    revision: int = 0
 
     @property
     def name(self) -> str:

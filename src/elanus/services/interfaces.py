@@ -249,7 +249,8 @@ class StreamingService(Protocol):
         self, collection: CollectionInfo, indexes: tuple[IndexInfo, ...], vchannel: str
     ) -> int:
         """A control record: the schema, partitions or properties changed. Ordered with the data;
-        returns its timestamp. Growing data of dropped partitions goes."""
+        returns its timestamp. Growing data of dropped partitions goes. What comes after a later
+        revision of the collection changes nothing."""
         ...
 
     async def write(self, request: WriteRequest) -> int:

@@ -5,6 +5,7 @@ import msgspec
 from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import Context
 from elanus.coordinator.dropping import drop_orphans
+from elanus.coordinator.records import CollectionRecord
 from elanus.coordinator.root.names import require_known, resolve_id
 from elanus.coordinator.streaming.channels import Channels
 from elanus.errors import CollectionAlreadyLoaded, InvalidParameter, Rejected
@@ -46,7 +47,7 @@ class IndexDefinitions:
                 created_ts=created_ts,
                 name=index.name or _default_name(index),
             )
-            return Change(put=[result])
+            return Change(put=[result, CollectionRecord.changed(info)])
 
         await self._catalog.commit(decide)
         await self._announce(index.collection_id)
@@ -92,7 +93,7 @@ class IndexDefinitions:
                 raise InvalidParameter(
                     f"vector index cannot be dropped on loaded collection: {collection_id}"
                 )
-            return Change(delete=found)
+            return Change(put=[CollectionRecord.changed(info)], delete=found)
 
         await self._catalog.commit(decide)
         await self._announce(collection_id)

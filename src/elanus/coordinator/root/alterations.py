@@ -11,7 +11,7 @@ import msgspec
 
 from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import EVERYTHING, Context
-from elanus.coordinator.records import CollectionRecord, CollectionState
+from elanus.coordinator.records import CollectionRecord
 from elanus.coordinator.root import schemas
 from elanus.coordinator.root.names import (
     alias_target,
@@ -228,4 +228,4 @@ class Alterations:
 
 
 def _put(info: CollectionInfo) -> Change:
-    return Change(put=[CollectionRecord(info=info, state=CollectionState.CREATED)])
+    return Change(put=[CollectionRecord.changed(info)])

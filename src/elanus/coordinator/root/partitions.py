@@ -7,7 +7,7 @@ import msgspec
 from elanus.coordinator.catalog import Change
 from elanus.coordinator.context import Context
 from elanus.coordinator.dropping import drop_orphans
-from elanus.coordinator.records import CollectionRecord, CollectionState
+from elanus.coordinator.records import CollectionRecord
 from elanus.coordinator.root.names import resolve
 from elanus.coordinator.streaming.channels import Channels
 from elanus.errors import Rejected
@@ -77,4 +77,4 @@ class Partitions:
 
 def _with_partitions(info: CollectionInfo, partitions: tuple[PartitionInfo, ...]) -> Change:
     changed = msgspec.structs.replace(info, partitions=partitions)
-    return Change(put=[CollectionRecord(info=changed, state=CollectionState.CREATED)])
+    return Change(put=[CollectionRecord.changed(changed)])

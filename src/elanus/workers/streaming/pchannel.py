@@ -172,9 +172,12 @@ class Pchannel:
     async def update_collection(
         self, shard: Shard, collection: CollectionInfo, indexes: tuple[IndexInfo, ...]
     ) -> int:
-        """Append the control record, then let it take effect; its timestamp."""
+        """Append the control record, then let it take effect; its timestamp. An earlier state than
+        the shard's changes nothing: announcements overtake each other on their way."""
 
         async def run() -> int:
+            if collection.revision < shard.collection.revision:
+                return self.safe_time.safe_ts
             self.safe_time.begin()
             try:
                 timestamp = await self._oracle.allocate_timestamps(1)

@@ -106,7 +106,7 @@ class _Replay:
                 continue
             self.records += 1
             if isinstance(logged, LoggedCollection):
-                if logged.collection.updated_ts > shard.collection.updated_ts:
+                if logged.collection.revision > shard.collection.revision:
                     shard.set_collection(logged.collection, logged.indexes)
             else:
                 self._write(shard, logged, record.position)
