@@ -46,7 +46,8 @@ class ImportGroup(msgspec.Struct, frozen=True, kw_only=True):
 class ImportJob(msgspec.Struct, frozen=True, kw_only=True):
     """A job and its outcome. ``progress``: per cent. ``rows_read``: so far, while it runs.
 
-    deadline_ms: when it fails if it isn't over; the times are of the wall clock.
+    deadline_ms: when it fails if it isn't over; the times are of the wall clock. is_shown: whether
+    what was loaded when a job was completed reads its rows.
     """
 
     job_id: int
@@ -61,6 +62,7 @@ class ImportJob(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     progress: int = 0
     rows_read: int = 0
+    is_shown: bool = False
 
     @property
     def imported_rows(self) -> int:
@@ -74,9 +76,9 @@ class ImportJob(msgspec.Struct, frozen=True, kw_only=True):
 def as_imported(segment: SegmentInfo, job: ImportJob) -> SegmentInfo:
     """The segment as it is now that its import ``job`` is what it is: a completed one makes all of
     its segments flushed at once, however many they are."""
-    is_shown = (
+    is_flushed = (
         segment.state is SegmentState.IMPORTING
         and segment.import_job == job.job_id
         and job.state is ImportState.COMPLETED
     )
-    return msgspec.structs.replace(segment, state=SegmentState.FLUSHED) if is_shown else segment
+    return msgspec.structs.replace(segment, state=SegmentState.FLUSHED) if is_flushed else segment

@@ -16,6 +16,7 @@ from tests.unit.coordinator.support import (
     make_world,
     running,
 )
+from tests.unit.coordinator.test_coordinator_ddl import vector_index
 
 from elanus.coordinator.data import import_requests, import_run
 from elanus.errors import (
@@ -206,24 +207,54 @@ async def test_more_segments_than_a_transaction_holds_appear_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(import_requests, "_MEGABYTE", 0)
+    monkeypatch.setattr(import_run, "LAST_SEGMENTS", 5)
     meta = MemoryMetaStore(make_world())
     objects = MemoryObjectStore(make_world())
     async with importing(meta, tmp_path, objects=objects) as rig:
         info = await rig.create()
-        seen = set()
-        job_id = await create(rig, info, GROUPS * 100)
+        seen: list[tuple[int, int]] = []
 
-        def look() -> bool:
-            segments = rig.coordinator._catalog.segments(info.collection_id)
-            seen.add(sum(each.state is SegmentState.FLUSHED for each in segments))
-            return len(segments) >= 200 and max(seen) > 0
+        def look() -> None:
+            stored = [s.state for s in rig.coordinator._catalog.segments(info.collection_id)]
+            seen.append((len(stored), stored.count(SegmentState.FLUSHED)))
 
-        await rig.until(look)
-        assert min(seen - {0}) > 126
+        rig.world.failpoints.arm_with("import.before_commit", look)
+        rig.world.failpoints.arm_with("import.after_commit", look)
+        job_id = await create(rig, info, GROUPS * 10)
         assert (await outcome(rig, job_id)).state is ImportState.COMPLETED
-        assert (await rows_of(rig, info))[0] == sorted([*range(ROWS)] * 100)
+        assert seen == [(15, 0), (20, 20)]
+        assert (await rows_of(rig, info))[0] == sorted([*range(ROWS)] * 10)
     async with importing(meta, tmp_path, objects=objects) as rig:
-        assert (await rows_of(rig, info))[0] == sorted([*range(ROWS)] * 100)
+        assert (await rows_of(rig, info))[0] == sorted([*range(ROWS)] * 10)
+
+
+async def test_a_job_is_completed_when_what_is_loaded_has_its_rows(tmp_path: Path) -> None:
+    """The coordinator dies before; the next one has to find out, too."""
+    meta, objects = MemoryMetaStore(make_world()), MemoryObjectStore(make_world())
+
+    def has_rows(rig: Rig) -> bool:
+        return bool(rig.streaming.views[info.vchannels[0]].sealed)
+
+    async with importing(meta, tmp_path, objects=objects) as rig:
+        info = await rig.create()
+        await rig.coordinator.create_index(vector_index(info))
+        await rig.coordinator.load(info.collection_id, (), 1)
+        await rig.until(lambda: bool(rig.streaming.views))
+        rig.streaming.failures["update_view"] = 1_000
+        job_id = await create(rig, info)
+        job = await told(rig, job_id, lambda job: job.progress == 99)
+        assert job.state is ImportState.IMPORTING
+    async with importing(meta, tmp_path, objects=objects, start=False) as rig:
+        rig.streaming.failures["update_view"] = 2
+        await rig.coordinator.load_metadata()
+        assert (await rig.coordinator.import_job(job_id)).state is ImportState.IMPORTING
+        await rig.coordinator.start()
+        assert (await outcome(rig, job_id)).state is ImportState.COMPLETED
+        assert has_rows(rig)
+        await rig.coordinator.release(info.collection_id, ())
+        await outcome(rig, await create(rig, info))
+    async with importing(meta, tmp_path, objects=objects) as rig:
+        assert (await rig.coordinator.import_job(job_id)).state is ImportState.COMPLETED
 
 
 async def test_one_wrong_file_fails_everything(tmp_path: Path) -> None:

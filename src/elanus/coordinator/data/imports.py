@@ -1,12 +1,16 @@
 """Bulk imports as jobs: a record says what a user wants, and becomes its outcome.
 
 PENDING → IMPORTING → COMPLETED or FAILED. A restart begins with the work of unfinished jobs anew
-(see ``import_run``); their deadline stays. To its user a job is completed when what is loaded of
-the collection shows its rows, or after ``MAX_SETTLE_S``. Records of finished jobs go after
+(see ``import_run``); their deadline stays. Records of finished jobs go after
 ``dataCoord.import.taskRetention``.
+
+To its user a job is completed only when it is *shown*: every shard has acknowledged a view with its
+rows, so that the next Strong read finds all of them (``StreamingNode.update_view``). What can't be
+loaded until the deadline keeps a job so long. Until then reads of a shard find all or none.
 """
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 
 import msgspec
@@ -23,14 +27,13 @@ from elanus.coordinator.root.names import resolve, resolve_id
 from elanus.errors import ElanusError, ImportFailed, PartitionNotFound
 from elanus.model.catalog import SegmentInfo
 from elanus.model.imports import ImportGroup, ImportJob, ImportJobRequest, ImportState
-from elanus.model.types import SegmentState
 
 log = structlog.get_logger(__name__)
 
-MAX_SETTLE_S = 60.0
-"""Longest wait for the query side, which goes on loading after it."""
-SETTLE_CHECK_S = 0.05
-SETTLING_PROGRESS = 99
+MIN_SHOW_MS = 60_000
+"""Least time for the query side to load the rows, which goes on after the deadline, too."""
+SHOWN_CHECK_S = 0.05
+UNSHOWN_PROGRESS = 99
 SECOND_MS = 1_000
 
 
@@ -104,13 +107,13 @@ class Imports:
         return [await self._as_seen(job) for job in found]
 
     async def _as_seen(self, job: ImportJob) -> ImportJob:
-        run = self._runs.get(job.job_id)
-        if run is None or job.state is ImportState.FAILED:
-            return job
-        if job.state is ImportState.COMPLETED:
+        if job.state is ImportState.COMPLETED and not job.is_shown:
             return msgspec.structs.replace(
-                job, state=ImportState.IMPORTING, progress=SETTLING_PROGRESS, ended_ms=0
+                job, state=ImportState.IMPORTING, progress=UNSHOWN_PROGRESS, ended_ms=0
             )
+        run = self._runs.get(job.job_id)
+        if run is None or job.state.is_over:
+            return job
         return msgspec.structs.replace(job, progress=run.progress, rows_read=await run.rows_read())
 
     # --- events ---------------------------------------------------------------------------------
@@ -119,7 +122,7 @@ class Imports:
         """Go on with what is unfinished."""
         for job_id, job in sorted(self._catalog.tables.imports.items()):
             if job.state.is_over:
-                self._context.world.tasks.spawn(f"tidy {job_id}", tidy(self._context, job_id))
+                self._context.world.tasks.spawn(f"tidy {job_id}", self._finish(job))
             else:
                 self._start(job_id)
 
@@ -150,11 +153,13 @@ class Imports:
             await self._fail(run, "import timeout: it was not done before its deadline")
         except ElanusError as error:
             await self._fail(run, error.message)
-        else:
-            self._context.events.segments_changed(job.request.collection_id)
-            await self._settle(job.request.collection_id, run.segments)
         finally:
             del self._runs[run.job_id]
+        # What broke off may have been completed before.
+        now = self._catalog.tables.imports.get(run.job_id)
+        if now is not None and now.state is ImportState.COMPLETED:
+            self._context.events.segments_changed(job.request.collection_id)
+            await self._show(now, run.segments)
 
     async def _fail(self, run: ImportRun, reason: str) -> None:
         log.warning("an import failed", job_id=run.job_id, reason=reason)
@@ -177,25 +182,33 @@ class Imports:
         )
         await tidy(self._context, run.job_id)
 
-    async def _settle(self, collection_id: int, segments: list[SegmentInfo]) -> None:
-        """Wait until what is loaded reads the new segments."""
-        clock = self._context.world.clock
-        deadline_s = clock.monotonic_s() + MAX_SETTLE_S
-        while clock.monotonic_s() < deadline_s:
-            info = await self._loads.load_info(collection_id)
-            if info is None or all(
-                segment.segment_id in info.placement
-                or (info.partition_ids and segment.partition_id not in info.partition_ids)
-                or not self._is_flushed(segment)
-                for segment in segments
-            ):
-                return
-            await clock.sleep(SETTLE_CHECK_S)
-        log.warning("imported rows are not loaded yet", collection_id=collection_id)
+    async def _finish(self, job: ImportJob) -> None:
+        """What a former coordinator may have left undone."""
+        await tidy(self._context, job.job_id)
+        if job.state is ImportState.COMPLETED and not job.is_shown:
+            segments = self._catalog.segments(job.request.collection_id)
+            await self._show(job, [each for each in segments if each.import_job == job.job_id])
 
-    def _is_flushed(self, segment: SegmentInfo) -> bool:
-        now = self._catalog.segment(segment.collection_id, segment.segment_id)
-        return now is not None and now.state is SegmentState.FLUSHED
+    async def _show(self, job: ImportJob, segments: Sequence[SegmentInfo]) -> None:
+        """Wait until what is loaded reads the segments; from then on the job counts as done."""
+        clock, collection_id = self._context.world.clock, job.request.collection_id
+        until_ms = max(job.deadline_ms, clock.now_ms() + MIN_SHOW_MS)
+        while not self._loads.shows(collection_id, segments):
+            if clock.now_ms() >= until_ms:
+                log.warning("imported rows are not loaded yet", job_id=job.job_id)
+                break
+            await clock.sleep(SHOWN_CHECK_S)
+
+        def decide() -> Change | None:
+            now = self._catalog.tables.imports.get(job.job_id)
+            return None if now is None else Change(put=[_shown(now)])
+
+        await retry(
+            self._context.world,
+            f"end of import {job.job_id}",
+            lambda: self._catalog.commit(decide),
+            attempts=UNBOUNDED,
+        )
 
     def _is_old(self, job: ImportJob) -> bool:
         retention_ms = self._context.settings.data_coord.imports.task_retention * SECOND_MS
@@ -208,3 +221,7 @@ class Imports:
             await tidy(self._context, job.job_id)
         for batch in in_batches(old):
             await self._catalog.commit(partial(Change, delete=batch))
+
+
+def _shown(job: ImportJob) -> ImportJob:
+    return msgspec.structs.replace(job, is_shown=True)

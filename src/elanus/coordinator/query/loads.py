@@ -7,8 +7,7 @@ while it isn't ready. After a restart the records say what to load again.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
 
 import structlog
 
@@ -26,7 +25,7 @@ from elanus.coordinator.query.wishes import (
     with_replicas_moved,
     without_partitions,
 )
-from elanus.coordinator.query.worker import LoadedCollection
+from elanus.coordinator.query.worker import LoadedCollection, all_ended
 from elanus.coordinator.records import CollectionState, LoadRecord
 from elanus.coordinator.retry import delay_s
 from elanus.coordinator.root.names import resolve_id
@@ -37,7 +36,6 @@ from elanus.model.types import LoadState
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
 Held = dict[int, list[tuple[int, SegmentInfo]]]
 """(node id, segment) of what query nodes have, by collection id."""
 
@@ -258,6 +256,16 @@ class Loads:
                 f"release collection {collection_id}", self._stop(loaded)
             )
 
+    def shows(self, collection_id: int, segments: Iterable[SegmentInfo]) -> bool:
+        """Whether reads of what is loaded find all rows of segments that were flushed."""
+        record = self._catalog.tables.loads.get(collection_id)
+        if record is None:
+            return True
+        loaded, wanted = self._loaded.get(collection_id), record.partition_ids
+        return loaded is not None and loaded.shows(
+            each for each in segments if not wanted or each.partition_id in wanted
+        )
+
     def holds(self, segment: SegmentInfo) -> bool:
         """Whether a view, a loaded copy, or one that is being made may refer to the segment."""
         if segment.collection_id in self._stopping:
@@ -361,7 +369,7 @@ class Loads:
             return
         if loaded.state is LoadState.LOADING:
             loaded.reason = "segments are being loaded"
-        unfinished = await _all(shard.reconcile(info, record) for shard in loaded.shards)
+        unfinished = await all_ended(shard.reconcile(info, record) for shard in loaded.shards)
         if any(unfinished):
             loaded.wanted.set()
         now = self._catalog.tables.loads.get(loaded.collection_id)
@@ -380,7 +388,7 @@ class Loads:
             while True:
                 dropped = self._catalog.collection(loaded.collection_id) is None
                 try:
-                    await _all(s.forget() if dropped else s.release() for s in loaded.shards)
+                    await all_ended(s.forget() if dropped else s.release() for s in loaded.shards)
                     return
                 except ElanusError as error:
                     failures += 1
@@ -388,13 +396,3 @@ class Loads:
                     await self._context.world.clock.sleep(delay_s(self._context.world, failures))
         finally:
             del self._stopping[loaded.collection_id]
-
-
-async def _all(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Run all of them to their end, then raise the first error."""
-    results: list[T] = []
-    for outcome in await asyncio.gather(*steps, return_exceptions=True):
-        if isinstance(outcome, BaseException):
-            raise outcome
-        results.append(outcome)
-    return results

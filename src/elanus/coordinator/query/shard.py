@@ -71,6 +71,14 @@ class LoadedShard:
         """The nodes of each segment that is read."""
         return {} if self.view is None else self.view.placement
 
+    def shows(self, segment: SegmentInfo) -> bool:
+        """Whether the view has the rows of a segment that was flushed, in itself or in what it was
+        compacted into. The record of a dropped one stays until no view can lack that."""
+        if self.view is None:
+            return False
+        is_gone = self._catalog.segment(self.collection_id, segment.segment_id) is None
+        return is_gone or segment.segment_id in self.view.superseded
+
     def node_ids(self) -> set[int]:
         """Nodes that have a copy."""
         return {node_id for _, node_id in self._copies}

@@ -1,11 +1,15 @@
 """The state of a loaded collection's worker."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, TypeVar
 
 from elanus.coordinator.query.shard import LoadedShard
+from elanus.model.catalog import SegmentInfo
 from elanus.model.types import LoadState
 from elanus.runtime.clock import Clock
+
+T = TypeVar("T")
 
 
 class LoadedCollection:
@@ -29,6 +33,11 @@ class LoadedCollection:
             shard.behind = True
         self.wanted.set()
 
+    def shows(self, segments: Iterable[SegmentInfo]) -> bool:
+        """Whether every one of them is read in its shard."""
+        shards = {shard.vchannel: shard for shard in self.shards}
+        return all(shards[segment.vchannel].shows(segment) for segment in segments)
+
     async def pause(self, clock: Clock, longest_s: float) -> None:
         """Until there is a hurry, or the time is over."""
         over = asyncio.ensure_future(clock.sleep(longest_s))
@@ -46,3 +55,13 @@ class LoadedCollection:
         total = sum(shard.total for shard in self.shards)
         ready = sum(shard.ready for shard in self.shards)
         return 99 * ready // total if total else 0
+
+
+async def all_ended(steps: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run all of them to their end, then raise the first error."""
+    results: list[T] = []
+    for outcome in await asyncio.gather(*steps, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        results.append(outcome)
+    return results

@@ -139,6 +139,8 @@ class StreamingNode:
                     self._views.inherit(pchannel.shards[vchannel], old)
                 old.closed = True
                 self._world.memory.release("growing", old.drop_everything())
+            # Reads don't go back: neither behind what was read nor behind the views' versions.
+            pchannel.safe_time.note_issued(previous.safe_time.known_ts)
             self._pchannels[pchannel.name] = pchannel
 
     async def close_pchannel(self, pchannel: str, term: int) -> None:
@@ -215,11 +217,16 @@ class StreamingNode:
         return await pchannel.seal(shard)
 
     async def update_view(self, view: QueryView) -> None:
+        """Once this has returned, every read that doesn't name an earlier instant finds all rows of
+        the view. No log brings those of an import here, so the safe time knows nothing of them; but
+        the oracle gave the view its version after them, and the safe time never falls below that
+        again. A group in flight may have an earlier timestamp: until it ends reads are before it.
+        """
         pchannel, shard = self._shard(view.vchannel)
-        # Rows may be in it that no log has brought here: an import's. They are older than itself.
         pchannel.safe_time.note_issued(view.version)
         await self._views.switch(shard, view)
         self._indexer.consider(shard)
+        await pchannel.safe_time.wait_until_safe(view.version)
 
     async def release(self, vchannel: str) -> None:
         pchannel = self._pchannels.get(pchannel_of(vchannel))

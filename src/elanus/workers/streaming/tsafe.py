@@ -32,6 +32,11 @@ class SafeTime:
         self._lost = False
 
     @property
+    def known_ts(self) -> int:
+        """The oracle has given timestamps up to this one, as far as is known here."""
+        return self._known_ts
+
+    @property
     def safe_ts(self) -> int:
         """Every write with a timestamp up to this one is applied; none will be added."""
         return self._known_ts if self._floor is None else self._floor - 1
@@ -60,7 +65,7 @@ class SafeTime:
                 self._done.set_result(None)
 
     def note_issued(self, timestamp: int) -> None:
-        """The oracle has given ``timestamp`` to a reader: later groups get larger ones, as if it
+        """The oracle has given ``timestamp`` to somebody: later groups get larger ones, as if it
         had been asked from here. The group in flight may have got a smaller one."""
         self._known_ts = max(self._known_ts, timestamp)
 
