@@ -88,8 +88,10 @@ class Dispatcher:
         request: Any,
         metadata: Mapping[str, str],
         deadline_s: float | None = None,
+        handler: HandlerFunction | None = None,
     ) -> Any:
-        """The response message of method ``name``; failures are in its status.
+        """The response message of method ``name``; failures are in its status. ``handler`` does in
+        the place of the method's what a message can't ask for or answer.
 
         Raises GrpcError UNIMPLEMENTED for a method that is not there.
         """
@@ -98,9 +100,10 @@ class Dispatcher:
         context = make_context(
             name, request, metadata, now_s=clock.monotonic_s(), timeout_s=deadline_s
         )
+        running = self._run(known, request, context, handler or self._handlers[name])
         if name in INTERRUPTIBLE:
-            return await self._run(known, request, context)
-        task = self._proxy.world.tasks.spawn(name, self._run(known, request, context))
+            return await running
+        task = self._proxy.world.tasks.spawn(name, running)
         return await asyncio.shield(task)
 
     def _known(self, name: str) -> Method:
@@ -111,7 +114,9 @@ class Dispatcher:
             raise GrpcError(GrpcStatus.UNIMPLEMENTED, f"Elanus does not implement {name} yet")
         return known
 
-    async def _run(self, known: Method, request: Any, context: CallContext) -> Any:
+    async def _run(
+        self, known: Method, request: Any, context: CallContext, handler: HandlerFunction
+    ) -> Any:
         self.in_flight += 1
         try:
             if self.in_flight > self._max_in_flight:
@@ -122,7 +127,7 @@ class Dispatcher:
             if self._guard is not None:
                 self._guard()
             await self._proxy.limits.admit(known.name, request, context)
-            response = await self._handlers[known.name](self._proxy, request, context)
+            response = await handler(self._proxy, request, context)
             if self._guard is not None:
                 self._guard()
         except ElanusError as error:

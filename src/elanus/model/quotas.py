@@ -21,13 +21,14 @@ class Operation(StrEnum):
     INSERT = "insert"
     UPSERT = "upsert"
     DELETE = "delete"
+    IMPORT = "bulkLoad"
     SEARCH = "search"
     QUERY = "query"
 
 
-WRITES = frozenset({Operation.INSERT, Operation.UPSERT, Operation.DELETE})
+WRITES = frozenset({Operation.INSERT, Operation.UPSERT, Operation.DELETE, Operation.IMPORT})
 READS = frozenset({Operation.SEARCH, Operation.QUERY})
-GROWTH = frozenset({Operation.INSERT, Operation.UPSERT})
+GROWTH = frozenset({Operation.INSERT, Operation.UPSERT, Operation.IMPORT})
 """Writes that need more room."""
 
 DATABASE_DISK_QUOTA = "database.diskQuota.mb"

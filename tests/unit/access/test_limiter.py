@@ -213,7 +213,7 @@ async def test_properties_hold_without_a_rate_in_the_settings() -> None:
 @pytest.mark.parametrize(
     ("settings", "refused", "admitted"),
     [
-        ({"limitWriting": {"forceDeny": True}}, ["Insert", "Upsert", "Delete"], ["Search"]),
+        ({"limitWriting": {"forceDeny": True}}, ["Insert", "Delete", "Import"], ["Search"]),
         ({"limitReading": {"forceDeny": True}}, ["Search", "HybridSearch", "Query"], ["Insert"]),
         ({"forceDenyAllDDL": True}, ["CreateCollection", "DropIndex", "FlushAll"], ["Insert"]),
     ],
@@ -346,7 +346,7 @@ async def test_a_least_rate_is_left() -> None:
 async def test_what_has_used_up_its_disk_takes_no_more_rows(notice: QuotaNotice) -> None:
     proxy = Proxy()
     proxy.limiter.shares.hear(notice)
-    for method in ("Insert", "Upsert"):
+    for method in ("Insert", "Upsert", "Import"):
         with pytest.raises(QuotaExceeded, match=r"reason=disk quota exceeded, please allocate"):
             await proxy.send(method, collection_name="books")
     await proxy.send("Delete", collection_name="books")

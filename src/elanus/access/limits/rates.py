@@ -37,6 +37,7 @@ def rates_of(settings: QuotaAndLimitsSettings) -> Mapping[Operation, Rates]:
         Operation.INSERT: (dml.enabled, _all_scopes(dml.insert_rate)),
         Operation.UPSERT: (dml.enabled, _all_scopes(dml.upsert_rate)),
         Operation.DELETE: (dml.enabled, _all_scopes(dml.delete_rate)),
+        Operation.IMPORT: (False, Rates()),
         Operation.SEARCH: (dql.enabled, _all_scopes(dql.search_rate)),
         Operation.QUERY: (dql.enabled, _all_scopes(dql.query_rate)),
     }

@@ -88,6 +88,7 @@ RULES: dict[str, Rule] = {
     "Insert": _write(Operation.INSERT),
     "Upsert": _write(Operation.UPSERT),
     "Delete": _write(Operation.DELETE),
+    "Import": _write(Operation.IMPORT),
     "Search": Rule(Operation.SEARCH, _vectors, _its_collection, _its_partitions),
     "HybridSearch": Rule(Operation.SEARCH, _vectors_of_all, _its_collection, _its_partitions),
     "Query": Rule(Operation.QUERY, _one, _its_collection, _its_partitions),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from elanus.access.ddl import names
-from elanus.access.dispatch import Dispatcher
+from elanus.access.dispatch import Dispatcher, HandlerFunction
 from elanus.access.proxy import Proxy
 from elanus.access.rest.bodies import Body
 from elanus.access.rest.errors import RpcFailure
@@ -38,12 +38,14 @@ class RestCall:
         """The response of a method to a request with these fields. Raises RpcFailure."""
         return await self.send(method, methods()[method].request(**fields))
 
-    async def send(self, method: str, request: Any) -> Any:
-        """The response of a method to a request message, which gets the call's database if it has
-        a place for one and none is set. Raises RpcFailure."""
+    async def send(self, method: str, request: Any, handler: HandlerFunction | None = None) -> Any:
+        """The response of a method, or of ``handler`` in its place, to a request message, which
+        gets the call's database if it has a place for one and none is set. Raises RpcFailure."""
         if "db_name" in request.DESCRIPTOR.fields_by_name and not request.db_name:
             request.db_name = self.database
-        response = await self.dispatcher.call(method, request, self.metadata, self.timeout_s)
+        response = await self.dispatcher.call(
+            method, request, self.metadata, self.timeout_s, handler
+        )
         status = status_of(response)
         if status.code or status.error_code:
             raise RpcFailure(status)
