@@ -87,6 +87,27 @@ class Track:
         self._unsure.append((operation.started_ts, upto))
         self._record(operation, upto)
 
+    def imported(
+        self, read_ts: int, rows: Rows, timestamps: dict[int, int], is_there: bool
+    ) -> set[int]:
+        """A Strong read after the end of a bulk import, which is the pending operation; gives the
+        insert timestamps of its rows. What was read at instants before may lack them or not."""
+        operation = self.pending
+        assert operation is not None
+        expected = operation.applied_to(self.now()) if is_there else self.now()
+        if rows != expected:
+            state = "completed" if is_there else "failed"
+            raise Violation(f"{self.name}: a {state} import {_difference(expected, rows)}")
+        if not is_there:
+            self.absent()
+            return set()
+        self._take()
+        self._unsure.append((operation.started_ts, read_ts))
+        self._record(operation, read_ts)
+        stamps = {timestamps[key] for key in operation.inserts}
+        self._timestamps[operation.op_id] = min(stamps)
+        return stamps
+
     def emptied(self, keys: list[int], upto: int) -> None:
         """Their partition was dropped, some time before ``upto``: history begins anew."""
         self.pending = None

@@ -10,7 +10,9 @@ from tests.simulation.oracle import Track, Violation
 
 @dataclass
 class Shared:
-    """What all users together know, over all lives."""
+    """What all users together know, over all lives. ``breaks``: how often what past instants show
+    changed: partitions were dropped, imports ended; ``releasing``, ``importing``: how many users
+    are about to."""
 
     shards: int
     clients: int
@@ -18,14 +20,19 @@ class Shared:
     tracks: dict[tuple[int, int], Track] = field(default_factory=dict)
     written_fields: dict[int, tuple[str, ...]] = field(default_factory=dict)
     snapshots: deque[tuple[int, Contents, int]] = field(default_factory=lambda: deque(maxlen=6))
-    drops: int = 0
+    breaks: int = 0
     releasing: int = 0
+    importing: int = 0
     op_ids: int = 0
 
     def __post_init__(self) -> None:
         for client in range(self.clients):
             for shard in range(self.shards):
                 self.tracks[client, shard] = Track(f"client {client}, shard {shard}")
+
+    def is_one_history(self, breaks: int) -> bool:
+        """Whether reads since there were so many breaks must agree on past instants."""
+        return breaks == self.breaks and not self.releasing and not self.importing
 
     def next_op_id(self) -> int:
         self.op_ids += 1

@@ -45,6 +45,7 @@ from tests.simulation.data import (
     read_contents,
     shard_of,
 )
+from tests.simulation.imports import Import, begin_import, finish_import
 from tests.simulation.oracle import Operation, Violation
 from tests.simulation.shared import Shared
 from tests.simulation.world import Server
@@ -67,6 +68,7 @@ class Client:
         self.shared = shared
         self.partition = f"p{number}"
         self.dropping: list[int] | None = None
+        self.importing: Import | None = None
         first = number * KEYS_OF_A_CLIENT
         self.keys: list[list[int]] = [[] for _ in range(shared.shards)]
         for key in range(first, first + KEYS_IN_USE):
@@ -83,8 +85,8 @@ class Client:
     # --- one step -------------------------------------------------------------------------------
 
     async def step(self) -> None:
-        if self.dropping is not None:
-            await self._drop_partition()
+        async with asyncio.timeout(LONGEST_WAIT_S):
+            await self._finish()
         actions: list[tuple[Callable[[], Awaitable[None]], int]] = [
             (self._write, 60),
             (self._read, 14),
@@ -98,17 +100,24 @@ class Client:
             (self._drop_partition, 2),
             (self._reload, 1),
             (self._add_field, 1),
+            (lambda: begin_import(self), 3),
         ]
         functions = [function for function, _ in actions]
         (chosen,) = self.rng.choices(functions, [weight for _, weight in actions])
         async with asyncio.timeout(LONGEST_WAIT_S):
             await chosen()
 
+    async def _finish(self) -> None:
+        """What a crash has interrupted and goes on."""
+        if self.dropping is not None:
+            await self._drop_partition()
+        if self.importing is not None:
+            await finish_import(self)
+
     async def settle(self) -> None:
         """Leave nothing pending."""
         async with asyncio.timeout(LONGEST_WAIT_S):
-            if self.dropping is not None:
-                await self._drop_partition()
+            await self._finish()
             for shard in range(self.shared.shards):
                 await self.scan(shard)
 
@@ -122,11 +131,11 @@ class Client:
                 if not self.shared.releasing:
                     await self._load()
             except Unavailable as error:
-                self._trace(f"{what}: {type(error).__name__}")
+                self.trace(f"{what}: {type(error).__name__}")
             await asyncio.sleep(pause_s * (0.5 + self.rng.random()))
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
-    def _trace(self, text: str) -> None:
+    def trace(self, text: str) -> None:
         self.shared.trace(f"client {self.number}: {text}")
 
     # --- writes ---------------------------------------------------------------------------------
@@ -136,7 +145,7 @@ class Client:
         track = self.shared.tracks[self.number, shard]
         if track.pending is not None:
             await self.scan(shard)
-        info = await self._described()
+        info = await self.described()
         rows = track.now()
         exists = {DEFAULT_PARTITION, self.partition}.intersection(info.partition_by_name)
         usable = [key for key in self.keys[shard] if self.home(key) in exists]
@@ -174,7 +183,7 @@ class Client:
         else:
             track.applied(timestamp)
             outcome = str(timestamp)
-        self._trace(f"{kind} {operation.op_id} of {len(request_keys(operation))} rows: {outcome}")
+        self.trace(f"{kind} {operation.op_id} of {len(request_keys(operation))} rows: {outcome}")
 
     def _request(self, shard: int, info: CollectionInfo, operation: Operation) -> WriteRequest:
         by_home: dict[str, list[int]] = {}
@@ -205,18 +214,21 @@ class Client:
         """Everything in a shard, Strong; resolves what is pending of this user there."""
         track = self.shared.tracks[self.number, shard]
         pending = track.pending
-        contents = await self.patiently("scan", lambda: self._contents(shard))
+        contents = await self.strong_contents(shard)
         self.shared.check(shard, contents, "a scan")
-        if pending is not None and self.dropping is None:
+        if pending is not None and self.dropping is None and self.importing is None:
             outcome = track.resolve(contents.read_ts, *contents.of_client(self.number))
-            self._trace(f"operation {pending.op_id} is {outcome}")
-        self.shared.snapshots.append((shard, contents, self.shared.drops))
+            self.trace(f"operation {pending.op_id} is {outcome}")
+        self.shared.snapshots.append((shard, contents, self.shared.breaks))
         return contents
+
+    async def strong_contents(self, shard: int) -> Contents:
+        return await self.patiently("scan", lambda: self._contents(shard))
 
     async def _contents(
         self, shard: int, read_ts: int = 0, expression: str | None = None
     ) -> Contents:
-        info = await self._described(fresh=True)
+        info = await self.described(fresh=True)
         now_ts = await self.server.coordinator.allocate_timestamps(1)
         guarantee_ts = read_ts or now_ts
         node = await self.server.router.streaming_node(info.vchannels[shard])
@@ -235,28 +247,28 @@ class Client:
         contents = read_contents(response, self.shared.written_fields)
         if response.count != len(contents.rows):
             raise Violation(f"{len(contents.rows)} rows, count {response.count}")
-        self._trace(f"shard {shard} has {len(contents.rows)} rows at {contents.read_ts}")
+        self.trace(f"shard {shard} has {len(contents.rows)} rows at {contents.read_ts}")
         return contents
 
     async def _read(self) -> None:
         shard = self.rng.randrange(self.shared.shards)
-        drops = self.shared.drops
+        breaks = self.shared.breaks
         contents = await self.scan(shard)
         if self.rng.random() < 0.5:
             filtered = await self.patiently(
                 "filter", lambda: self._contents(shard, contents.read_ts, "value % 3 == 1")
             )
             expected = {key: op for key, op in contents.rows.items() if op % 3 == 1}
-            if drops == self.shared.drops and not self.shared.releasing:
+            if self.shared.is_one_history(breaks):
                 self._same(shard, contents.read_ts, expected, filtered.rows, "a filter")
 
     async def _read_again(self) -> None:
         """At an instant that was read before."""
         if not self.shared.snapshots:
             return
-        shard, before, drops = self.rng.choice(self.shared.snapshots)
+        shard, before, breaks = self.rng.choice(self.shared.snapshots)
         again = await self.patiently("read again", lambda: self._contents(shard, before.read_ts))
-        if drops == self.shared.drops and not self.shared.releasing:
+        if self.shared.is_one_history(breaks):
             self._same(shard, before.read_ts, before.rows, again.rows, "a second read")
 
     def _same(
@@ -276,7 +288,7 @@ class Client:
         shard = self.rng.randrange(self.shared.shards)
 
         async def count() -> tuple[int, int]:
-            info = await self._described()
+            info = await self.described()
             now_ts = await self.server.coordinator.allocate_timestamps(1)
             node = await self.server.router.streaming_node(info.vchannels[shard])
             response = await node.query(
@@ -285,7 +297,7 @@ class Client:
             return response.read_ts, response.count
 
         read_ts, found = await self.patiently("count", count)
-        self._trace(f"shard {shard} has count {found} at {read_ts}")
+        self.trace(f"shard {shard} has count {found} at {read_ts}")
         self.shared.check_count(shard, read_ts, found)
 
     async def _search(self) -> None:
@@ -294,10 +306,10 @@ class Client:
         query = np.array([[self.rng.randrange(97) for _ in range(DIM)]], np.float32)
         top_k = self.rng.choice([1, 3, 10])
         expression = self.rng.choice([None, None, "value % 2 == 0"])
-        drops = self.shared.drops
+        breaks = self.shared.breaks
 
         async def search() -> tuple[Any, Contents]:
-            info = await self._described()
+            info = await self.described()
             now_ts = await self.server.coordinator.allocate_timestamps(1)
             node = await self.server.router.streaming_node(info.vchannels[shard])
             request = SearchRequest(
@@ -317,7 +329,7 @@ class Client:
             return response, contents
 
         response, contents = await self.patiently("search", search)
-        if drops == self.shared.drops and not self.shared.releasing:
+        if self.shared.is_one_history(breaks):
             read_ts = contents.read_ts
             rows = {**self.shared.rows_at(shard, read_ts, expression), **contents.rows}
             check_search(
@@ -329,7 +341,7 @@ class Client:
                 query[0],
                 top_k,
             )
-            self._trace(f"search found {response.hits.keys.tolist()}")
+            self.trace(f"search found {response.hits.keys.tolist()}")
 
     async def _found(self, node: Any, request: SearchRequest, info: CollectionInfo) -> Any:
         """The answer of the shard, or of its parts, asked by themselves."""
@@ -339,7 +351,7 @@ class Client:
 
     # --- administration -------------------------------------------------------------------------
 
-    async def _described(self, *, fresh: bool = False) -> CollectionInfo:
+    async def described(self, *, fresh: bool = False) -> CollectionInfo:
         if self.info is None or fresh:
             coordinator = self.server.coordinator
             self.info = await self.patiently(
@@ -348,18 +360,18 @@ class Client:
         return self.info
 
     async def _flush(self) -> None:
-        info = await self._described()
+        info = await self.described()
         tickets = await self.patiently(
             "flush", lambda: self.server.coordinator.flush(info.collection_id)
         )
-        self._trace(f"flush of {[ticket.segment_ids for ticket in tickets]}")
+        self.trace(f"flush of {[ticket.segment_ids for ticket in tickets]}")
 
     async def _compact(self) -> None:
-        info = await self._described()
+        info = await self.described()
         _, plans = await self.patiently(
             "compact", lambda: self.server.coordinator.compact(info.collection_id)
         )
-        self._trace(f"{plans} compactions")
+        self.trace(f"{plans} compactions")
 
     async def _pause(self) -> None:
         await asyncio.sleep(self.rng.choice([0.1, 0.5, 4.0]) * self.rng.random())
@@ -371,26 +383,26 @@ class Client:
             lambda: coordinator.create_partition("default", NAME, self.partition),
         )
         self.info = None
-        self._trace("created its partition")
+        self.trace("created its partition")
 
     async def _load(self) -> None:
-        info = await self._described()
+        info = await self.described()
         coordinator = self.server.coordinator
         await self.patiently("load", lambda: coordinator.load(info.collection_id, (), 1))
 
     async def _release(self) -> None:
-        info = await self._described()
+        info = await self.described()
         coordinator = self.server.coordinator
         await self.patiently("release", lambda: coordinator.release(info.collection_id, ()))
 
     async def _reload(self) -> None:
-        self._trace("releases and loads")
+        self.trace("releases and loads")
         await self._release()
         await self._load()
 
     async def _drop_partition(self) -> None:
         """Drop the user's own partition, which takes its rows; nothing may be loaded then."""
-        info = await self._described(fresh=True)
+        info = await self.described(fresh=True)
         if self.dropping is None:
             if partition_id(info, self.partition) is None:
                 return
@@ -411,8 +423,8 @@ class Client:
             self.shared.tracks[self.number, shard].emptied(self.dropping, now_ts)
         self.dropping = None
         self.info = None
-        self.shared.drops += 1
-        self._trace("dropped its partition")
+        self.shared.breaks += 1
+        self.trace("dropped its partition")
         await self._load()
 
     def _begin_dropping(self) -> None:
@@ -433,12 +445,12 @@ class Client:
                     lambda: coordinator.drop_partition("default", NAME, self.partition),
                 )
             except Rejected as error:
-                self._trace(f"partition not dropped: {error}")
+                self.trace(f"partition not dropped: {error}")
             else:
                 return
 
     async def _add_field(self) -> None:
-        info = await self._described(fresh=True)
+        info = await self.described(fresh=True)
         number = len(extra_fields(info.schema))
         if number >= MAX_EXTRA_FIELDS:
             return
@@ -448,9 +460,9 @@ class Client:
                 "add field", lambda: self.server.coordinator.add_field("default", NAME, added)
             )
         except InvalidParameter as error:
-            self._trace(f"field not added: {error}")
+            self.trace(f"field not added: {error}")
         self.info = None
-        self._trace(f"added {added.name}")
+        self.trace(f"added {added.name}")
 
 
 def request_keys(operation: Operation) -> tuple[int, ...]:

@@ -149,6 +149,20 @@ async def test_a_crash_anywhere_leaves_all_or_nothing(
     raise AssertionError("an import needs too many transactions")
 
 
+async def test_a_job_whose_creation_got_lost_is_done_if_it_was_stored(tmp_path: Path) -> None:
+    dying = DyingStore(MemoryMetaStore(make_world()), after=True)
+    async with importing(dying, tmp_path) as rig:
+        info = await rig.create()
+        dying.die_at(1)
+        with pytest.raises(Unavailable):
+            await create(rig, info)
+        assert dying.dead
+        dying.revive()
+        await rig.until(lambda: bool(rig.coordinator._catalog.tables.imports))
+        [job] = await rig.coordinator.import_jobs("default", "c")
+        assert (await outcome(rig, job.job_id)).state is ImportState.COMPLETED
+
+
 async def test_a_data_node_that_fails_or_goes_is_replaced(tmp_path: Path) -> None:
     async with importing(MemoryMetaStore(make_world()), tmp_path) as rig:
         info = await rig.create()

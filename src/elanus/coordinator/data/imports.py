@@ -24,7 +24,7 @@ from elanus.coordinator.data.import_run import ImportRun, tidy
 from elanus.coordinator.query.loads import Loads
 from elanus.coordinator.retry import UNBOUNDED, retry
 from elanus.coordinator.root.names import resolve, resolve_id
-from elanus.errors import ElanusError, ImportFailed, PartitionNotFound
+from elanus.errors import ElanusError, ImportFailed, PartitionNotFound, Unavailable
 from elanus.model.catalog import SegmentInfo
 from elanus.model.imports import ImportGroup, ImportJob, ImportJobRequest, ImportState
 
@@ -82,10 +82,25 @@ class Imports:
             )
             return Change(put=[job])
 
-        await self._catalog.commit(decide)
+        try:
+            await self._catalog.commit(decide)
+        except (Unavailable, asyncio.CancelledError):
+            # The job may be stored, and nobody else would begin with it.
+            self._context.world.tasks.spawn(f"look for import {job_id}", self._look_for(job_id))
+            raise
         self._context.world.failpoints.hit("import.after_create")
         self._start(job_id)
         return job_id
+
+    async def _look_for(self, job_id: int) -> None:
+        await retry(
+            self._context.world,
+            f"import {job_id}",
+            lambda: self._catalog.commit(Change),  # which waits until it is known what is stored
+            attempts=UNBOUNDED,
+        )
+        if job_id in self._catalog.tables.imports:
+            self._start(job_id)
 
     async def import_job(self, job_id: int) -> ImportJob:
         """How far it is. Raises ImportFailed for an unknown job."""
