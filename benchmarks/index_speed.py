@@ -29,13 +29,8 @@ from elanus.engine.index.base import VectorIndex
 from elanus.engine.index.dense.hnsw import HnswIndex
 from elanus.engine.index.dense.ivf import DEFAULT_NPROBE, IvfIndex
 from elanus.engine.index.dense.neighbours import Floats, prepare_queries
-from elanus.engine.index.dense.scann import (
-    ANISOTROPY,
-    DEFAULT_SUB_DIM,
-    TRAINING_ROWS,
-    ScannIndex,
-    ranked_for,
-)
+from elanus.engine.index.dense.scann import ScannIndex, ranked_for
+from elanus.engine.index.dense.scann_training import ANISOTROPY, DEFAULT_SUB_DIM, TRAINING_ROWS
 from elanus.engine.threads import limit_kernel_threads
 
 Search = Callable[[Floats], Any]

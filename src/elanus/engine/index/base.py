@@ -6,6 +6,7 @@ Each kind has a folder beside this module: ``dense`` (float32, float16, bfloat16
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,13 @@ from elanus.engine.index.dense.neighbours import Ints, Neighbours
 from elanus.engine.index.rows import RowSet
 from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
+
+Note = Callable[[str], None]
+"""Hears, in a sentence, of what an index build did otherwise than asked for."""
+
+
+def unheard(_: str) -> None:
+    """A Note that nobody reads."""
 
 
 class Interim(ABC):

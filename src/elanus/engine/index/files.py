@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from elanus.engine.index.base import VectorIndex
+from elanus.engine.index.base import Note, VectorIndex, unheard
 from elanus.engine.index.binary.ivf import build_binary_ivf, open_binary_ivf
 from elanus.engine.index.dense import families as dense
 from elanus.engine.index.dense.ivf import DEFAULT_NLIST
@@ -28,6 +28,7 @@ def build_index(
     vectors: Any,
     out_path: str,
     threads: int = 1,
+    note: Note = unheard,
 ) -> int:
     """Build over ``vectors`` and write ``out_path``; returns the number of rows.
 
@@ -35,7 +36,8 @@ def build_index(
     or not. Raises InvalidParameter for a type that has no file.
     """
     if _are_lists(vectors):
-        return _build_lists(index_type, metric, params, VectorLists.of(vectors), out_path, threads)
+        lists = VectorLists.of(vectors)
+        return _build_lists(index_type, metric, params, lists, out_path, threads, note)
     if index_type in SPARSE_TYPES:
         return build_sparse(SparseRows.of(vectors), out_path)
     if not isinstance(vectors, np.ndarray):
@@ -43,7 +45,7 @@ def build_index(
     if index_type == BINARY_IVF:
         nlist = int(params.get("nlist", DEFAULT_NLIST))
         return build_binary_ivf(vectors, nlist, out_path, threads)
-    return dense.build_index(index_type, metric, params, vectors, out_path, threads)
+    return dense.build_index(index_type, metric, params, vectors, out_path, threads, note)
 
 
 def _are_lists(vectors: Any) -> bool:
@@ -61,10 +63,11 @@ def _build_lists(
     lists: VectorLists,
     out_path: str,
     threads: int,
+    note: Note,
 ) -> int:
     """The file of lists is that of their vectors, whichever of the two are compared."""
     if len(lists.vectors):
-        build_index(index_type, metric.of_vectors, params, lists.vectors, out_path, threads)
+        build_index(index_type, metric.of_vectors, params, lists.vectors, out_path, threads, note)
     else:
         Path(out_path).write_bytes(_NOTHING)
     return len(lists)

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from elanus.engine.index.base import Note
 from elanus.engine.index.files import build_index
 from elanus.engine.index.scalar.files import build_scalar_index
 from elanus.engine.text.fields import ANALYZER_PARAMS
@@ -26,7 +27,7 @@ class BuildRequest:
     threads: int
 
 
-def run_build(request: BuildRequest) -> int:
+def run_build(request: BuildRequest, note: Note) -> int:
     """Build in the calling thread; the number of rows."""
     column = map_column(request.column_path)
     if request.index_type == TEXT_INDEX:
@@ -43,4 +44,5 @@ def run_build(request: BuildRequest) -> int:
         column,
         request.out_path,
         request.threads or os.cpu_count() or 1,
+        note,
     )

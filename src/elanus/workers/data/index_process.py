@@ -15,6 +15,7 @@ import threading
 
 import msgspec
 
+from elanus.engine.index.base import Note, unheard
 from elanus.errors import InternalError, InvalidParameter, Unavailable
 from elanus.model.types import MetricType
 from elanus.workers.data.build_request import BuildRequest, run_build
@@ -39,9 +40,11 @@ class _Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Answer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``rows`` of a finished build, or the ``error`` that ended it; ``invalid``: the user's."""
+    """``rows`` of a finished build and what there was to note, or the ``error`` that ended it;
+    ``invalid``: the user's."""
 
     rows: int = 0
+    notes: list[str] = []
     error: str = ""
     invalid: bool = False
 
@@ -61,7 +64,7 @@ class ProcessBuilder:
         process = self._process
         return None if process is None or process.returncode is not None else process.pid
 
-    async def build(self, request: BuildRequest) -> int:
+    async def build(self, request: BuildRequest, note: Note = unheard) -> int:
         async with self._lock:
             line = msgspec.json.encode(
                 _Request(
@@ -83,6 +86,8 @@ class ProcessBuilder:
             raise InvalidParameter(answer.error.removesuffix(": invalid parameter"))
         if answer.error:
             raise InternalError(f"index build failed: {answer.error}")
+        for each in answer.notes:
+            note(each)
         return answer.rows
 
     async def _exchange(self, line: bytes) -> bytes:
@@ -170,6 +175,7 @@ def _read_requests(requests: "queue.SimpleQueue[bytes]") -> None:
 
 
 def _answer(line: bytes) -> _Answer:
+    notes: list[str] = []
     try:
         request = msgspec.json.decode(line, type=_Request)
         rows = run_build(
@@ -180,13 +186,14 @@ def _answer(line: bytes) -> _Answer:
                 request.column_path,
                 request.out_path,
                 request.threads,
-            )
+            ),
+            notes.append,
         )
     except InvalidParameter as error:
         return _Answer(error=str(error), invalid=True)
     except Exception as error:  # noqa: BLE001 - the parent is told of every failure
         return _Answer(error=f"{type(error).__name__}: {error}")
-    return _Answer(rows=rows)
+    return _Answer(rows=rows, notes=notes)
 
 
 if __name__ == "__main__":

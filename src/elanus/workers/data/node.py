@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pyarrow.compute as pc
+import structlog
 
 from elanus.config.settings import Settings
 from elanus.errors import InternalError
@@ -41,6 +42,8 @@ from elanus.workers.data.builder import IndexBuilder
 from elanus.workers.data.importing.importer import Importer
 from elanus.workers.data.imports import Imports
 from elanus.workers.data.rows import MergedRows, deletes_of, last_deletes, living, merge
+
+log = structlog.get_logger(__name__)
 
 
 class DataNode:
@@ -213,6 +216,16 @@ class DataNode:
         await self._world.executor.run(
             "io", lambda: self._scratch.mkdir(parents=True, exist_ok=True)
         )
+
+        def note(reason: str) -> None:
+            log.warning(
+                "index is not what was asked for",
+                segment_id=place.segment_id,
+                field_name=task.index.field_name,
+                index_type=task.index.index_type,
+                reason=reason,
+            )
+
         try:
             request = BuildRequest(
                 index_type=task.index.index_type,
@@ -223,7 +236,7 @@ class DataNode:
                 threads=self._threads,
             )
             self._world.failpoints.hit("build_index.before_build")
-            rows = await self._builder.build(request)
+            rows = await self._builder.build(request, note)
             if rows != task.segment.row_count:
                 raise InternalError(
                     f"the index of segment {place.segment_id} has {rows} rows, "

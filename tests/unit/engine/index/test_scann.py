@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tests.unit.engine.index.dense_indexes import Searchable, built, walking
 
-from elanus.engine.index.dense import scann
+from elanus.engine.index.dense import scann_training
 from elanus.engine.index.dense.families import open_index
 from elanus.engine.index.dense.neighbours import prepare_queries
 from elanus.engine.index.dense.scann import ScannIndex
@@ -50,7 +50,7 @@ def file_of(folder: Path, metric: MetricType) -> Path:
 @pytest.fixture
 def unmoved(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library gets rows that are far from 0 as they are."""
-    monkeypatch.setattr(scann, "are_blurred", lambda _: False)
+    monkeypatch.setattr(scann_training, "are_blurred", lambda _: False)
 
 
 @pytest.mark.usefixtures("unmoved")
@@ -95,7 +95,8 @@ def test_a_file_of_the_first_version_opens_and_finds_the_best(tmp_path: Path) ->
     with zipfile.ZipFile(path) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     described = json.loads(files["elanus.json"])
-    del described["fine_codes"], described["origin"]
+    for key in ("fine_codes", "origin", "by_distance", "reach"):
+        del described[key]
     files["elanus.json"] = json.dumps(described).encode()
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in files.items():

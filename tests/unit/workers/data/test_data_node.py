@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
+import structlog
 from tests.unit.coordinator.support import make_world
 
 from elanus.config.settings import Settings
@@ -241,6 +242,18 @@ async def test_an_index_file_is_stored_with_its_checksum(tmp_path: Path) -> None
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
+async def test_lists_in_the_place_of_codes_are_logged(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "scratch", DataType.INT64)
+    segment = await bench.segment(1, [(k, k + 1) for k in range(3_000)])
+    # Sixteen codes for all the rows.
+    scann = make_index(index_type="SCANN", params={"nlist": "1"})
+    with structlog.testing.capture_logs() as logs:
+        await bench.node.build_index(IndexTask(1, segment, bench.collection, scann))
+    (warning,) = (entry for entry in logs if entry["log_level"] == "warning")
+    assert (warning["segment_id"], warning["field_name"]) == (1, "v")
+    assert "lists of vectors are built" in warning["reason"]
+
+
 def scalar_index(**changes) -> IndexInfo:
     scalar = {"index_type": "STL_SORT", "metric_type": None, "params": {}}
     return make_index(**{"field_name": "n", "name": "n"} | scalar | changes)
@@ -288,6 +301,13 @@ class TestProcess:
         assert await builder.build(request_of()) == 500
         await builder.close()
         assert builder.process_id is None
+
+    async def test_tells_what_was_noted_of_a_build(self, request_of) -> None:
+        builder, notes = ProcessBuilder(), list[str]()
+        await builder.build(request_of(rows=3_000, index_type="SCANN", dim=2), notes.append)
+        await builder.close()
+        (note,) = notes
+        assert "lists of vectors are built" in note
 
     async def test_cancelling_kills_the_build(self, request_of) -> None:
         builder = ProcessBuilder()

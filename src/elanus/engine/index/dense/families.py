@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from elanus.engine.index.base import Note, unheard
 from elanus.engine.index.dense.diskann import DiskannIndex
 from elanus.engine.index.dense.family import DenseIndex, Expected, Source
 from elanus.engine.index.dense.hnsw import HnswIndex
@@ -39,6 +40,7 @@ def build_index(
     vectors: npt.NDArray[Any],
     out_path: str,
     threads: int = 1,
+    note: Note = unheard,
 ) -> int:
     """Build over ``vectors`` and write ``out_path``; returns the number of rows.
 
@@ -52,7 +54,7 @@ def build_index(
             expected=" or ".join(sorted(FAMILIES)),
             actual=index_type,
         )
-    source = Source(metric, params, vectors, threads)
+    source = Source(metric, params, vectors, threads, note)
     with _precision(source):
         family.build(index_type, source, out_path)
     return len(vectors)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elanus.engine.index.base import VectorColumn, VectorIndex
+from elanus.engine.index.base import Note, VectorColumn, VectorIndex, unheard
 from elanus.engine.index.dense.column import DenseColumn
 from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.neighbours import Floats, Neighbours, prepare_queries
@@ -44,6 +44,7 @@ class Source:
     params: Mapping[str, Any]
     vectors: npt.NDArray[Any]
     threads: int = 1
+    note: Note = unheard
 
     @property
     def row_count(self) -> int:

@@ -66,6 +66,16 @@ def lists_for(source: Source) -> int:
     return max(1, min(asked, source.row_count // MIN_ROWS_PER_CENTROID))
 
 
+def usual_lists(expected: Expected, nlist: int) -> int:
+    """Lists that a search looks into unless it says how many. An index may have been built with a
+    number of its own, which is a part of the lists that it asked for: there may be fewer."""
+    asked = int(expected.params.get("nlist", nlist))
+    own = int(expected.params.get("nprobe", DEFAULT_NPROBE))
+    if "nprobe" not in expected.params or nlist >= asked:
+        return own
+    return max(math.ceil(own * nlist / asked), min(DEFAULT_NPROBE, nlist))
+
+
 class IvfIndex(DenseIndex):
     """See the module."""
 
@@ -73,6 +83,7 @@ class IvfIndex(DenseIndex):
         super().__init__(expected)
         self.index = index
         self.nlist = int(index.nlist)
+        self.nprobe = usual_lists(expected, self.nlist)
         self._is_exact = isinstance(index, faiss.IndexIVFFlat)
         self._is_rabitq = isinstance(index, faiss.IndexIVFRaBitQ)
         self._refines = str(expected.params.get("refine", "false")).lower() == "true"
@@ -120,7 +131,7 @@ class IvfIndex(DenseIndex):
 
     def find(self, search: Search) -> Neighbours:
         rows = search.rows
-        nprobe = min(int(search.number("nprobe", DEFAULT_NPROBE)), self.nlist)
+        nprobe = min(int(search.number("nprobe", self.nprobe)), self.nlist)
         if rows is None and search.bounds is None:
             scores, labels = self._probed(search, nprobe)
             if labels[:, search.top_k - 1].min() >= 0:

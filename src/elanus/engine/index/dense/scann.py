@@ -11,8 +11,11 @@ which the first version of this module wrote.
 The library takes no filter: as with a graph, more candidates are asked for, from more lists, the
 rarer the survivors are. Its files can't be mapped; codes are a part of the vectors (a sixteenth
 for two dimensions, and a quarter) and are read into memory. They lie in one archive, whose
-directory at the end tells a truncated file and whose checksums tell a damaged one. Where products
-would blur distances the library gets vectors less their mean, which stands in the archive.
+directory at the end tells a truncated file and whose checksums tell a damaged one. It also says in
+which form the library has the vectors (``scann_view``).
+
+Rows that are spread so oddly that no form has codes which choose well (``scann_training``) get the
+file of an IVF_FLAT instead, with as many lists, which is mapped and takes the same ``nprobe``.
 """
 
 import json
@@ -20,6 +23,7 @@ import math
 import os
 import tempfile
 import zipfile
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -28,46 +32,28 @@ import numpy as np
 from elanus.engine import strategy
 from elanus.engine.index.base import VectorColumn
 from elanus.engine.index.dense.column import DenseColumn
-from elanus.engine.index.dense.exact import VectorBlock, best_labels, score_labels
+from elanus.engine.index.dense.exact import best_labels
 from elanus.engine.index.dense.faiss_files import check_size
-from elanus.engine.index.dense.family import (
-    PIECE_ROWS,
-    DenseIndex,
-    Expected,
-    Source,
-)
-from elanus.engine.index.dense.ivf import DEFAULT_NPROBE, lists_for
+from elanus.engine.index.dense.family import DenseIndex, Expected, Source
+from elanus.engine.index.dense.ivf import IvfIndex, lists_for, usual_lists
 from elanus.engine.index.dense.neighbours import (
     Floats,
     Ints,
     Neighbours,
     prepare_queries,
 )
-from elanus.engine.index.dense.products import are_blurred
+from elanus.engine.index.dense.scann_training import library, scored_for, train
+from elanus.engine.index.dense.scann_view import View
 from elanus.engine.index.rows import RowSet
 from elanus.engine.strategy import Candidates, Search, search_by_walks
 from elanus.errors import CorruptData
 from elanus.model.reads import VectorQuery
-from elanus.model.types import MetricType
 
-DEFAULT_SUB_DIM = 2
 MIN_ROWS = 64
 """Fewer can't train codes: an index over them is empty, and searches scan."""
-TRAINING_ROWS = 100_000
-ORIGIN_ROWS = 1_024
-"""That their mean is taken of."""
-ANISOTROPY = 0.2
-"""Errors along a vector, which change its products with queries near it, count more than others."""
 REORDERED_MORE = 9
 REORDERED_MORE_AT_MOST = 500
 """Rows that are ranked for each hit wanted beside it, unless the user says how many."""
-SCORED_BESIDE, SCORED_BESIDE_PART = 4, 4
-"""Rows that are scored by their vectors beside the hits wanted: so many, and a quarter of these.
-Of 3,300 hits that were checked bytes ranked none further behind."""
-CHECKED_QUERIES, CHECKED_DEPTH, CHECKED_HITS = 64, 100, 10
-RANKED_RIGHT = 0.99
-"""Finer codes are kept if they rank this part of the best of the checked rows, by their vectors,
-among those that would be scored."""
 LISTS_POWER = 0.3
 """Lists for candidates down to rank r as for the nearest k: nprobe · (r / k) ** 0.3."""
 CANDIDATES_PER_ROW = 0.5
@@ -86,11 +72,15 @@ CANDIDATE_COST = 100.0
 
 _DESCRIPTION = "elanus.json"
 _ASSETS = "scann_assets.pbtxt"
+_VECTORS_MARK = b"elanus: SCANN without codes"
+"""At the end of such a file, where the library of IVF_FLAT doesn't look."""
+LISTS_OF_VECTORS = "IVF_FLAT"
+"""What is built where codes don't choose well."""
 
 
 class ScannIndex(DenseIndex):
-    """See the module. ``searcher``: None of an index over few rows. ``origin``: what is taken away
-    from all vectors, float32 (dim,), if anything is."""
+    """See the module. ``searcher``: None of an index over few rows. ``view``: how the
+    library knows vectors."""
 
     def __init__(
         self,
@@ -99,30 +89,36 @@ class ScannIndex(DenseIndex):
         nlist: int,
         has_fine_codes: bool,
         size_bytes: int,
-        origin: Floats | None = None,
+        view: View,
     ) -> None:
         super().__init__(expected, size_bytes)
         self.searcher = searcher
-        self.origin = origin
+        self.view = view
         self.nlist = nlist
         self.has_fine_codes = has_fine_codes
-        self.nprobe = _usual_lists(expected, nlist)
+        self.nprobe = usual_lists(expected, nlist)
         self._usual = lru_cache(KEPT_WALKS)(self._usual_walk)
 
     @classmethod
     def build(cls, index_type: str, source: Source, out_path: str) -> None:
-        nlist, origin, has_fine_codes = lists_for(source), _origin(source), False
+        nlist, view, has_fine_codes = lists_for(source), View.plain(source.metric), False
         with tempfile.TemporaryDirectory(dir=os.path.dirname(out_path) or None) as folder:
             if source.row_count >= MIN_ROWS:
-                searcher, has_fine_codes = _trained(source, nlist, origin)
-                searcher.serialize(folder, True)
+                trained = train(source, nlist)
+                if trained is None:
+                    IvfIndex.build(LISTS_OF_VECTORS, source, out_path)
+                    with open(out_path, "ab") as file:
+                        file.write(_VECTORS_MARK)
+                    return
+                view, has_fine_codes = trained.view, trained.has_fine_codes
+                trained.searcher.serialize(folder, True)
             described = {
                 "metric": source.metric.value,
                 "rows": source.row_count,
                 "dim": source.dim,
                 "nlist": nlist,
                 "fine_codes": has_fine_codes,
-                "origin": None if origin is None else origin.tolist(),
+                **view.described(),
             }
             with zipfile.ZipFile(out_path, "w", zipfile.ZIP_STORED) as archive:
                 archive.writestr(_DESCRIPTION, json.dumps(described))
@@ -130,7 +126,9 @@ class ScannIndex(DenseIndex):
                     archive.write(os.path.join(folder, name), name)
 
     @classmethod
-    def open(cls, path: str, expected: Expected) -> "ScannIndex":
+    def open(cls, path: str, expected: Expected) -> DenseIndex:
+        if _holds_vectors(path):
+            return IvfIndex.open(path, replace(expected, index_type=LISTS_OF_VECTORS))
         try:
             with zipfile.ZipFile(path) as archive:
                 described = json.loads(archive.read(_DESCRIPTION))
@@ -140,12 +138,11 @@ class ScannIndex(DenseIndex):
                     )
                 check_size(path, expected, described["rows"], described["dim"])
                 searcher = _opened(archive)
-                origin = described.get("origin")
+                view = View.of(described, expected.metric)
         except (OSError, RuntimeError, KeyError, ValueError, zipfile.BadZipFile) as error:
             raise CorruptData(f"index file {path} can't be opened: {error}") from error
         nlist, has_fine_codes = int(described["nlist"]), bool(described.get("fine_codes", False))
-        taken = None if origin is None else np.array(origin, np.float32)
-        return cls(expected, searcher, nlist, has_fine_codes, os.path.getsize(path), taken)
+        return cls(expected, searcher, nlist, has_fine_codes, os.path.getsize(path), view)
 
     def search(self, column: VectorColumn, query: VectorQuery, rows: RowSet | None) -> Neighbours:
         if rows is None and len(query.vectors) == 1 and query.radius is None:
@@ -169,16 +166,12 @@ class ScannIndex(DenseIndex):
         if walk is None or not isinstance(column, DenseColumn):
             return None
         queries = prepare_queries(query.vectors, self.metric)
-        asked_for = self.moved(queries)[0]
+        asked_for = self.view.queries(queries)[0]
         found, ranks = self.searcher.search(asked_for, walk.wanted, walk.ranked, walk.lists)
         if len(found) < walk.wanted or math.isnan(ranks.item(-1)):
             return None
         blocks = column.blocks(self.metric)
         return best_labels(queries, blocks, found[None], self.metric, query.top_k)
-
-    def moved(self, queries: Floats) -> Floats:
-        """As the library knows vectors."""
-        return queries if self.origin is None else queries - self.origin
 
     def _usual_walk(self, top_k: int, nprobe: Any, reorder_k: Any) -> "_Walk | None":
         """The first walk for one query without a filter; None if a scan costs less."""
@@ -208,7 +201,7 @@ class _Walk(Candidates):
         self._nprobe = nprobe
         self._rows_per_list = index.row_count / index.nlist
         self._scale = max(index.dim, 16) / 100
-        self.wanted = min(candidates, _scored_for(top_k)) if index.has_fine_codes else candidates
+        self.wanted = min(candidates, scored_for(top_k)) if index.has_fine_codes else candidates
         self.lists = self._lists_for(self.wanted)
         self.ranked = self._ranked_for(self.wanted)
 
@@ -238,7 +231,7 @@ class _Walk(Candidates):
         return lists
 
     def walk(self, queries: Floats, size: int, depth: int) -> tuple[Floats, Ints]:
-        searcher, queries = self._index.searcher, self._index.moved(queries)
+        searcher, queries = self._index.searcher, self._index.view.queries(queries)
         deep = max(depth, size)
         lists, ranked = self._lists_for(deep), self._ranked_for(deep)
         if len(queries) == 1:
@@ -253,16 +246,12 @@ class _Walk(Candidates):
             scores = np.pad(scores, lacking, constant_values=np.nan)
         if _has_gaps(scores):
             labels[np.isnan(scores)] = -1
-        return (-scores if self._index.metric is MetricType.L2 else scores), labels
+        return (-scores if self._index.view.by_distance else scores), labels
 
 
 def ranked_for(top_k: int) -> int:
     """Candidates by codes, unless the user says how many."""
     return top_k + min(REORDERED_MORE * top_k, REORDERED_MORE_AT_MOST)
-
-
-def _scored_for(top_k: int) -> int:
-    return top_k + SCORED_BESIDE + top_k // SCORED_BESIDE_PART
 
 
 def _has_gaps(scores: Floats) -> bool:
@@ -272,75 +261,14 @@ def _has_gaps(scores: Floats) -> bool:
     return bool(np.isnan(scores[:, -1]).any())
 
 
-def _usual_lists(expected: Expected, nlist: int) -> int:
-    """Lists that a search looks into unless it says how many. An index may have been built with a
-    number of its own, which is a part of the lists that it asked for: there may be fewer."""
-    asked = int(expected.params.get("nlist", nlist))
-    own = int(expected.params.get("nprobe", DEFAULT_NPROBE))
-    if "nprobe" not in expected.params or nlist >= asked:
-        return own
-    return max(math.ceil(own * nlist / asked), min(DEFAULT_NPROBE, nlist))
-
-
-def _library() -> Any:
-    """Loaded when first used: it takes a while, and many servers have no such index."""
-    from scann import scann_ops_pybind
-
-    return scann_ops_pybind
-
-
-def _origin(source: Source) -> Floats | None:
-    if source.metric is not MetricType.L2:
-        return None
-    sample = source.sample(ORIGIN_ROWS)
-    origin: Floats = sample.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return origin if are_blurred(sample) else None
-
-
-def _trained(source: Source, nlist: int, origin: Floats | None) -> tuple[Any, bool]:
-    """(searcher, whether it has finer codes)."""
-    vectors = np.empty((source.row_count, source.dim), np.float32)
-    for number, piece in enumerate(source.pieces()):
-        own = vectors[number * PIECE_ROWS : number * PIECE_ROWS + len(piece)]
-        np.subtract(piece, 0 if origin is None else origin, out=own)
-    searcher = _built(source, vectors, nlist, with_fine_codes=True)
-    if _ranks_well(searcher, vectors, nlist, source.metric):
-        return searcher, True
-    return _built(source, vectors, nlist, with_fine_codes=False), False
-
-
-def _built(source: Source, vectors: Floats, nlist: int, *, with_fine_codes: bool) -> Any:
-    is_l2 = source.metric is MetricType.L2
-    builder = _library().builder(vectors, 10, "squared_l2" if is_l2 else "dot_product")
-    builder.tree(
-        num_leaves=nlist,
-        num_leaves_to_search=min(DEFAULT_NPROBE, nlist),
-        training_sample_size=min(source.row_count, TRAINING_ROWS),
-    )
-    builder.score_ah(
-        source.number("sub_dim", DEFAULT_SUB_DIM),
-        anisotropic_quantization_threshold=math.nan if is_l2 else ANISOTROPY,
-    )
-    if with_fine_codes:
-        builder.reorder(CHECKED_DEPTH, quantize=True)
-    builder.set_n_training_threads(source.threads)
-    return builder.build().searcher
-
-
-def _ranks_well(searcher: Any, vectors: Floats, nlist: int, metric: MetricType) -> bool:
-    """Whether finer codes rank the best rows among those that would be scored, for some of the
-    rows as queries."""
-    step = math.ceil(len(vectors) / CHECKED_QUERIES)
-    queries = np.ascontiguousarray(vectors[::step])
-    depth = min(CHECKED_DEPTH, len(vectors))
-    found, ranked = searcher.search_batched(queries, depth, depth, nlist, False, 0)
-    labels = np.where(np.isnan(ranked), -1, found.astype(np.int64))
-    similarities = score_labels(queries, [VectorBlock(0, vectors)], labels, metric)
-    bar = np.partition(similarities, -CHECKED_HITS, axis=1)[:, -CHECKED_HITS, None]
-    good = (similarities >= bar) & (labels >= 0)
-    scored = good[:, : _scored_for(CHECKED_HITS)]
-    right, best = (np.minimum(each.sum(axis=1), CHECKED_HITS).sum() for each in (scored, good))
-    return bool(best > 0 and RANKED_RIGHT * best <= right)
+def _holds_vectors(path: str) -> bool:
+    """Whether this is a file of lists of vectors that was built in the place of codes."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - len(_VECTORS_MARK)))
+            return file.read() == _VECTORS_MARK
+    except OSError as error:
+        raise CorruptData(f"index file {path} can't be opened: {error}") from error
 
 
 def _opened(archive: zipfile.ZipFile) -> Any:
@@ -351,4 +279,4 @@ def _opened(archive: zipfile.ZipFile) -> Any:
         for name in names:
             archive.extract(name, folder)
         with open(os.path.join(folder, _ASSETS), encoding="utf-8") as assets:
-            return _library().scann_pybind.ScannNumpy(folder, assets.read())
+            return library().scann_pybind.ScannNumpy(folder, assets.read())
