@@ -27,8 +27,9 @@ import numpy as np
 
 from elanus.engine import strategy
 from elanus.engine.index.base import VectorColumn
+from elanus.engine.index.dense.chosen import best_labels, score_labels
 from elanus.engine.index.dense.column import DenseColumn
-from elanus.engine.index.dense.exact import VectorBlock, best_labels, score_labels
+from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.faiss_files import check_size
 from elanus.engine.index.dense.family import (
     PIECE_ROWS,
