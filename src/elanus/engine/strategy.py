@@ -18,12 +18,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from elanus.engine.index.dense.chosen import best_labels, score_labels
 from elanus.engine.index.dense.exact import (
     MATRIX_QUERIES,
     VectorBlock,
-    best_labels,
     exact_search_prepared,
-    score_labels,
 )
 from elanus.engine.index.dense.neighbours import (
     Bounds,

@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from elanus.engine.index.base import Interim
+from elanus.engine.index.dense.chosen import score_labels
 from elanus.engine.index.dense.exact import (
     VectorBlock,
     exact_search_prepared,
-    score_labels,
 )
 from elanus.engine.index.dense.neighbours import (
     LOWEST,

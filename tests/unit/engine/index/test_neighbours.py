@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from elanus.engine.index.dense.exact import VectorBlock, score_labels, score_pairs
+from elanus.engine.index.dense.chosen import best_labels, score_labels
+from elanus.engine.index.dense.exact import VectorBlock, score_pairs
 from elanus.engine.index.dense.neighbours import best_of_each, inverse_norms, prepare_queries
 from elanus.model.types import MetricType
 
@@ -39,6 +40,46 @@ def test_rows_of_each_query_are_scored_as_pairs_are(metric: MetricType, block_co
     np.testing.assert_array_equal(
         found, np.where(labels < 0, -np.inf, expected.reshape(labels.shape))
     )
+
+
+@pytest.mark.parametrize("metric", [MetricType.L2, MetricType.IP, MetricType.COSINE])
+@pytest.mark.parametrize("block_count", [1, 3])
+def test_the_best_candidates_of_a_query_are_the_same_alone_and_among_others(
+    metric: MetricType, block_count: int
+) -> None:
+    random = np.random.default_rng(4)
+    rows = random.standard_normal((90, 20)).astype(np.float32)
+    rows[40:50] = rows[30:40]
+    norms = inverse_norms(rows)
+    blocks = [
+        VectorBlock(part[0], rows[part], norms[part])
+        for part in np.split(np.arange(90), block_count)
+    ]
+    queries = prepare_queries(random.standard_normal((60, 20)).astype(np.float32), metric)
+    labels = np.stack([random.permutation(90)[:17] for _ in queries])
+    labels[::5, 14:] = labels[::7, 3:] = -1
+    together = best_labels(queries, blocks, labels, metric, 5)
+    ends = np.cumsum(together.counts)
+    for number, end in enumerate(ends.tolist()):
+        alone = best_labels(queries[number : number + 1], blocks, labels[number][None], metric, 5)
+        which = slice(end - together.counts[number], end)
+        np.testing.assert_array_equal(alone.offsets, together.offsets[which])
+        np.testing.assert_array_equal(alone.similarities, together.similarities[which])
+    scores = score_labels(queries, blocks, labels, metric)
+    expected = best_of_each(scores, labels, 5)
+    np.testing.assert_array_equal(together.offsets, expected.offsets)
+
+
+def test_a_query_that_changed_in_its_place_is_compared_anew() -> None:
+    rows = np.eye(4, dtype=np.float32)
+    labels = np.arange(4)[None]
+    query = np.array([[1, 0, 0, 0]], np.float32)
+    for place in range(4):
+        query[:] = np.eye(4)[place]
+        for metric in (MetricType.COSINE, MetricType.IP):
+            block = VectorBlock(0, rows, inverse_norms(rows))
+            found = best_labels(prepare_queries(query, metric), [block], labels, metric, 1)
+            assert found.offsets.tolist() == [place]
 
 
 @pytest.mark.parametrize("nq", [1, 5])

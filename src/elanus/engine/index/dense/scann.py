@@ -31,8 +31,8 @@ import numpy as np
 
 from elanus.engine import strategy
 from elanus.engine.index.base import VectorColumn
+from elanus.engine.index.dense.chosen import best_labels
 from elanus.engine.index.dense.column import DenseColumn
-from elanus.engine.index.dense.exact import best_labels
 from elanus.engine.index.dense.faiss_files import check_size
 from elanus.engine.index.dense.family import DenseIndex, Expected, Source
 from elanus.engine.index.dense.ivf import IvfIndex, lists_for, usual_lists

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from elanus.engine.index.dense.chosen import score_labels
 from elanus.engine.index.dense.column import DenseColumn
-from elanus.engine.index.dense.exact import VectorBlock, exact_search_prepared, score_labels
+from elanus.engine.index.dense.exact import VectorBlock, exact_search_prepared
 from elanus.engine.index.dense.family import PIECE_ROWS, Source
 from elanus.engine.index.dense.ivf import DEFAULT_NPROBE
 from elanus.engine.index.dense.neighbours import Floats, prepare_queries
