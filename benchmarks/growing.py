@@ -3,7 +3,7 @@
     python -m benchmarks.growing [--beside PYTHON] [--rows 50000] [--seconds 4]
 
 A server with sealed, indexed rows is searched by four clients: without growing rows, while 2,000
-rows a second are inserted, and by the number of rows that grow. Figures are the server's processor
+rows a second are inserted, and by the number of rows that grow, which are others of the same words. Figures are the server's processor
 time, so that what else the machine does counts less. ``--beside`` names the interpreter of another
 installation of Elanus: both servers run and take turns.
 """
@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.compare.__main__ import CLIENTS, RESULTS, Client, go
-from benchmarks.compare.data import prepare
+from benchmarks.compare.data import CACHE, QUERIES, buckets, words
 from benchmarks.compare.servers import ElanusServer
 
 EF = 128
@@ -24,6 +26,16 @@ GROWING = (2_000, 10_000, 40_000)
 FIRST_ID = 1_000_000
 EF_CONSTRUCTION = 60
 """The graph is built fast: searches of it are not what is measured."""
+
+
+def prepare(rows: int) -> Path:
+    """As ``prepare`` of compare, without truths, and with rows that are to grow."""
+    path = CACHE / f"growing-{rows}.npz"
+    if not path.exists():
+        everything = np.random.default_rng(7).permutation(words())
+        queries, stored, growing = np.split(everything, [QUERIES, QUERIES + rows])
+        np.savez(path, rows=stored, queries=queries, bucket=buckets(rows), growing=growing)
+    return path
 
 
 class Subject:
@@ -119,7 +131,7 @@ def main() -> None:
     parser.add_argument("--growing", type=int, nargs="+", default=GROWING)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each figure")
     arguments = parser.parse_args()
-    data = prepare(arguments.rows)
+    data = prepare(arguments.rows).resolve()
     subjects = [Subject("this", 19640, None, data)]
     if arguments.beside:
         subjects.append(Subject("other", 19650, arguments.beside, data))

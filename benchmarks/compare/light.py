@@ -44,7 +44,8 @@ def inserts(name, data, options):
     fields = connections._fetch_handler("default").describe_collection(name)["fields"]
     starts = range(0, int(rate * options["seconds"]), size)
     ids = [np.arange(start, start + size) + options["first_id"] for start in starts]
-    requests = [insert_request(name, fields, part, data["rows"]) for part in ids]
+    rows = data["growing"] if "growing" in data else data["rows"]
+    requests = [insert_request(name, fields, part, rows) for part in ids]
     _wait_for_start()
     started = time.monotonic()
     for start, request in zip(starts, requests, strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec.structs import replace
 
-from elanus.engine.index.dense.neighbours import Ints
+from elanus.engine.index.dense.neighbours import Ints, equal_counts
 from elanus.engine.segment.hits import key_ranks, order_key
 from elanus.model.reads import Hits, Rows
 
@@ -67,17 +67,23 @@ def _clearly_merged(parts: Sequence[Hits], top_k: int, larger_is_better: bool) -
     is_plain = first.groups is None and first.elements is None
     if not is_plain or not isinstance(first.keys, np.ndarray):
         return None
-    together = _joined_hits(parts)
-    scores = together.scores
+    scores = np.concatenate([part.scores for part in parts])
     order = (-scores if larger_is_better else scores).argsort()[: top_k + 1]
-    ranked = scores[order].tolist()
+    ranked = scores.take(order).tolist()
     if len(set(ranked)) < len(ranked):
         return None
     order = order[:top_k]
-    keys = together.keys[order]
+    keys = np.concatenate([part.keys for part in parts]).take(order)
     if len(set(keys.tolist())) < len(keys):
         return None
-    return selected(together, order, np.array([len(order)]))
+    return Hits(
+        equal_counts(1, len(order)),
+        scores.take(order),
+        keys,
+        np.concatenate([part.timestamps for part in parts]).take(order),
+        np.concatenate([part.sources for part in parts]).take(order),
+        np.concatenate([part.offsets for part in parts]).take(order),
+    )
 
 
 def merge_rows(parts: Sequence[Rows], limit: int | None) -> Rows:

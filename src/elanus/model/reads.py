@@ -83,6 +83,21 @@ class VectorQuery(msgspec.Struct, frozen=True):
             self.radius,
             self.range_filter,
             self.grouping,
+            self.least,
+        )
+
+    def at_least(self, score: float) -> "VectorQuery":
+        """The same for hits that are no worse than ``score``. Written out: see ``wanting``."""
+        return VectorQuery(
+            self.field_name,
+            self.metric,
+            self.vectors,
+            self.top_k,
+            self.params,
+            self.radius,
+            self.range_filter,
+            self.grouping,
+            score,
         )
 
     def over(self, vectors: Any) -> "VectorQuery":

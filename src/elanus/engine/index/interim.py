@@ -12,6 +12,7 @@ An InterimIndex never changes: extending or retraining gives a new one that the 
 place, and searches go on with the one they have. So there is no lock, and no search ever waits.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,12 +43,12 @@ from elanus.engine.strategy import RANGE_EF, exact_cost
 from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
 
-MIN_ROWS = 8_192
-"""Fewer rows are scanned: that takes less than 0.2 ms."""
+MIN_ROWS = 2_048
+"""Fewer rows are scanned as fast."""
 MIN_DIM = 24
 """With fewer dimensions an exact scan is as fast."""
-TAIL_ROWS = 1_024
-TAIL_PART = 1 / 32
+TAIL_ROWS = 256
+TAIL_PART = 1 / 128
 """Rows behind the covered prefix that are scanned before they are worth being added: at least
 ``TAIL_ROWS``, and this part of what is covered, because adding copies all codes."""
 RETRAIN_GROWTH = 4
@@ -58,15 +59,17 @@ PIECE_ROWS = 16_384
 DEPTH = 256
 DEPTH_PER_HIT = 16
 """Rows that are scored exactly: so many, or so many for each hit wanted."""
-LEAST_DEPTH = 64
+LEAST_DEPTH = 128
 """Enough for most searches that know how good a row must be to be of any use."""
 DEPTH_GROWTH = 4
 ROWS_AT_ONCE = 1 << 18
 """Of all queries that are scanned for in one call."""
-SURE_DEVIATIONS = 2.5
+SURE_DEVIATIONS = 3.25
 """The worst hit must be better than the last row that was looked at by so many deviations between
 code and vector: a row behind that one belongs among the hits once in 160 cases at the very edge,
 and ever more rarely the better it is."""
+SHALLOW_DEVIATIONS = 3.5
+"""The same where LEAST_DEPTH rows were looked at, from which the deviation is less well known."""
 LARGEST_CODED = np.float32(1e15)
 CODED_ROW_COST = 1.5
 """Of scanning a code for 100 dimensions, ns."""
@@ -90,6 +93,8 @@ class InterimIndex(Interim):
         self.trained_rows = trained_rows
         self.covered = int(codes.ntotal)
         self._codes = codes
+        # Only a guess of what the next search needs: threads may overwrite each other's.
+        self._is_shallow_enough = True
 
     @staticmethod
     def bytes_per_row(dim: int) -> int:
@@ -135,19 +140,46 @@ class InterimIndex(Interim):
         return InterimIndex(self.metric, codes, self.trained_rows)
 
     def candidates(
-        self, blocks: Sequence[VectorBlock], queries: Floats, depth: int
-    ) -> tuple[Floats, Ints, Floats] | None:
-        """The ``depth`` nearest of the covered rows by code, for each query: (exact similarities,
-        rows, both (nq, depth); what hits must reach to be all there, (nq,)). None if all rows are
-        scanned as soon."""
-        exact_ns = exact_cost(self.covered, self.covered, queries.shape[1], len(queries))
-        if not _is_cheaper(self.covered, depth, queries, exact_ns):
+        self, blocks: Sequence[VectorBlock], one: Floats, depth: int, end: int
+    ) -> tuple[Floats, Ints, float] | None:
+        """For one query the ``depth`` nearest of the covered rows by code, then the rows from
+        ``covered`` to ``end``: (exact similarities, rows, both (n,); what covered hits must reach
+        to be all there). None if all rows are scanned as soon.
+
+        The few rows behind the covered ones are scored together with those that the codes choose:
+        each call of a kernel, and each step over a long array, may be a wait for the interpreter.
+        """
+        exact_ns = exact_cost(self.covered, self.covered, one.shape[1], 1)
+        if not _is_cheaper(self.covered, depth, one, exact_ns):
             return None
-        scores, labels = self.nearest(_codable(queries), depth)
-        if not are_full(labels):
+        scores, labels = self.nearest(self._coded(one), depth)
+        if labels.item(-1) < 0:
             return None
-        similarities = score_labels(queries, blocks, labels, self.metric)
-        return similarities, labels, _bar(scores, similarities)
+        rows = labels[0]
+        if end > self.covered:
+            rows = np.concatenate((rows, np.arange(self.covered, end)))
+        similarities = score_labels(one, blocks, rows[None], self.metric)[0]
+        deviations = SHALLOW_DEVIATIONS if depth == LEAST_DEPTH else SURE_DEVIATIONS
+        return similarities, rows, _bar_of_one(scores[0], similarities[:depth], deviations)
+
+    def depths(self, top_k: int, least: float) -> Sequence[int]:
+        """How many rows are scored exactly, at first and if those were not enough."""
+        usual = max(DEPTH, DEPTH_PER_HIT * top_k)
+        if least == LOWEST or top_k >= LEAST_DEPTH or not self._is_shallow_enough:
+            return usual, usual * DEPTH_GROWTH
+        return LEAST_DEPTH, usual, usual * DEPTH_GROWTH
+
+    def note_depth(self, hits: int, *, depth: int, is_sure: bool) -> None:
+        """Whether looking at so many rows was enough for the ``hits`` found. Where rows like the
+        growing ones are searched for, which the sealed ones are not like, it never is."""
+        if depth == LEAST_DEPTH:
+            self._is_shallow_enough = is_sure
+        else:
+            self._is_shallow_enough = is_sure and DEPTH_PER_HIT * hits <= LEAST_DEPTH
+
+    def _coded(self, queries: Floats) -> Floats:
+        is_unit = self.metric is MetricType.COSINE
+        return queries if is_unit and not queries.shape[1] % 2 else _codable(queries)
 
     def nearest(self, coded: Floats, depth: int) -> tuple[Floats, Ints]:
         """By code, the best first: similarities and rows, both (nq, depth); -1 is no row."""
@@ -266,12 +298,6 @@ class _Search:
         )
 
 
-def depths(top_k: int, least: float) -> Sequence[int]:
-    """How many rows are scored exactly, at first and if those were not enough."""
-    usual = max(DEPTH, DEPTH_PER_HIT * top_k)
-    return (LEAST_DEPTH, usual) if least > LOWEST and top_k < LEAST_DEPTH else (usual,)
-
-
 def _is_cheaper(covered: int, depth: int, queries: Floats, exact_ns: float) -> bool:
     """Whether so many codes are scanned, and so many rows then scored, sooner than all rows."""
     scale = queries.shape[1] / 100
@@ -287,6 +313,14 @@ def _bar(scores: Floats, similarities: Floats) -> Floats:
         deviations = np.sqrt(np.vecdot(errors, errors) / scores.shape[1])
         bar: Floats = scores[:, -1] + SURE_DEVIATIONS * deviations
     return bar
+
+
+def _bar_of_one(scores: Floats, similarities: Floats, deviations: float) -> float:
+    """``_bar`` of one query, both (depth,), in fewer steps."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        errors = scores - similarities
+        square = np.vecdot(errors, errors).item()
+    return float(scores.item(-1) + deviations * math.sqrt(square / len(scores)))
 
 
 def _codable(vectors: Floats) -> Floats:

@@ -20,11 +20,12 @@ from elanus.engine.index.dense.neighbours import (
     Ints,
     Neighbours,
     best,
+    equal_counts,
     merge_neighbours,
     prepare_queries,
     scatter,
 )
-from elanus.engine.index.interim import DEPTH_PER_HIT, MIN_ROWS, InterimIndex, depths, trimmed
+from elanus.engine.index.interim import DEPTH_PER_HIT, MIN_ROWS, InterimIndex, trimmed
 from elanus.engine.index.rows import RowSet
 from elanus.model.reads import VectorQuery
 
@@ -75,15 +76,17 @@ def _search_all(
     covered = 0 if interim is None else interim.covered
     if covered > row_count:
         return None
-    tail = trimmed(blocks, covered, row_count)
+    if interim is None:
+        whole = trimmed(blocks, 0, row_count)
     parts: list[tuple[Ints, Neighbours]] = []
     for i in range(len(queries)):
         one = queries[i : i + 1]
-        scanned = [score_rows(one, block, query.metric, None) for block in tail]
         if interim is None:
-            found: Neighbours | None = _best_of(scanned, query.top_k, least)
+            scanned = [score_rows(one, block, query.metric, None) for block in whole]
+            every = scanned[0] if len(scanned) == 1 else np.concatenate(scanned)
+            found: Neighbours | None = _best_of(every, None, query.top_k, least)
         else:
-            found = _with_codes(interim, blocks, one, scanned, query.top_k, least)
+            found = _with_codes(interim, blocks, one, query.top_k, least, row_count)
         if found is None:
             return None
         parts.append((np.array([i]), found))
@@ -94,40 +97,39 @@ def _with_codes(
     interim: InterimIndex,
     blocks: Sequence[VectorBlock],
     one: Floats,
-    scanned: Sequence[Floats],
     top_k: int,
     least: float,
+    row_count: int,
 ) -> Neighbours | None:
-    """The best for one query, of the rows behind the covered ones, which are ``scanned``, and of
-    these. None if the codes can't tell."""
-    for depth in depths(top_k, least):
-        chosen = interim.candidates(blocks, one, depth)
+    """The best of the first ``row_count`` rows for one query. None if the codes can't tell."""
+    for depth in interim.depths(top_k, least):
+        chosen = interim.candidates(blocks, one, depth, row_count)
         if chosen is None:
             return None
-        similarities, labels, bar = chosen
-        found = _best_of([similarities[0], *scanned], top_k, least)
-        worst = found.similarities[-1] if found.counts[0] == top_k else least
-        is_deep = depth >= DEPTH_PER_HIT * found.counts[0]
-        if is_deep and worst >= bar[0]:
-            places = found.offsets
-            behind = places + (interim.covered - depth)
-            offsets = np.where(places < depth, labels[0].take(places, mode="clip"), behind)
-            return Neighbours(found.counts, found.similarities, offsets)
+        similarities, rows, bar = chosen
+        found = _best_of(similarities, rows, top_k, least)
+        count = len(found.offsets)
+        worst = found.similarities.item(-1) if count == top_k else least
+        is_sure = depth >= DEPTH_PER_HIT * count and worst >= bar
+        interim.note_depth(count, depth=depth, is_sure=is_sure)
+        if is_sure:
+            return found
     return None
 
 
-def _best_of(scored: Sequence[Floats], top_k: int, least: float) -> Neighbours:
-    """The best of similarities, one array after another, that are not below ``least``; their places
-    as offsets."""
-    every = scored[0] if len(scored) == 1 else np.concatenate(scored)
-    if least > LOWEST and every.max(initial=LOWEST) < least:
-        return Neighbours.none(1)
-    chosen = best(every, top_k)
-    similarities = every[chosen]
+def _best_of(similarities: Floats, rows: Ints | None, top_k: int, least: float) -> Neighbours:
+    """The best of similarities that are not below ``least``. rows: which these are the similarities
+    of, None: of row 0 and so on."""
     if least > LOWEST:
-        kept = int(np.count_nonzero(similarities >= least))
-        chosen, similarities = chosen[:kept], similarities[:kept]
-    return Neighbours(np.array([len(chosen)]), similarities, chosen)
+        # Few are that good, mostly.
+        good: Ints = (similarities >= least).nonzero()[0]
+        if not len(good):
+            return Neighbours.none(1)
+        good = good.take((-similarities.take(good)).argsort(kind="stable")[:top_k])
+    else:
+        good = best(similarities, top_k)
+    found = good if rows is None else rows.take(good)
+    return Neighbours(equal_counts(1, len(good)), similarities.take(good), found)
 
 
 def _least_similarity(query: VectorQuery) -> float:

@@ -76,7 +76,7 @@ def with_least(query: VectorQuery, hits: Hits) -> VectorQuery:
     is_plain = query.grouping is None and hits.elements is None and query.metric in DENSE_METRICS
     if not is_full or not is_plain:
         return query
-    return replace(query, least=float(hits.scores[-1]))
+    return query.at_least(hits.scores.item(-1))
 
 
 def batch_key(loaded: Sequence[Loaded], request: SegmentSearch) -> Hashable | None:
