@@ -3,9 +3,10 @@
     python -m benchmarks.growing [--beside PYTHON] [--rows 50000] [--seconds 4]
 
 A server with sealed, indexed rows is searched by four clients: without growing rows, while 2,000
-rows a second are inserted, and by the number of rows that grow, which are others of the same words. Figures are the server's processor
-time, so that what else the machine does counts less. ``--beside`` names the interpreter of another
-installation of Elanus: both servers run and take turns.
+rows a second are inserted, and by the number of rows that grow, which are other words than the
+sealed ones. Figures are the server's processor time, so that what else the machine does counts
+less. ``--beside`` names the interpreter of another installation of Elanus: both servers run and
+take turns.
 """
 
 import argparse

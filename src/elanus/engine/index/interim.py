@@ -31,7 +31,6 @@ from elanus.engine.index.dense.neighbours import (
     Floats,
     Ints,
     Neighbours,
-    are_full,
     best_of_each,
     part_of,
     prepare_queries,
@@ -60,14 +59,14 @@ DEPTH = 256
 DEPTH_PER_HIT = 16
 """Rows that are scored exactly: so many, or so many for each hit wanted."""
 LEAST_DEPTH = 128
-"""Enough for most searches that know how good a row must be to be of any use."""
+"""Enough for many searches that know how good a row must be to be of any use."""
 DEPTH_GROWTH = 4
 ROWS_AT_ONCE = 1 << 18
 """Of all queries that are scanned for in one call."""
 SURE_DEVIATIONS = 3.25
 """The worst hit must be better than the last row that was looked at by so many deviations between
-code and vector: a row behind that one belongs among the hits once in 160 cases at the very edge,
-and ever more rarely the better it is."""
+code and vector: a row behind that one belongs among the hits once in 1,700 cases at the very
+edge, and ever more rarely the better it is."""
 SHALLOW_DEVIATIONS = 3.5
 """The same where LEAST_DEPTH rows were looked at, from which the deviation is less well known."""
 LARGEST_CODED = np.float32(1e15)
