@@ -5,7 +5,6 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from msgspec.structs import replace
 
 from elanus.engine.groups import merge_found
 from elanus.engine.reduce import merge_rows
