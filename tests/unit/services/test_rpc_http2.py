@@ -12,6 +12,7 @@ from elanus.services.rpc.http2 import MAX_MESSAGE_BYTES
 from elanus.transport.base import GrpcError, GrpcStatus, TransportOptions, no_rest
 from elanus.transport.h2corn_server import MAX_STREAMS_PER_CONNECTION, H2cornServer
 
+PATIENCE_S = 60.0
 ECHO, WAIT, LARGE = "/t/echo", "/t/wait", "/t/large"
 REFUSE, UNKNOWN = "/t/refuse", "/t/unknown"
 
@@ -72,7 +73,7 @@ async def peer(server: H2cornServer) -> AsyncIterator[Peer]:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while not is_so():  # noqa: ASYNC110 - the server has no event for it
             await asyncio.sleep(0.005)
 
@@ -133,7 +134,7 @@ async def test_a_stopped_server_is_not_served_and_a_new_one_is_found(handler: Ha
         await peer.call(ECHO, b"2", 30.0)
     again = H2cornServer(handler, no_rest, TransportOptions(host=host, port=port), executor)
     await again.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_S):
         while True:
             try:
                 assert await peer.call(ECHO, b"3", 30.0) == b"3"
