@@ -7,6 +7,7 @@ import pytest
 
 from elanus.errors import DeadlineExceeded, InternalError, NotServed, Unavailable
 from elanus.runtime.executor import ThreadExecutor
+from elanus.services.rpc import _http2_frames as frames
 from elanus.services.rpc.client import Peer
 from elanus.services.rpc.http2 import MAX_MESSAGE_BYTES
 from elanus.transport.base import GrpcError, GrpcStatus, TransportOptions, no_rest
@@ -103,6 +104,32 @@ async def test_calls_beyond_the_limit_of_the_peer_wait_their_turn(
     assert sum(isinstance(answer, asyncio.CancelledError) for answer in answers) == 20
     assert answers[10:-10] == [str(n).encode() for n in range(10, count - 10)]
     assert await peer.call(ECHO, b"after", 30.0) == b"after"
+
+
+async def test_all_that_wait_go_on_when_the_peer_allows_more_calls() -> None:
+    """Before its settings have come a peer is taken to allow 100."""
+    begun, settled = 0, asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal begun
+        await reader.readexactly(len(frames.PREFACE))
+        while True:
+            head = await reader.readexactly(frames.FRAME_HEAD_BYTES)
+            high, low, kind, _, _ = frames.FRAME_HEAD.unpack(head)
+            await reader.readexactly(high << 8 | low)
+            begun += kind == frames.HEADERS
+            if begun == 100 and not settled.is_set():
+                settled.set()
+                more = frames.SETTING.pack(frames.MAX_STREAMS, 300)
+                writer.write(frames.frame(frames.SETTINGS, 0, 0, more))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        peer = Peer("{}:{}".format(*server.sockets[0].getsockname()))
+        calls = [asyncio.create_task(peer.call(WAIT, b"", 60.0)) for _ in range(310)]
+        await until(lambda: begun == 300)
+        await peer.close()
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(answer, Unavailable) for answer in answers)
 
 
 async def test_a_time_limit_ends_the_call_at_both_ends(peer: Peer, handler: Handler) -> None:

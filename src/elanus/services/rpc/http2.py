@@ -83,6 +83,7 @@ class Http2Connection(asyncio.Protocol):
         self._next_stream = 1
         self._max_streams = 100
         self._places: deque[asyncio.Future[None]] = deque()
+        self._offered = 0  # places of those that have not gone on yet
         self._max_frame_bytes = 16_384
         self._initial_window = _DEFAULT_WINDOW
         self._window = _DEFAULT_WINDOW
@@ -154,7 +155,7 @@ class Http2Connection(asyncio.Protocol):
     async def call(self, path: str, message: bytes, timeout_s: float) -> bytes:
         """The answer's message. Raises RpcStatusError, Unavailable, NotServed (surely nothing was
         done), InternalError, TimeoutError; a caller that is cancelled cancels the call."""
-        while len(self._streams) >= self._max_streams and self.is_usable:
+        while not self._has_place() and self.is_usable:
             await self._place()
         if not self.is_usable or self._transport is None:
             raise NotServed(f"the connection to {self._authority} has ended")
@@ -191,17 +192,21 @@ class Http2Connection(asyncio.Protocol):
         self._places.append(place)
         try:
             await place
-        except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                self._offer_places()
-            raise
+        finally:
+            if place.done() and not place.cancelled() and place.exception() is None:
+                self._offered -= 1
+                # For others, if this one was cancelled; else it takes its place at once.
+                asyncio.get_running_loop().call_soon(self._offer_places)
+
+    def _has_place(self) -> bool:
+        return len(self._streams) + self._offered < self._max_streams
 
     def _offer_places(self) -> None:
-        while self._places and len(self._streams) < self._max_streams:
+        while self._places and self._has_place():
             place = self._places.popleft()
             if not place.done():
+                self._offered += 1
                 place.set_result(None)
-                return
 
     def _headers(self, path: str, timeout_s: float) -> bytes:
         prefix = self._header_prefixes.get(path)
