@@ -23,7 +23,8 @@ def _wait(condition: Callable[[], bool], server: RunningServer) -> None:
 
 
 def _index_files(directory: Path) -> set[Path]:
-    return {path for path in directory.rglob("*") if path.is_file() and "index_files" in path.parts}
+    stored = (directory / "objects" / "index_files").rglob("*")
+    return {path for path in stored if path.is_file()}
 
 
 def _call(server: RunningServer, route: str, body: dict[str, Any]) -> Any:
