@@ -83,7 +83,7 @@ class Http2Connection(asyncio.Protocol):
         self._next_stream = 1
         self._max_streams = 100
         self._places: deque[asyncio.Future[None]] = deque()
-        self._offered = 0  # places of those that have not gone on yet
+        self._offered = 0
         self._max_frame_bytes = 16_384
         self._initial_window = _DEFAULT_WINDOW
         self._window = _DEFAULT_WINDOW
@@ -195,10 +195,11 @@ class Http2Connection(asyncio.Protocol):
         finally:
             if place.done() and not place.cancelled() and place.exception() is None:
                 self._offered -= 1
-                # For others, if this one was cancelled; else it takes its place at once.
+                # By then this call has its place, or was cancelled and leaves it to another.
                 asyncio.get_running_loop().call_soon(self._offer_places)
 
     def _has_place(self) -> bool:
+        """Places that were offered to calls which have not gone on yet count as taken."""
         return len(self._streams) + self._offered < self._max_streams
 
     def _offer_places(self) -> None:
