@@ -359,8 +359,6 @@ def _with(names: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
 
 
 def _rounded(hits: Hits, decimals: int) -> Hits:
-    return (
-        hits
-        if decimals < 0
-        else msgspec.structs.replace(hits, scores=round_scores(hits.scores, decimals))
-    )
+    if decimals < 0:
+        return hits
+    return msgspec.structs.replace(hits, scores=round_scores(hits.scores, decimals))

@@ -8,8 +8,9 @@ if the codes are too coarse for a query (rows too much alike, or unlike those th
 trained on) its search goes deeper, and in the end to an exact scan. So recall doesn't depend on
 the data.
 
-An InterimIndex never changes: extending or retraining gives a new one that the owner puts in its
-place, and searches go on with the one they have. So there is no lock, and no search ever waits.
+An InterimIndex never changes, but for a guess: extending or retraining gives a new one that the
+owner puts in its place, and searches go on with the one they have. So there is no lock, and no
+search ever waits.
 """
 
 import math
@@ -21,10 +22,7 @@ import numpy.typing as npt
 
 from elanus.engine.index.base import Interim
 from elanus.engine.index.dense.chosen import score_labels
-from elanus.engine.index.dense.exact import (
-    VectorBlock,
-    exact_search_prepared,
-)
+from elanus.engine.index.dense.exact import VectorBlock, exact_search_prepared
 from elanus.engine.index.dense.neighbours import (
     LOWEST,
     Bounds,

@@ -16,10 +16,16 @@ import threading
 import msgspec
 
 from elanus.engine.index.base import Note, unheard
-from elanus.errors import InternalError, InvalidParameter, Unavailable
+from elanus.errors import InternalError, InvalidParameter
 from elanus.model.types import MetricType
 from elanus.workers.data.build_request import BuildRequest, run_build
-from elanus.workers.data.children import NICENESS, describe_exit, die_with_parent
+from elanus.workers.data.children import (
+    NICENESS,
+    describe_exit,
+    die_with_parent,
+    kill_child,
+    start_child,
+)
 
 IDLE_S = 5.0
 _MAX_LINE_BYTES = 1 << 20
@@ -114,34 +120,20 @@ class ProcessBuilder:
         process = self._process
         if not fresh and process is not None and process.returncode is None:
             return process
-        environment = {
-            "GLIBC_TUNABLES": _HUGE_PAGES,
-            "OMP_WAIT_POLICY": _WAIT_POLICY,
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        }
-        try:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "elanus.workers.data.index_process",
-                str(self._idle_s),
-                str(self._niceness),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=_MAX_LINE_BYTES,
-                env=environment,
-            )
-        except OSError as error:
-            raise Unavailable(f"the index build process can't be started: {error}") from error
+        self._process = await start_child(
+            "index build process",
+            "elanus.workers.data.index_process",
+            self._idle_s,
+            self._niceness,
+            max_line_bytes=_MAX_LINE_BYTES,
+            environment={"GLIBC_TUNABLES": _HUGE_PAGES, "OMP_WAIT_POLICY": _WAIT_POLICY},
+        )
         return self._process
 
     async def _kill(self) -> None:
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+            await kill_child(process)
 
     async def close(self) -> None:
         """End the child, and a build that runs."""

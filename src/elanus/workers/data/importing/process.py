@@ -13,8 +13,14 @@ import sys
 
 import msgspec
 
-from elanus.errors import ElanusError, InternalError, Unavailable
-from elanus.workers.data.children import NICENESS, describe_exit, die_with_parent
+from elanus.errors import ElanusError, InternalError
+from elanus.workers.data.children import (
+    NICENESS,
+    describe_exit,
+    die_with_parent,
+    kill_child,
+    start_child,
+)
 from elanus.workers.data.importing.importer import AllocateIds, Told, follow
 from elanus.workers.data.importing.request import (
     Event,
@@ -35,29 +41,16 @@ class ProcessImporter:
         self._niceness = niceness
 
     async def run(self, request: ImportRequest, allocate_ids: AllocateIds, told: Told) -> Finished:
-        process = await self._start()
+        process = await start_child(
+            "import process",
+            "elanus.workers.data.importing.process",
+            self._niceness,
+            max_line_bytes=_MAX_LINE_BYTES,
+        )
         try:
             return await self._converse(process, request, allocate_ids, told)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-
-    async def _start(self) -> asyncio.subprocess.Process:
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        try:
-            return await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "elanus.workers.data.importing.process",
-                str(self._niceness),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=_MAX_LINE_BYTES,
-                env=environment,
-            )
-        except OSError as error:
-            raise Unavailable(f"the import process can't be started: {error}") from error
+            await kill_child(process)
 
     async def _converse(
         self,
