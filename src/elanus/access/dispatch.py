@@ -117,7 +117,9 @@ class Dispatcher:
     async def _run(
         self, known: Method, request: Any, context: CallContext, handler: HandlerFunction
     ) -> Any:
+        calls = self._proxy.world.calls
         self.in_flight += 1
+        calls.in_flight += 1
         try:
             if self.in_flight > self._max_in_flight:
                 raise TooManyRequests(
@@ -144,6 +146,7 @@ class Dispatcher:
             response = respond(known.response, error)
         finally:
             self.in_flight -= 1
+            calls.in_flight -= 1
         seconds = self._proxy.world.clock.monotonic_s() - context.started_s
         code = status_of(response).code
         self._observer.observe(known.name, context.collection, seconds, code, context.stages)

@@ -10,8 +10,7 @@ import numpy.typing as npt
 from elanus.model.types import DataType, MetricType
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """The instant that a read sees. A row is visible iff ``expire_before_ts`` < its insert ts ≤
     ``read_ts`` and no delete of it has a ts ≤ ``read_ts``."""
 

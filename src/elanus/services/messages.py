@@ -3,6 +3,7 @@ that do I/O. Columns travel as Arrow record batches and NumPy arrays."""
 
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -78,8 +79,7 @@ def time_for_callee_s(left_s: float) -> float:
     return left_s - min(_MARGIN * left_s, _MAX_MARGIN_S)
 
 
-@dataclass(frozen=True, slots=True)
-class SearchRequest:
+class SearchRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """A vector search on one shard. Empty ``partition_ids`` means all.
 
     The shard waits until it has seen every write up to ``guarantee_ts`` and picks its instant; a
@@ -107,8 +107,7 @@ class SearchRequest:
     is_strong: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class QueryRequest:
+class QueryRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Rows by filter from one shard, by ascending primary key.
 
     ``limit`` is the number of rows wanted, offset included; None means all.
@@ -132,8 +131,7 @@ class QueryRequest:
     is_strong: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SealedView:
+class SealedView(msgspec.Struct, frozen=True, omit_defaults=True):
     """The sealed part of a shard, for a proxy that asks the query nodes itself.
 
     mark: what the copies bear that have missed no delete. placement: segment id → query nodes.
@@ -145,8 +143,7 @@ class SealedView:
     partitions: dict[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResponse:
+class SearchResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """``rows`` has the output fields of every hit, in the order of the hits.
 
     told: None if this answers for all parts. Else it answers for the growing ones only, and the
@@ -157,13 +154,12 @@ class SearchResponse:
     hits: Hits
     rows: pa.RecordBatch
     read_ts: int
-    stages: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, float] = {}
     told: dict[int, int] | None = None
     view: SealedView | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class QueryResponse:
+class QueryResponse(msgspec.Struct, frozen=True, omit_defaults=True):
     """``rows`` has the output fields, by ascending primary key; ``count`` counts visible rows
     that match, also when ``count_only`` left ``rows`` empty."""
 
@@ -171,11 +167,10 @@ class QueryResponse:
     timestamps: npt.NDArray[np.uint64]
     count: int
     read_ts: int
-    stages: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, float] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentSearch:
+class SegmentSearch(msgspec.Struct, frozen=True, omit_defaults=True):
     """A search on named sealed segments of one query node, at a fixed snapshot.
 
     ``schema`` (here and below): the shard's; fields may be newer than the loaded segment.
@@ -208,8 +203,7 @@ class SegmentHits(Hits, frozen=True):
     told_ts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentQuery:
+class SegmentQuery(msgspec.Struct, frozen=True, omit_defaults=True):
     segment_ids: tuple[int, ...]
     snapshot: Snapshot
     plan: Plan | None = None
@@ -219,16 +213,14 @@ class SegmentQuery:
     deadline_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentRows:
+class SegmentRows(msgspec.Struct, frozen=True, omit_defaults=True):
     """Answer to SegmentQuery; ``rows`` is None for ``count_only``."""
 
     count: int
     rows: Rows | None
 
 
-@dataclass(frozen=True, slots=True)
-class FetchRows:
+class FetchRows(msgspec.Struct, frozen=True, omit_defaults=True):
     """Rows of loaded sealed segments by position: ``sources`` segment ids, ``offsets`` rows."""
 
     sources: npt.NDArray[np.int64]
@@ -238,8 +230,7 @@ class FetchRows:
     deadline_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class AskTerms:
+class AskTerms(msgspec.Struct, frozen=True, omit_defaults=True):
     """How frequent ``terms``, uint32 (n,), ascending, are in a field of loaded sealed segments."""
 
     segment_ids: tuple[int, ...]

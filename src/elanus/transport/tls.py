@@ -54,6 +54,19 @@ class TlsFiles:
             files = [str(path) for path in (self.certificate, self.key, self.authority) if path]
             raise Rejected(f"can't use the certificate of {', '.join(files)}: {error}") from error
 
+    def server_context(self) -> ssl.SSLContext:
+        """Of a server of HTTP/2 that shows this certificate; with an authority clients must show
+        one that it has signed. Raises Rejected as ``read`` does."""
+        self.read()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self.certificate, self.key)
+        if self.authority is not None:
+            context.load_verify_locations(self.authority)
+            context.verify_mode = ssl.CERT_REQUIRED
+        context.set_alpn_protocols(["h2"])
+        return context
+
     def client_context(self) -> ssl.SSLContext:
         """Of a client of HTTP/2 that shows this certificate and trusts the authority only. Raises
         Rejected as ``read`` does."""

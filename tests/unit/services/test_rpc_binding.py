@@ -35,6 +35,7 @@ from elanus.services.rpc.client import Peer, stub
 from elanus.services.rpc.server import RpcServices
 from elanus.transport.base import TransportOptions, no_rest
 from elanus.transport.h2corn_server import H2cornServer
+from elanus.transport.http2.server import Http2Server
 
 
 class Node:
@@ -97,20 +98,18 @@ async def node() -> Node:
 
 
 @pytest.fixture
-async def server(node: Node) -> AsyncIterator[H2cornServer]:
+async def server(node: Node) -> AsyncIterator[Http2Server]:
     services = RpcServices()
     services.add(QueryNodeService, node)
     services.add(StreamingService, Owner())
-    executor = ThreadExecutor(cores=1)
-    server = H2cornServer(services.handle, no_rest, TransportOptions(port=0), executor)
+    server = Http2Server(services.handle, TransportOptions(port=0))
     await server.start()
     yield server
     await server.stop(1.0)
-    executor.close()
 
 
 @pytest.fixture
-async def peer(server: H2cornServer) -> AsyncIterator[Peer]:
+async def peer(server: Http2Server) -> AsyncIterator[Peer]:
     host, port = server.address
     peer = Peer(f"{host}:{port}")
     yield peer
@@ -182,7 +181,7 @@ async def test_a_request_is_bound_by_its_deadline(peer: Peer) -> None:
 
 
 async def test_an_unreachable_peer_is_unavailable_by_its_address(
-    peer: Peer, server: H2cornServer
+    peer: Peer, server: Http2Server
 ) -> None:
     query = stub(QueryNodeService, peer)
     await query.release_segments((1,))
@@ -191,7 +190,7 @@ async def test_an_unreachable_peer_is_unavailable_by_its_address(
         await query.release_segments((2,))
 
 
-async def test_without_a_connection_nothing_was_done(peer: Peer, server: H2cornServer) -> None:
+async def test_without_a_connection_nothing_was_done(peer: Peer, server: Http2Server) -> None:
     query = stub(QueryNodeService, peer)
     await server.stop(0.0)
     async with asyncio.timeout(30):

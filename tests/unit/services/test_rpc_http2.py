@@ -1,19 +1,29 @@
 """Calls over one HTTP/2 connection, against the real server: large, many, and badly ended ones."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
 import pytest
 
 from elanus.errors import DeadlineExceeded, InternalError, NotServed, Unavailable
 from elanus.runtime.executor import ThreadExecutor
-from elanus.services.rpc import _http2_frames as frames
 from elanus.services.rpc.client import Peer
-from elanus.services.rpc.http2 import MAX_MESSAGE_BYTES
-from elanus.transport.base import GrpcError, GrpcStatus, TransportOptions, no_rest
-from elanus.transport.h2corn_server import MAX_STREAMS_PER_CONNECTION, H2cornServer
+from elanus.transport.base import (
+    GrpcError,
+    GrpcStatus,
+    TransportOptions,
+    TransportServer,
+    no_rest,
+)
+from elanus.transport.h2corn_server import H2cornServer
+from elanus.transport.http2 import frames
+from elanus.transport.http2.connection import MAX_MESSAGE_BYTES
+from elanus.transport.http2.server import MAX_STREAMS_PER_CONNECTION, Http2Server
 
 PATIENCE_S = 60.0
+OPTIONS = TransportOptions(
+    port=0, max_receive_bytes=MAX_MESSAGE_BYTES, max_send_bytes=MAX_MESSAGE_BYTES
+)
 ECHO, WAIT, LARGE = "/t/echo", "/t/wait", "/t/large"
 REFUSE, UNKNOWN = "/t/refuse", "/t/unknown"
 
@@ -52,22 +62,31 @@ def handler() -> Handler:
     return Handler()
 
 
-@pytest.fixture
-async def server(handler: Handler) -> AsyncIterator[H2cornServer]:
+Serve = Callable[[Handler, TransportOptions], TransportServer]
+
+
+@pytest.fixture(params=["ours", "h2corn"])
+def serve(request: pytest.FixtureRequest) -> Iterator[Serve]:
+    """Ours; and the server that processes of former versions have."""
+    if request.param == "ours":
+        yield Http2Server
+        return
     executor = ThreadExecutor(cores=1)
-    options = TransportOptions(
-        port=0, max_receive_bytes=MAX_MESSAGE_BYTES, max_send_bytes=MAX_MESSAGE_BYTES
-    )
-    server = H2cornServer(handler, no_rest, options, executor)
-    await server.start()
-    yield server
-    handler.opened.set()
-    await server.stop(1.0)
+    yield lambda handler, options: H2cornServer(handler, no_rest, options, executor)
     executor.close()
 
 
 @pytest.fixture
-async def peer(server: H2cornServer) -> AsyncIterator[Peer]:
+async def server(handler: Handler, serve: Serve) -> AsyncIterator[TransportServer]:
+    server = serve(handler, OPTIONS)
+    await server.start()
+    yield server
+    handler.opened.set()
+    await server.stop(1.0)
+
+
+@pytest.fixture
+async def peer(server: TransportServer) -> AsyncIterator[Peer]:
     peer = Peer("{}:{}".format(*server.address))
     yield peer
     await peer.close()
@@ -149,9 +168,10 @@ async def test_a_method_that_an_older_process_does_not_know_is_not_served(peer: 
         await peer.call(UNKNOWN, b"", 30.0)
 
 
-async def test_a_stopped_server_is_not_served_and_a_new_one_is_found(handler: Handler) -> None:
-    executor = ThreadExecutor(cores=1)
-    server = H2cornServer(handler, no_rest, TransportOptions(port=0), executor)
+async def test_a_stopped_server_is_not_served_and_a_new_one_is_found(
+    handler: Handler, serve: Serve
+) -> None:
+    server = serve(handler, TransportOptions(port=0))
     await server.start()
     host, port = server.address
     peer = Peer(f"{host}:{port}")
@@ -159,7 +179,7 @@ async def test_a_stopped_server_is_not_served_and_a_new_one_is_found(handler: Ha
     await server.stop(1.0)
     with pytest.raises(Unavailable):
         await peer.call(ECHO, b"2", 30.0)
-    again = H2cornServer(handler, no_rest, TransportOptions(host=host, port=port), executor)
+    again = serve(handler, TransportOptions(host=host, port=port))
     await again.start()
     async with asyncio.timeout(PATIENCE_S):
         while True:
@@ -170,7 +190,6 @@ async def test_a_stopped_server_is_not_served_and_a_new_one_is_found(handler: Ha
                 await asyncio.sleep(0.02)
     await peer.close()
     await again.stop(1.0)
-    executor.close()
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ and rows that expire by the delegator's clock, go the ordinary way.
 import asyncio
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import pyarrow as pa
 import structlog
+from msgspec.structs import replace
 
 from elanus.access.dql.merging import merge_searches
 from elanus.access.lru import LruCache
@@ -121,17 +121,15 @@ class DirectSearch:
             asyncio.create_task(self._ask(node_id, replace(asked, segment_ids=segment_ids)))
             for node_id, segment_ids in nodes.items()
         ]
-        # After those: their way is the longer one.
-        whole = asyncio.create_task(owner.search(replace(request, known_view=view.mark)))
         try:
-            answer = await whole
+            answer = await owner.search(replace(request, known_view=view.mark))
             if answer.told is None:
                 shard.view = answer.view
                 self.counts[OUTDATED] += 1
                 return answer
             found, outcome = await self._in_time(dict(zip(nodes, calls, strict=True)), view)
         finally:
-            for call in (whole, *calls):
+            for call in calls:
                 call.cancel()
                 call.add_done_callback(_notice)
         spent_s = self._world.clock.monotonic_s() - started_s

@@ -8,7 +8,6 @@ last, leaves the tied ones to the next page. Only ties of more rows than a page 
 
 import math
 import uuid
-from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -50,7 +49,7 @@ def cut_page(answer: SearchResponse, size: int) -> SearchResponse:
     better = int(np.count_nonzero(scores[:size] != scores[size]))
     kept = better or size
     hits = slice_hits(answer.hits, 0, kept)
-    return replace(answer, hits=hits, rows=answer.rows.slice(0, kept))
+    return msgspec.structs.replace(answer, hits=hits, rows=answer.rows.slice(0, kept))
 
 
 def state_after(world: World, page: IteratorPage, hits: Hits, metric: MetricType) -> IteratorState:

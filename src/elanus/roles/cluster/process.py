@@ -44,11 +44,11 @@ from elanus.services.cluster.sessions import (
 )
 from elanus.services.interfaces import NodeService
 from elanus.services.messages import NodeStatus
-from elanus.services.rpc.http2 import MAX_MESSAGE_BYTES
 from elanus.services.rpc.server import RpcServices
 from elanus.storage.disk import LocalDisk
-from elanus.transport.base import TransportOptions, TransportServer, no_rest
-from elanus.transport.h2corn_server import H2cornServer
+from elanus.transport.base import TransportOptions, TransportServer
+from elanus.transport.http2.connection import MAX_MESSAGE_BYTES
+from elanus.transport.http2.server import Http2Server
 from elanus.transport.tls import CertificateWatch, TlsFiles, TlsMaterial
 
 log = structlog.get_logger(__name__)
@@ -123,7 +123,7 @@ class Node:
         self.pulse = Pulse(
             world, storage.meta, self.membership, self.peers, self.leader, self.session
         )
-        self.services = RpcServices()
+        self.services = RpcServices(world.calls)
         self.is_cut_short = False
 
     async def stop_server(self, server: TransportServer) -> None:
@@ -257,7 +257,7 @@ class ClusterProcess:
             max_send_bytes=MAX_MESSAGE_BYTES,
             tls=internal_tls(self._settings),
         )
-        server = H2cornServer(node.services.handle, no_rest, options, node.world.executor)
+        server = Http2Server(node.services.handle, options)
         await server.start()
         self._opened.push_async_callback(node.stop_server, server)
         if options.tls is not None:

@@ -6,7 +6,8 @@ node refuses or can't be reached, both are Unavailable, and callers try again.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar, cast
 
 import msgspec
 import structlog
@@ -20,10 +21,12 @@ from elanus.runtime.world import World
 from elanus.services.cluster.following import PrefixFollower
 from elanus.services.cluster.sessions import Membership, SessionInfo
 from elanus.services.interfaces import DataNodeService, QueryNodeService, StreamingService
-from elanus.services.rpc.client import stub
+from elanus.services.rpc.client import Peer, stub
 from elanus.storage.meta.base import MetaStore
 
 log = structlog.get_logger(__name__)
+
+S = TypeVar("S")
 
 STREAMING, QUERY, DATA = "streaming", "query", "data"
 _PCHANNELS = PREFIX + "pchannel/"
@@ -52,6 +55,7 @@ class ClusterRouter:
         self._owners: dict[str, PchannelRecord] = {}
         self._follower = PrefixFollower(world, meta, _PCHANNELS, self._owner_changed)
         self._tasks_given = 0
+        self._stubs: dict[tuple[type, str], tuple[object, Peer]] = {}
         self._query_sessions: list[SessionInfo] | None = None
         self._query_infos: list[QueryNodeInfo] = []
 
@@ -68,14 +72,14 @@ class ClusterRouter:
 
     async def streaming_node_by_id(self, node_id: int) -> StreamingService:
         info = self._node(STREAMING, node_id)
-        return stub(StreamingService, self._peers.at(info.address), _STREAMING_TIMEOUTS_S)
+        return self._stub(StreamingService, info.address, _STREAMING_TIMEOUTS_S)
 
     async def streaming_nodes(self) -> list[int]:
         return self._taking(STREAMING)
 
     async def query_node(self, node_id: int) -> QueryNodeService:
         info = self._node(QUERY, node_id)
-        return stub(QueryNodeService, self._peers.at(info.address), _QUERY_TIMEOUTS_S)
+        return self._stub(QueryNodeService, info.address, _QUERY_TIMEOUTS_S)
 
     async def query_nodes(self, *, stopping: bool = False) -> list[int]:
         if stopping:
@@ -96,7 +100,15 @@ class ClusterRouter:
         node_id = nodes[self._tasks_given % len(nodes)]
         self._tasks_given += 1
         info = self._node(DATA, node_id)
-        return stub(DataNodeService, self._peers.at(info.address), _DATA_TIMEOUTS_S)
+        return self._stub(DataNodeService, info.address, _DATA_TIMEOUTS_S)
+
+    def _stub(self, interface: type[S], address: str, timeouts_s: Mapping[str, float]) -> S:
+        peer = self._peers.at(address)
+        known, known_peer = self._stubs.get((interface, address), (None, None))
+        if known is None or known_peer is not peer:
+            known = stub(interface, peer, timeouts_s)
+            self._stubs[interface, address] = known, peer
+        return cast(S, known)
 
     def _taking(self, role: str) -> list[int]:
         return [info.node_id for info in self._membership.nodes(role) if not info.stopping]
@@ -118,6 +130,7 @@ class ClusterRouter:
 
     async def _forget(self) -> None:
         await asyncio.sleep(0)
+        self._stubs.clear()
         await self._peers.keep_only({info.address for info in self._membership.everyone()})
 
 

@@ -14,11 +14,11 @@ from typing import Any, Generic, TypeVar, cast
 import msgspec
 
 from elanus.errors import DeadlineExceeded, InternalError, NotServed, Unavailable
-from elanus.services.rpc.codec import decode, encode
+from elanus.services.rpc.codec import BARE, BATCHES, decode, encode
 from elanus.services.rpc.failures import Failure, error_of
-from elanus.services.rpc.http2 import Http2Connection, RpcStatusError
 from elanus.services.rpc.methods import Method, methods_of
 from elanus.transport.base import GrpcStatus
+from elanus.transport.http2.client import ClientConnection, RpcStatusError
 
 S = TypeVar("S")
 
@@ -39,8 +39,8 @@ class Peer:
         self.address = address
         self._context = context
         self._server_name = server_name
-        self._connection: Http2Connection | None = None
-        self._connecting: asyncio.Task[Http2Connection] | None = None
+        self._connection: ClientConnection | None = None
+        self._connecting: asyncio.Task[ClientConnection] | None = None
         self._failures = 0
         self._next_attempt_s = 0.0
         self._closed = False
@@ -72,7 +72,7 @@ class Peer:
         except Unavailable as error:
             raise type(error)(f"{self._named(path)}: {error.message}") from error
 
-    async def _connect(self) -> Http2Connection:
+    async def _connect(self) -> ClientConnection:
         """Raises NotServed if there is no connection soon."""
         if self._closed:
             raise NotServed(f"{self.address} belongs to nobody any more")
@@ -90,13 +90,15 @@ class Peer:
             raise NotServed(f"can't connect to {self.address}: {error}") from error
         return connecting.result()
 
-    async def _connect_now(self) -> Http2Connection:
+    async def _connect_now(self) -> ClientConnection:
         """Raises OSError, of which TimeoutError is one."""
         host, _, port = self.address.rpartition(":")
         host, context = host.strip("[]"), self._context
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Http2Connection(self.address, secure=context is not None),
+                lambda: ClientConnection(
+                    self.address, secure=context is not None, metadata={BATCHES: BARE}
+                ),
                 host,
                 int(port),
                 ssl=context,
@@ -104,7 +106,7 @@ class Peer:
             )
         return connection
 
-    def _connected(self, connecting: asyncio.Task[Http2Connection]) -> None:
+    def _connected(self, connecting: asyncio.Task[ClientConnection]) -> None:
         self._connecting = None
         if not connecting.cancelled() and connecting.exception() is None:
             self._connection = connecting.result()

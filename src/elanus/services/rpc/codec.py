@@ -5,8 +5,9 @@ defaults to those that it misses, so two versions of a program understand each o
 fields have defaults and old ones keep their meaning.
 
 Columns travel as msgpack extensions: a NumPy array as its dtype, shape and bytes, an Arrow array or
-record batch as an Arrow IPC stream. Decoded columns refer to the message's memory; arrays are
-read-only.
+record batch as an Arrow IPC stream; or, in half the time, as its schema and one IPC message, to
+those who say that they know that (``BATCHES``). Decoded columns refer to the message's memory;
+arrays are read-only.
 """
 
 import struct
@@ -17,16 +18,20 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-_NUMPY, _BATCH, _ARRAY = 1, 2, 3
+BATCHES, BARE = "elanus-batches", "bare"
+"""What a caller says, and its value, if the answer may have bare batches."""
+
+_NUMPY, _BATCH, _ARRAY, _BARE_BATCH, _BARE_ARRAY = 1, 2, 3, 4, 5
 _COLUMN = "0"
-_MAX_KNOWN_DTYPES = 256
+_MAX_KNOWN_DTYPES = _MAX_KNOWN_SCHEMAS = 256
 _HEAD = struct.Struct("<BB")
 _DIMENSION = struct.Struct("<q")
+_LENGTH = struct.Struct("<I")
 
 
-def encode(value: Any) -> bytes:
-    """The bytes of a message, a record or a plain value."""
-    return _encoder.encode(value)
+def encode(value: Any, *, bare: bool = False) -> bytes:
+    """The bytes of a message, a record or a plain value. ``bare``: with bare batches."""
+    return (_bare_encoder if bare else _encoder).encode(value)
 
 
 def decode(data: bytes | memoryview, kind: Any) -> Any:
@@ -37,6 +42,16 @@ def decode(data: bytes | memoryview, kind: Any) -> Any:
 @cache
 def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
     return msgspec.msgpack.Decoder(kind, ext_hook=_decode_column, dec_hook=_accept)
+
+
+def _encode_bare(value: Any) -> msgspec.msgpack.Ext:
+    match value:
+        case pa.RecordBatch() if not _has_dictionaries(value.schema):
+            return msgspec.msgpack.Ext(_BARE_BATCH, _bare(value))
+        case pa.Array() if not pa.types.is_dictionary(value.type):
+            return msgspec.msgpack.Ext(_BARE_ARRAY, _bare(pa.record_batch({_COLUMN: value})))
+        case _:
+            return _encode_column(value)
 
 
 def _encode_column(value: Any) -> msgspec.msgpack.Ext:
@@ -56,11 +71,12 @@ def _encode_column(value: Any) -> msgspec.msgpack.Ext:
 def _decode_column(code: int, data: memoryview) -> Any:
     if code == _NUMPY:
         return _numpy_array(data)
-    with pa.ipc.open_stream(pa.py_buffer(data)) as stream:
-        batch = stream.read_next_batch()
-    if code == _BATCH:
-        return batch
-    return batch.column(0)
+    if code in (_BARE_BATCH, _BARE_ARRAY):
+        batch = _bare_batch(data)
+    else:
+        with pa.ipc.open_stream(pa.py_buffer(data)) as stream:
+            batch = stream.read_next_batch()
+    return batch if code in (_BATCH, _BARE_BATCH) else batch.column(0)
 
 
 def _accept(kind: type, value: Any) -> Any:
@@ -95,6 +111,27 @@ def _dtype(name: bytes) -> np.dtype[Any]:
     return np.dtype(name.decode())
 
 
+def _bare(batch: pa.RecordBatch) -> bytes:
+    schema = batch.schema.serialize()
+    return b"".join((_LENGTH.pack(len(schema)), schema, batch.serialize()))
+
+
+def _bare_batch(data: memoryview) -> pa.RecordBatch:
+    end = _LENGTH.size + _LENGTH.unpack_from(data)[0]
+    schema = _schema(bytes(data[_LENGTH.size : end]))
+    return pa.ipc.read_record_batch(pa.py_buffer(data[end:]), schema)
+
+
+@lru_cache(_MAX_KNOWN_SCHEMAS)
+def _schema(serialized: bytes) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(serialized))
+
+
+def _has_dictionaries(schema: pa.Schema) -> bool:
+    """Those need messages of their own, before the batch's."""
+    return any(pa.types.is_dictionary(kind) for kind in schema.types)
+
+
 def _stream(batch: pa.RecordBatch) -> memoryview:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
@@ -103,3 +140,4 @@ def _stream(batch: pa.RecordBatch) -> memoryview:
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_encode_column)
+_bare_encoder = msgspec.msgpack.Encoder(enc_hook=_encode_bare)

@@ -11,21 +11,24 @@ import msgspec
 import structlog
 
 from elanus.errors import ElanusError, InternalError, NotServed, Unavailable
+from elanus.runtime.calls import Calls
 from elanus.services.rpc.client import FAILED, SUCCEEDED
-from elanus.services.rpc.codec import decode, encode
+from elanus.services.rpc.codec import BARE, BATCHES, decode, encode
 from elanus.services.rpc.failures import failure_of
 from elanus.services.rpc.methods import Method, methods_of
 from elanus.transport.base import GrpcError, GrpcStatus
 
 log = structlog.get_logger(__name__)
 
-_Handler = Callable[[bytes], Awaitable[bytes]]
+_Handler = Callable[[bytes, bool], Awaitable[bytes]]
+"""Of a request, and whether the answer may have bare batches."""
 
 
 class RpcServices:
-    """Add roles, then hand ``handle`` to a transport server."""
+    """Add roles, then hand ``handle`` to a transport server. ``calls``: where they are counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, calls: Calls | None = None) -> None:
+        self._calls = calls or Calls()
         self._handlers: dict[str, _Handler] = {}
 
     def add(
@@ -51,7 +54,11 @@ class RpcServices:
         handler = self._handlers.get(method)
         if handler is None:
             raise GrpcError(GrpcStatus.UNIMPLEMENTED, f"{method} is not served by this process")
-        return await handler(body)
+        self._calls.in_flight += 1
+        try:
+            return await handler(body, metadata.get(BATCHES) == BARE)
+        finally:
+            self._calls.in_flight -= 1
 
 
 def _handler(
@@ -60,14 +67,14 @@ def _handler(
     guard: Callable[[], None],
     confirm: Callable[[], Awaitable[None]] | None,
 ) -> _Handler:
-    async def handle(body: bytes) -> bytes:
+    async def handle(body: bytes, bare: bool) -> bytes:
         try:
             request = decode(body, method.request)
             await _admit(guard, confirm)
             positional, keywords = method.arguments(request)
             answer = await function(*positional, **keywords)
             guard()
-            return SUCCEEDED + encode(answer)
+            return SUCCEEDED + encode(answer, bare=bare)
         except ElanusError as error:
             return FAILED + encode(failure_of(error))
         except msgspec.DecodeError as error:

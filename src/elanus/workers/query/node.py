@@ -7,12 +7,12 @@ files may be remote, a read pins those that it needs; if all are here, that is a
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
 import pyarrow as pa
 import structlog
+from msgspec.structs import replace
 
 from elanus.config.settings import QueryNodeSettings
 from elanus.engine.filter.plan import Plan

@@ -1,10 +1,10 @@
 """Runs searches on the ``search`` pool, a bounded number at a time, and batches those that wait.
 
-As long as a slot is free a search starts at once. When all are taken it queues; searches in the
-queue that ask the same of the same segments (field, metric, parameters, filter, and a snapshot
-that can't tell them apart) become one kernel call over all their vectors, whose hits are split
-again. What is to be made of a search's hits is made in the same thread. A request over several
-segments uses the slots that are free when it starts.
+As long as a slot is free a search starts at once, on the event loop if it is over sooner there.
+When all are taken it queues; searches in the queue that ask the same of the same segments (field,
+metric, parameters, filter, and a snapshot that can't tell them apart) become one kernel call over
+all their vectors, whose hits are split again. What is to be made of a search's hits is made in the
+same thread. A request over several segments uses the slots that are free when it starts.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from elanus.errors import TooManyRequests
 from elanus.model.reads import Hits, VectorQuery
 from elanus.model.vectors import concat_vectors
 from elanus.runtime.world import World
+from elanus.workers.query.quick import QuickSearches
 
 T = TypeVar("T")
 
@@ -51,6 +52,7 @@ class SearchScheduler:
 
     def __init__(self, world: World, *, slots: int, max_waiting: int) -> None:
         self._world = world
+        self._quick = QuickSearches(world.calls)
         self._slots = max(1, slots)
         self._max_waiting = max_waiting
         self._running = 0
@@ -80,11 +82,7 @@ class SearchScheduler:
         A key of None is never batched. Raises TooManyRequests when the queue is full.
         """
         if self._running < self._slots and not self._waiting:
-            self._running += 1
-            try:
-                return await self._world.executor.run("search", search_alone, call, query, finish)
-            finally:
-                self._release()
+            return await self._at_once(key, call, query, finish)
         self._check_room()
         if key is None:
             self._serial += 1
@@ -93,6 +91,28 @@ class SearchScheduler:
         self._batches.setdefault(key, deque()).append(_Waiting(call, query, finish, answer))
         self._waiting += 1
         return await answer
+
+    async def _at_once(
+        self, key: Hashable | None, call: SearchCall, query: VectorQuery, finish: Finish
+    ) -> Any:
+        same = None if key is None else (key, len(query.vectors))
+        timed = partial(self._timed, same, call, query, finish)
+        if same is not None and self._quick.has(same):
+            return timed()
+        self._running += 1
+        try:
+            return await self._world.executor.run("search", timed)
+        finally:
+            self._release()
+
+    def _timed(
+        self, same: Hashable | None, call: SearchCall, query: VectorQuery, finish: Finish
+    ) -> Any:
+        started_s = self._world.clock.monotonic_s()
+        found = search_alone(call, query, finish)
+        if same is not None:
+            self._quick.note(same, self._world.clock.monotonic_s() - started_s)
+        return found
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:
         """``function(*args)`` in a thread, in its turn."""

@@ -6,7 +6,6 @@ and always of the rows that are there.
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import replace
 
 import msgspec
 
@@ -44,4 +43,4 @@ async def weighted_search(
         vectors=weighted(query.vectors, terms, total),
         params={**query.params, AVERAGE_LENGTH: total.average_length},
     )
-    return replace(request, query=weights)
+    return msgspec.structs.replace(request, query=weights)

@@ -3,13 +3,13 @@ ordinary search finds at the same instant, whatever happens between the calls.""
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 import pytest
+from msgspec.structs import replace
 from tests.unit.workers.streaming.harness import Server, eventually, vectors
 
 from elanus.access.dql.direct import (
@@ -366,6 +366,7 @@ async def test_a_view_that_names_a_dropped_partition_shows_none_of_its_rows(serv
     shard.set_collection(left, shard.indexes)
     for _ in range(10):
         assert sorted((await proxy.search(3, top_k=20)).hits.keys) == list(range(0, 20, 2))
+        await _idle(proxy)  # a new view is being offered
     assert proxy.direct.counts[OUTDATED] == 1
     assert proxy.direct.counts[DIRECT] > 0
     assert await server.count(things) == 10

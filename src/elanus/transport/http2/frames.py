@@ -18,7 +18,7 @@ END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 1, 1, 4, 8, 32
 HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_STREAMS, INITIAL_WINDOW, MAX_FRAME = 1, 2, 3, 4, 5
 """Settings."""
 
-REFUSED_STREAM, CANCEL = 7, 8
+NO_ERROR, REFUSED_STREAM, CANCEL = 0, 7, 8
 """Error codes."""
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -48,11 +48,11 @@ def request_headers(scheme: str, authority: str, path: str) -> bytes:
     """Of a gRPC call, but for its timeout."""
     return b"".join(
         (
-            b"\x83",  # :method POST
-            b"\x87" if scheme == "https" else b"\x86",
-            _literal(1, authority),
-            _literal(4, path),
-            _literal(31, "application/grpc"),
+            indexed(3),  # :method POST
+            indexed(7 if scheme == "https" else 6),
+            literal(1, authority),
+            literal(4, path),
+            literal(31, "application/grpc"),
             header("te", "trailers"),
         )
     )
@@ -85,7 +85,12 @@ class HeaderDecoder:
         return decoded
 
 
-def _literal(index: int, value: str) -> bytes:
+def indexed(index: int) -> bytes:
+    """A header that is in the static table as a whole."""
+    return bytes((0x80 | index,))
+
+
+def literal(index: int, value: str) -> bytes:
     """A header whose name is in the static table."""
     return _integer(index, 4) + _string(value)
 
