@@ -23,7 +23,9 @@ BATCHES, BARE = "elanus-batches", "bare"
 
 _NUMPY, _BATCH, _ARRAY, _BARE_BATCH, _BARE_ARRAY = 1, 2, 3, 4, 5
 _COLUMN = "0"
-_MAX_KNOWN_DTYPES = _MAX_KNOWN_SCHEMAS = 256
+_MAX_KNOWN_DTYPES = _MAX_KNOWN_SCHEMAS = _MAX_KNOWN_ARRAYS = 256
+_SHORT_BYTES = 16
+"""Arrays of no element, of which answers have many, are made once."""
 _HEAD = struct.Struct("<BB")
 _DIMENSION = struct.Struct("<q")
 _LENGTH = struct.Struct("<I")
@@ -45,13 +47,16 @@ def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
 
 
 def _encode_bare(value: Any) -> msgspec.msgpack.Ext:
-    match value:
-        case pa.RecordBatch() if not _has_dictionaries(value.schema):
-            return msgspec.msgpack.Ext(_BARE_BATCH, _bare(value))
-        case pa.Array() if not pa.types.is_dictionary(value.type):
-            return msgspec.msgpack.Ext(_BARE_ARRAY, _bare(pa.record_batch({_COLUMN: value})))
-        case _:
-            return _encode_column(value)
+    if isinstance(value, np.ndarray):
+        return msgspec.msgpack.Ext(_NUMPY, _numpy_bytes(value))
+    is_array = isinstance(value, pa.Array)
+    if is_array or isinstance(value, pa.RecordBatch):
+        batch = pa.record_batch({_COLUMN: value}) if is_array else value
+        head = _schema_head(batch.schema)
+        if head is not None:
+            code = _BARE_ARRAY if is_array else _BARE_BATCH
+            return msgspec.msgpack.Ext(code, b"".join((head, batch.serialize())))
+    return _encode_column(value)
 
 
 def _encode_column(value: Any) -> msgspec.msgpack.Ext:
@@ -70,7 +75,7 @@ def _encode_column(value: Any) -> msgspec.msgpack.Ext:
 
 def _decode_column(code: int, data: memoryview) -> Any:
     if code == _NUMPY:
-        return _numpy_array(data)
+        return _numpy_array(data) if len(data) > _SHORT_BYTES else _short_array(bytes(data))
     if code in (_BARE_BATCH, _BARE_ARRAY):
         batch = _bare_batch(data)
     else:
@@ -85,9 +90,19 @@ def _accept(kind: type, value: Any) -> Any:
 
 
 def _numpy_bytes(array: np.ndarray[Any, Any]) -> bytes:
-    dtype = array.dtype.str.encode()
-    shape = b"".join(map(_DIMENSION.pack, array.shape))
-    return b"".join((_HEAD.pack(len(dtype), array.ndim), dtype, shape, array.tobytes()))
+    head = _numpy_head(array.dtype, array.ndim)
+    return b"".join((head, *map(_DIMENSION.pack, array.shape), array.tobytes()))
+
+
+@lru_cache(_MAX_KNOWN_DTYPES)
+def _numpy_head(dtype: np.dtype[Any], dimensions: int) -> bytes:
+    name = dtype.str.encode()
+    return _HEAD.pack(len(name), dimensions) + name
+
+
+@lru_cache(_MAX_KNOWN_ARRAYS)
+def _short_array(data: bytes) -> np.ndarray[Any, Any]:
+    return _numpy_array(memoryview(data))
 
 
 def _numpy_array(data: memoryview) -> np.ndarray[Any, Any]:
@@ -111,9 +126,14 @@ def _dtype(name: bytes) -> np.dtype[Any]:
     return np.dtype(name.decode())
 
 
-def _bare(batch: pa.RecordBatch) -> bytes:
-    schema = batch.schema.serialize()
-    return b"".join((_LENGTH.pack(len(schema)), schema, batch.serialize()))
+@lru_cache(_MAX_KNOWN_SCHEMAS)
+def _schema_head(schema: pa.Schema) -> bytes | None:
+    """What stands before a batch's message. None: it has dictionaries, which need messages of their
+    own."""
+    if any(pa.types.is_dictionary(kind) for kind in schema.types):
+        return None
+    serialized: bytes = schema.serialize().to_pybytes()
+    return _LENGTH.pack(len(serialized)) + serialized
 
 
 def _bare_batch(data: memoryview) -> pa.RecordBatch:
@@ -125,11 +145,6 @@ def _bare_batch(data: memoryview) -> pa.RecordBatch:
 @lru_cache(_MAX_KNOWN_SCHEMAS)
 def _schema(serialized: bytes) -> pa.Schema:
     return pa.ipc.read_schema(pa.py_buffer(serialized))
-
-
-def _has_dictionaries(schema: pa.Schema) -> bool:
-    """Those need messages of their own, before the batch's."""
-    return any(pa.types.is_dictionary(kind) for kind in schema.types)
 
 
 def _stream(batch: pa.RecordBatch) -> memoryview:

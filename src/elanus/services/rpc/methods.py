@@ -35,6 +35,8 @@ class Method:
 
     def arguments(self, request: msgspec.Struct) -> tuple[list[Any], dict[str, Any]]:
         """Those of the call, by place where they may be: implementations choose their names."""
+        if len(self.positional) == 1 and not self.keywords:
+            return [getattr(request, self.positional[0])], {}
         positional = [getattr(request, name) for name in self.positional]
         return positional, {name: getattr(request, name) for name in self.keywords}
 

@@ -54,14 +54,16 @@ _OK = frames.header("grpc-status", "0")
 
 
 class _Served(Stream):
-    """A call of a client. ``task``: what answers it, once all of it is here."""
+    """A call of a client. ``task``: what answers it, once all of it is here; ``is_late``: it was
+    cancelled because the client's time is over."""
 
-    __slots__ = ("headers", "task")
+    __slots__ = ("headers", "is_late", "task")
 
     def __init__(self, number: int, window: int, headers: Mapping[str, str]) -> None:
         super().__init__(number, window)
         self.headers = headers
         self.task: asyncio.Task[None] | None = None
+        self.is_late = False
 
 
 class ServerConnection(Connection[_Served]):
@@ -195,7 +197,10 @@ class ServerConnection(Connection[_Served]):
         except asyncio.CancelledError:
             if call.number not in self._streams:
                 raise
-            self._refuse(call, GrpcError(GrpcStatus.UNAVAILABLE, "the server is stopping"))
+            why = GrpcError(GrpcStatus.UNAVAILABLE, "the server is stopping")
+            if call.is_late:
+                why = GrpcError(GrpcStatus.DEADLINE_EXCEEDED, "Deadline Exceeded")
+            self._refuse(call, why)
         except Exception as error:  # a call must end with a status
             log.error("call failed", method=call.headers.get(":path"), exc_info=error)
             self._refuse(call, GrpcError(GrpcStatus.UNKNOWN, type(error).__name__))
@@ -214,14 +219,14 @@ class ServerConnection(Connection[_Served]):
         call.body = bytearray()
         path = call.headers.get(":path", "")
         deadline_s = parse_timeout(call.headers.get("grpc-timeout"))
-        timeout = asyncio.timeout(deadline_s)
-        try:
-            async with timeout:
+        if deadline_s is None:
+            answer = await self._handler(path, call.headers, message, None)
+        else:
+            expiry = asyncio.get_running_loop().call_later(deadline_s, _expire, call)
+            try:
                 answer = await self._handler(path, call.headers, message, deadline_s)
-        except TimeoutError:
-            if not timeout.expired():
-                raise
-            raise GrpcError(GrpcStatus.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
+            finally:
+                expiry.cancel()
         if len(answer) > self._options.max_send_bytes:
             what = f"trying to send message larger than max ({len(answer)} bytes)"
             raise GrpcError(GrpcStatus.RESOURCE_EXHAUSTED, what)
@@ -318,6 +323,12 @@ class Http2Server(TransportServer):
             async with asyncio.timeout(timeout_s):
                 while tasks := self._tasks():
                     await asyncio.wait(tasks)
+
+
+def _expire(call: _Served) -> None:
+    if call.task is not None:
+        call.is_late = True
+        call.task.cancel()
 
 
 def _keep_alive(connected: socket.socket | None) -> None:
