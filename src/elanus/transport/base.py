@@ -26,7 +26,7 @@ BACKLOG = 1_024
 """Connections that may wait to be accepted."""
 
 HEALTH_CHECK_METHOD = "/grpc.health.v1.Health/Check"
-_SERVING = b"\x08\x01"  # HealthCheckResponse{status: SERVING}
+SERVING = b"\x08\x01"  # HealthCheckResponse{status: SERVING}
 
 
 class GrpcStatus(IntEnum):
@@ -111,7 +111,7 @@ def with_health(handler: Handler) -> Handler:
         method: str, metadata: Mapping[str, str], body: bytes, deadline_s: float | None
     ) -> bytes:
         if method == HEALTH_CHECK_METHOD:
-            return _SERVING
+            return SERVING
         return await handler(method, metadata, body, deadline_s)
 
     return handle

@@ -26,15 +26,17 @@ from elanus.services.interfaces import (
     StreamingService,
 )
 from elanus.services.messages import (
+    FetchRows,
     PartitionRows,
     PrimaryKeys,
     SearchRequest,
     SegmentHits,
     WriteRequest,
 )
-from elanus.services.rpc.codec import decode, encode
+from elanus.services.rpc.codec import BARE, BATCHES, decode, encode
 from elanus.services.rpc.failures import Failure, error_of, failure_of
 from elanus.services.rpc.methods import methods_of
+from elanus.services.rpc.server import RpcServices
 
 
 @pytest.mark.parametrize(("text", "ids"), ROWS + ELEMENT_ROWS)
@@ -236,3 +238,46 @@ def test_places_of_elements_travel_with_the_hits() -> None:
     arrived = decode(encode(hits), SegmentHits)
     assert arrived.elements.tolist() == [3, 3]
     assert arrived.elements.dtype == np.int64
+
+
+COLUMNS_SENT = [
+    pa.record_batch(
+        {
+            "word": pa.array(["a", None, "c"]),
+            "vector": pa.array([[1.0], [2.0], None], pa.list_(pa.float32())),
+        }
+    ).slice(1),
+    pa.record_batch({"word": pa.array(["a", "b", "a"]).dictionary_encode()}),
+    pa.record_batch({"word": pa.array([], pa.string())}),
+    pa.array(["x", None]),
+    pa.array(["x", "y", "x"]).dictionary_encode(),
+]
+
+
+@pytest.mark.parametrize("bare", [False, True])
+@pytest.mark.parametrize("sent", COLUMNS_SENT)
+def test_columns_travel_in_either_form(sent: Any, bare: bool) -> None:
+    kind = pa.RecordBatch if isinstance(sent, pa.RecordBatch) else pa.Array
+    arrived = decode(encode(sent, bare=bare), kind)
+    assert arrived.equals(sent)
+    if kind is pa.RecordBatch:
+        assert arrived.schema == sent.schema
+
+
+async def test_only_who_knows_bare_batches_gets_them() -> None:
+    class Node:
+        async def fetch(self, request: Any) -> pa.RecordBatch:
+            return COLUMNS_SENT[0]
+
+        def __getattr__(self, name: str) -> Any:
+            return None
+
+    services = RpcServices()
+    services.add(QueryNodeService, Node())
+    none = np.empty(0, np.int64)
+    body = encode(methods_of(QueryNodeService)["fetch"].bind((FetchRows(none, none, ()),), {}))
+    path = methods_of(QueryNodeService)["fetch"].path
+    older = await services.handle(path, {}, body, None)
+    newer = await services.handle(path, {BATCHES: BARE}, body, None)
+    assert older[1:] == encode(COLUMNS_SENT[0])
+    assert newer[1:] == encode(COLUMNS_SENT[0], bare=True) != older[1:]

@@ -1,14 +1,19 @@
 """Calls over one HTTP/2 connection, against the real server: large, many, and badly ended ones."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
+import grpc
+import hpack
 import pytest
 
 from elanus.errors import DeadlineExceeded, InternalError, NotServed, Unavailable
 from elanus.runtime.executor import ThreadExecutor
 from elanus.services.rpc.client import Peer
 from elanus.transport.base import (
+    HEALTH_CHECK_METHOD,
+    SERVING,
     GrpcError,
     GrpcStatus,
     TransportOptions,
@@ -207,3 +212,118 @@ async def test_a_peer_that_speaks_something_else_is_unavailable(words: bytes) ->
         with pytest.raises(Unavailable):
             await peer.call(ECHO, b"", 30.0)
         await peer.close()
+
+
+# --- our server and others' clients ---------------------------------------------------------------
+
+
+@pytest.fixture
+async def ours(handler: Handler) -> AsyncIterator[Http2Server]:
+    server = Http2Server(handler, TransportOptions(port=0, max_receive_bytes=1 << 22))
+    await server.start()
+    yield server
+    handler.opened.set()
+    await server.stop(1.0)
+
+
+@pytest.fixture
+async def channel(ours: Http2Server) -> AsyncIterator[grpc.aio.Channel]:
+    async with grpc.aio.insecure_channel("{}:{}".format(*ours.address)) as channel:
+        yield channel
+
+
+async def test_any_client_of_grpc_can_call(channel: grpc.aio.Channel, handler: Handler) -> None:
+    message = bytes(range(256)) * 12_000
+    assert await channel.unary_unary(ECHO)(message, timeout=30) == message
+    with pytest.raises(grpc.aio.AioRpcError, match="nicht für alle: 100 %"):
+        await channel.unary_unary(REFUSE)(b"")
+    with pytest.raises(grpc.aio.AioRpcError) as late:
+        await channel.unary_unary(WAIT)(b"", timeout=0.05)
+    assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    await until(lambda: handler.cancelled == 1)
+    assert await channel.unary_unary(HEALTH_CHECK_METHOD)(b"") == SERVING
+
+
+async def test_a_message_over_the_limit_is_refused(channel: grpc.aio.Channel) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="larger than max") as refused:
+        await channel.unary_unary(ECHO)(bytes((1 << 22) + 1))
+    assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await channel.unary_unary(ECHO)(b"after") == b"after"
+
+
+async def test_a_compressed_message_is_refused(channel: grpc.aio.Channel) -> None:
+    call = channel.unary_unary(ECHO)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call(bytes(10_000), compression=grpc.Compression.Gzip)
+    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_other_requests_of_http_2_are_unsupported(ours: Http2Server) -> None:
+    reader, writer = await asyncio.open_connection(*ours.address)
+    headers = hpack.Encoder().encode(
+        [(":method", "POST"), (":scheme", "http"), (":path", ECHO), ("content-type", "text/plain")]
+    )
+    flags = frames.END_HEADERS | frames.END_STREAM
+    writer.write(frames.PREFACE + frames.frame(frames.HEADERS, flags, 1, headers))
+    async with asyncio.timeout(PATIENCE_S):
+        assert await reader.readuntil(b"415")
+    writer.close()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        frames.PREFACE[:-1] + b"!",
+        frames.PREFACE + b"\xff\xff\xff\x00\x00\x00\x00\x00\x01",
+        frames.PREFACE + frames.frame(frames.CONTINUATION, 4, 1, b"\x83"),
+        frames.PREFACE + frames.frame(frames.HEADERS, 4, 1, b"\xff\xff\xff\xff\xff\xff"),
+    ],
+)
+async def test_whoever_speaks_something_else_is_shown_out(
+    ours: Http2Server, channel: grpc.aio.Channel, words: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection(*ours.address)
+    writer.write(words)
+    with contextlib.suppress(ConnectionResetError):
+        async with asyncio.timeout(PATIENCE_S):
+            while await reader.read(65_536):
+                pass  # our settings, then the end
+    writer.close()
+    assert await channel.unary_unary(ECHO)(b"others") == b"others"
+
+
+async def test_a_stopping_server_ends_its_calls_in_time_or_tells_them(handler: Handler) -> None:
+    server = Http2Server(handler, OPTIONS)
+    await server.start()
+    peer = Peer("{}:{}".format(*server.address))
+    in_time = asyncio.create_task(peer.call(WAIT, b"in time", 30.0))
+    await until(lambda: handler.running == 1)
+    stopping = asyncio.create_task(server.stop(PATIENCE_S))
+    await asyncio.sleep(0)
+    handler.opened.set()
+    assert await in_time == b"in time"
+    await stopping
+
+    handler.opened.clear()
+    again = Http2Server(handler, OPTIONS)
+    await again.start()
+    other = Peer("{}:{}".format(*again.address))
+    late = asyncio.create_task(other.call(WAIT, b"", 30.0))
+    await until(lambda: handler.running == 1)
+    await again.stop(0.0)
+    with pytest.raises(Unavailable, match="stopping"):
+        await late
+    assert handler.cancelled == 1
+    await peer.close()
+    await other.close()
+
+
+async def test_a_client_that_goes_cancels_its_calls(ours: Http2Server, handler: Handler) -> None:
+    peer = Peer("{}:{}".format(*ours.address))
+    call = asyncio.create_task(peer.call(WAIT, b"", 30.0))
+    await until(lambda: handler.running == 1)
+    await peer.close()
+    with pytest.raises(Unavailable):
+        await call
+    await until(lambda: handler.cancelled == 1)

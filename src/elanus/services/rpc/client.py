@@ -9,6 +9,7 @@ NotServed. Nothing is repeated here: callers know what may be.
 import asyncio
 import ssl
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 import msgspec
@@ -45,32 +46,27 @@ class Peer:
         self._next_attempt_s = 0.0
         self._closed = False
         self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._idle: asyncio.Event | None = None
 
     async def call(self, path: str, body: bytes, timeout_s: float) -> bytes:
         """Raises Unavailable, NotServed, DeadlineExceeded or InternalError."""
         self._in_flight += 1
-        self._idle.clear()
         try:
-            return await self._call(path, body, timeout_s)
+            connection = self._connection
+            if connection is None or not connection.is_usable:
+                connection = await self._connect()
+            try:
+                return await connection.call(path, body, timeout_s)
+            except TimeoutError:
+                raise DeadlineExceeded(f"no answer in time from {self._named(path)}") from None
+            except RpcStatusError as error:
+                raise self._translated(error, path) from error
+            except Unavailable as error:
+                raise type(error)(f"{self._named(path)}: {error.message}") from error
         finally:
             self._in_flight -= 1
-            if not self._in_flight:
+            if self._idle is not None and not self._in_flight:
                 self._idle.set()
-
-    async def _call(self, path: str, body: bytes, timeout_s: float) -> bytes:
-        connection = self._connection
-        if connection is None or not connection.is_usable:
-            connection = await self._connect()
-        try:
-            return await connection.call(path, body, timeout_s)
-        except TimeoutError:
-            raise DeadlineExceeded(f"no answer in time from {self._named(path)}") from None
-        except RpcStatusError as error:
-            raise self._translated(error, path) from error
-        except Unavailable as error:
-            raise type(error)(f"{self._named(path)}: {error.message}") from error
 
     async def _connect(self) -> ClientConnection:
         """Raises NotServed if there is no connection soon."""
@@ -135,8 +131,10 @@ class Peer:
 
     async def close_when_idle(self) -> None:
         """Close once no call is under way: others have taken over from this connection."""
+        self._idle = asyncio.Event()
         try:
-            await self._idle.wait()
+            if self._in_flight:
+                await self._idle.wait()
         finally:
             await self.close()
 
@@ -165,16 +163,11 @@ class Stub(Generic[S]):
         method = self._methods.get(name)
         if method is None:
             raise AttributeError(f"{name} is no method of the interface")
-
-        async def call(*arguments: Any, **keywords: Any) -> Any:
-            return await self._call(method, arguments, keywords)
-
+        call = partial(self._call, method)
         setattr(self, name, call)
         return call
 
-    async def _call(
-        self, method: Method, arguments: tuple[Any, ...], keywords: dict[str, Any]
-    ) -> Any:
+    async def _call(self, method: Method, /, *arguments: Any, **keywords: Any) -> Any:
         timeout_s = self._timeouts_s.get(method.name, DEFAULT_TIMEOUT_S)
         deadline_s = getattr(arguments[0], "deadline_s", None) if arguments else None
         if deadline_s is not None:

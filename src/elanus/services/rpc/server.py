@@ -35,7 +35,7 @@ class RpcServices:
         self,
         interface: type,
         implementation: Any,
-        guard: Callable[[], None] = lambda: None,
+        guard: Callable[[], None] | None = None,
         confirm: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Serve the methods of ``interface`` by those of ``implementation``.
@@ -64,16 +64,20 @@ class RpcServices:
 def _handler(
     method: Method,
     function: Callable[..., Awaitable[Any]],
-    guard: Callable[[], None],
+    guard: Callable[[], None] | None,
     confirm: Callable[[], Awaitable[None]] | None,
 ) -> _Handler:
+    is_guarded = guard is not None or confirm is not None
+
     async def handle(body: bytes, bare: bool) -> bytes:
         try:
             request = decode(body, method.request)
-            await _admit(guard, confirm)
+            if is_guarded:
+                await _admit(guard, confirm)
             positional, keywords = method.arguments(request)
             answer = await function(*positional, **keywords)
-            guard()
+            if guard is not None:
+                guard()
             return SUCCEEDED + encode(answer, bare=bare)
         except ElanusError as error:
             return FAILED + encode(failure_of(error))
@@ -88,9 +92,12 @@ def _handler(
     return handle
 
 
-async def _admit(guard: Callable[[], None], confirm: Callable[[], Awaitable[None]] | None) -> None:
+async def _admit(
+    guard: Callable[[], None] | None, confirm: Callable[[], Awaitable[None]] | None
+) -> None:
     try:
-        guard()
+        if guard is not None:
+            guard()
         if confirm is not None:
             await confirm()
     except Unavailable as error:

@@ -57,7 +57,7 @@ class ClientConnection(Connection[_Call]):
         super().__init__(authority)
         self._metadata = b"".join(frames.header(*each) for each in metadata.items())
         self._scheme = "https" if secure else "http"
-        self._header_prefixes: dict[str, bytes] = {}
+        self._header_blocks: dict[tuple[str, int], bytes] = {}
         self._next_stream = 1
         self._max_streams = 100
         self._places: deque[asyncio.Future[None]] = deque()
@@ -107,9 +107,8 @@ class ClientConnection(Connection[_Call]):
         self._watch()
 
     def _watch(self) -> None:
-        if self._keepalive is None:
-            loop = asyncio.get_running_loop()
-            self._keepalive = loop.call_later(KEEPALIVE_S, self._check_alive)
+        loop = asyncio.get_running_loop()
+        self._keepalive = loop.call_later(KEEPALIVE_S, self._check_alive)
 
     # --- calls ----------------------------------------------------------------------------------
 
@@ -128,7 +127,8 @@ class ClientConnection(Connection[_Call]):
         head = frame(frames.HEADERS, frames.END_HEADERS, number, self._headers(path, timeout_s))
         self._send(call, head, framed(message))
         self._heard = True
-        self._watch()
+        if self._keepalive is None:
+            self._watch()
         expiry = asyncio.get_running_loop().call_later(timeout_s, _expire, call.answer)
         try:
             return await call.answer
@@ -163,14 +163,19 @@ class ClientConnection(Connection[_Call]):
                 place.set_result(None)
 
     def _headers(self, path: str, timeout_s: float) -> bytes:
-        prefix = self._header_prefixes.get(path)
-        if prefix is None:
-            prefix = frames.request_headers(self._scheme, self._peer, path) + self._metadata
-            self._header_prefixes[path] = prefix
-        return prefix + frames.header("grpc-timeout", f"{_rounded_ms(timeout_s)}m")
+        milliseconds = _rounded_ms(timeout_s)
+        known = self._header_blocks.get((path, milliseconds))
+        if known is not None:
+            return known
+        block = frames.request_headers(self._scheme, self._peer, path) + self._metadata
+        block += frames.header("grpc-timeout", f"{milliseconds}m")
+        if len(self._header_blocks) >= frames.MAX_KNOWN_HEADERS:
+            self._header_blocks.clear()
+        self._header_blocks[path, milliseconds] = block
+        return block
 
     def _forget(self, call: _Call) -> None:
-        if self._drop(call.number) is not None:
+        if self._drop(call.number) is not None and self._places:
             self._offer_places()
 
     def _fail(self, call: _Call, error: Exception) -> None:
@@ -201,7 +206,8 @@ class ClientConnection(Connection[_Call]):
             self._fail(call, InternalError(f"{self._peer} answers with HTTP {code}"))
             return
         if "grpc-status" in headers:
-            call.status = int(headers["grpc-status"]), unquote(headers.get("grpc-message", ""))
+            message = headers.get("grpc-message", "")
+            call.status = int(headers["grpc-status"]), unquote(message) if message else ""
         if ends:
             self._finish(call)
 

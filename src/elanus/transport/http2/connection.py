@@ -26,6 +26,7 @@ _DEFAULT_WINDOW = 65_535
 _OUR_WINDOW = (1 << 31) - 1
 _OUR_FRAME_BYTES = 1 << 20
 _WINDOW_STEP = 1 << 26
+_PADDED_OR_PRIORITY = frames.PADDED | frames.PRIORITY
 
 
 class Stream:
@@ -179,7 +180,16 @@ class Connection(asyncio.Protocol, Generic[S]):
                     raise InternalError(f"{self._peer} sent too large a frame")
                 if stop > end:
                     break
-                self._handle(kind, flags, number & 0x7FFFFFFF, bytes(received[first:stop]))
+                payload = bytes(received[first:stop])
+                if kind <= frames.HEADERS:
+                    if flags & _PADDED_OR_PRIORITY:
+                        payload = frames.unpadded(payload, flags)
+                    if kind == frames.DATA:
+                        self._data(number, flags, payload, stop - first)
+                    else:
+                        self._headers_came(number, flags, payload)
+                else:
+                    self._handle(kind, flags, number & 0x7FFFFFFF, payload)
                 start = stop
         except (InternalError, HPACKError, struct.error, IndexError, ValueError) as error:
             self.abort(f"{self._peer} doesn't speak HTTP/2 as expected: {error}")
@@ -191,15 +201,6 @@ class Connection(asyncio.Protocol, Generic[S]):
 
     def _handle(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         match kind:
-            case frames.DATA:
-                self._data(number, flags, payload)
-            case frames.HEADERS:
-                block = frames.unpadded(payload, flags)
-                ends = bool(flags & frames.END_STREAM)
-                if flags & frames.END_HEADERS:
-                    self._got_headers(number, block, ends=ends)
-                else:
-                    self._block = number, ends, bytearray(block)
             case frames.CONTINUATION:
                 self._continue(number, flags, payload)
             case frames.RST_STREAM:
@@ -220,8 +221,9 @@ class Connection(asyncio.Protocol, Generic[S]):
             case _:
                 pass  # unknown kinds are to be ignored
 
-    def _data(self, number: int, flags: int, payload: bytes) -> None:
-        self._unacknowledged_bytes += len(payload)
+    def _data(self, number: int, flags: int, payload: bytes, size: int) -> None:
+        """``size``: with padding."""
+        self._unacknowledged_bytes += size
         if self._unacknowledged_bytes >= _WINDOW_STEP:
             step = frames.UINT.pack(self._unacknowledged_bytes)
             self._write(frame(frames.WINDOW_UPDATE, 0, 0, step))
@@ -229,8 +231,15 @@ class Connection(asyncio.Protocol, Generic[S]):
         stream = self._streams.get(number)
         if stream is None:
             return  # nobody waits for it any more
-        stream.body += frames.unpadded(payload, flags & ~frames.PRIORITY)
+        stream.body += payload
         self._got_data(stream, ends=bool(flags & frames.END_STREAM))
+
+    def _headers_came(self, number: int, flags: int, block: bytes) -> None:
+        ends = bool(flags & frames.END_STREAM)
+        if flags & frames.END_HEADERS:
+            self._got_headers(number, block, ends=ends)
+        else:
+            self._block = number, ends, bytearray(block)
 
     def _continue(self, number: int, flags: int, payload: bytes) -> None:
         if self._block is None or self._block[0] != number:

@@ -37,8 +37,6 @@ def frame(kind: int, flags: int, number: int, payload: bytes | memoryview) -> by
 
 def unpadded(payload: bytes, flags: int) -> bytes:
     """The payload of a DATA or HEADERS frame without padding and priority."""
-    if not flags & (PADDED | PRIORITY):
-        return payload
     start = 1 if flags & PADDED else 0
     end = len(payload) - (payload[0] if start else 0)
     return payload[start + (5 if flags & PRIORITY else 0) : end]

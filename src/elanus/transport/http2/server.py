@@ -15,13 +15,14 @@ import structlog
 
 from elanus.errors import InternalError
 from elanus.transport.base import (
+    HEALTH_CHECK_METHOD,
+    SERVING,
     GrpcError,
     GrpcStatus,
     Handler,
     TransportOptions,
     TransportServer,
     listen,
-    with_health,
 )
 from elanus.transport.grpc_asgi import parse_timeout, percent_encode
 from elanus.transport.http2 import frames
@@ -218,6 +219,8 @@ class ServerConnection(Connection[_Served]):
             raise GrpcError(code, "the request has no complete, uncompressed message")
         call.body = bytearray()
         path = call.headers.get(":path", "")
+        if path == HEALTH_CHECK_METHOD:
+            return SERVING
         deadline_s = parse_timeout(call.headers.get("grpc-timeout"))
         if deadline_s is None:
             answer = await self._handler(path, call.headers, message, None)
@@ -251,7 +254,7 @@ class Http2Server(TransportServer):
     """gRPC between our own processes behind the transport seam; nothing else is served."""
 
     def __init__(self, handler: Handler, options: TransportOptions) -> None:
-        self._handler = with_health(handler)
+        self._handler = handler
         self._options = options
         self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None

@@ -1,0 +1,103 @@
+"""Which searches run on the event loop, and which in a thread."""
+
+import threading
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+from tests.worlds import running_world
+
+from elanus.engine.reduce import empty_hits
+from elanus.model.reads import Hits, VectorQuery
+from elanus.model.types import MetricType
+from elanus.runtime.world import World
+from elanus.workers.query.quick import QUICK_ALONE_S, QUICK_S
+from elanus.workers.query.scheduler import SearchScheduler
+
+ENOUGH = 100
+"""Searches after which the former ones hardly count."""
+
+
+class SearchClock:
+    """Time passes in searches only."""
+
+    now_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+
+class Searches:
+    """Searches that take ``seconds``; ``on_loop``: where the last one ran."""
+
+    def __init__(self, world: World, clock: SearchClock) -> None:
+        self.world = world
+        self.seconds = 0.0
+        self.on_loop = False
+        self._clock = clock
+        self._scheduler = SearchScheduler(world, slots=2, max_waiting=10)
+
+    def _search(self, query: VectorQuery) -> Hits:
+        self.on_loop = threading.current_thread() is threading.main_thread()
+        self._clock.now_s += self.seconds
+        return empty_hits(len(query.vectors), False)
+
+    async def search(self, key: str | None = "same", vectors: int = 1, times: int = 1) -> bool:
+        query = VectorQuery("v", MetricType.L2, np.zeros((vectors, 2), np.float32), 10)
+        for _ in range(times):
+            await self._scheduler.search(key, self._search, query)
+        return self.on_loop
+
+
+@pytest.fixture
+async def searches() -> AsyncIterator[Searches]:
+    clock = SearchClock()
+    async with running_world(clock) as world:  # type: ignore[arg-type]
+        world.calls.in_flight = 1
+        yield Searches(world, clock)
+
+
+async def test_what_was_quick_runs_on_the_loop(searches: Searches) -> None:
+    searches.seconds = QUICK_ALONE_S * 0.9
+    assert not await searches.search()
+    assert await searches.search()
+    assert not await searches.search("another")
+    assert not await searches.search(vectors=2)
+    assert not await searches.search(None, times=3)
+
+
+async def test_beside_other_calls_only_the_quickest_do(searches: Searches) -> None:
+    searches.seconds = QUICK_ALONE_S * 0.9
+    await searches.search()
+    searches.world.calls.in_flight = 2
+    assert not await searches.search()
+    searches.seconds = QUICK_S * 0.9
+    assert await searches.search(times=ENOUGH)
+
+
+async def test_what_has_become_slow_goes_to_a_thread_until_it_is_quick_again(
+    searches: Searches,
+) -> None:
+    assert await searches.search(times=2)
+    searches.seconds = 0.5
+    assert not await searches.search(times=4)
+    searches.seconds = 0.0
+    assert await searches.search(times=ENOUGH)
+
+
+async def test_one_search_that_had_to_wait_changes_nothing(searches: Searches) -> None:
+    searches.seconds = QUICK_ALONE_S * 0.4
+    await searches.search(times=2)
+    searches.seconds = 10.0
+    await searches.search()
+    searches.seconds = QUICK_ALONE_S * 0.4
+    assert await searches.search()
+
+
+async def test_what_fails_on_the_loop_fails_its_search(searches: Searches) -> None:
+    await searches.search(times=2)
+    searches.seconds = "none"  # type: ignore[assignment]
+    with pytest.raises(TypeError):
+        await searches.search()
+    searches.seconds = 0.0
+    assert await searches.search()
