@@ -102,7 +102,8 @@ bench-indexes: $(VENV)/.installed-dev ## Measure recall, memory and time of the 
 bench-wal: $(VENV)/.installed-dev ## Compare the write-ahead logs with bare clients (ARGS="local kafka")
 	$(BIN)/python -m benchmarks.wal $(ARGS)
 
-bench-cluster: services-install clients ## Compare a search in a cluster with one in one process
+bench-cluster: $(VENV)/.installed-dev clients ## Compare a search in a cluster with one in one process
+	$(MAKE) services-install ARGS="etcd minio"
 	$(BIN)/python -m benchmarks.cluster $(ARGS)
 
 bench-control: $(VENV)/.installed-dev ## Measure the coordinator with a million segments of nothing
