@@ -34,6 +34,10 @@ log = structlog.get_logger(__name__)
 
 MAX_CONNECTIONS = 10_000
 MAX_STREAMS_PER_CONNECTION = 1_024
+RUNTIME_THREADS = 1
+"""That read and write sockets. All calls pass the one event loop behind it; a second thread takes
+turns with the first, and its wake-ups cost a search a tenth of its time."""
+
 IDLE_CONNECTION_S = 7_200.0
 """gRPC clients keep a connection for as long as they live: only abandoned ones should end."""
 
@@ -142,6 +146,7 @@ class H2cornServer(TransportServer):
         return h2corn.Config(
             bind=(f"fd://{listener.fileno()}",),
             grpc=True,
+            runtime_threads=RUNTIME_THREADS,
             lifespan="off",
             access_log=False,
             server_header="off",
