@@ -30,6 +30,7 @@ from elanus.engine.index.dense.neighbours import (
     Ints,
     Neighbours,
     best_of_each,
+    least_similarity,
     part_of,
     prepare_queries,
     scatter,
@@ -159,9 +160,10 @@ class InterimIndex(Interim):
         deviations = SHALLOW_DEVIATIONS if depth == LEAST_DEPTH else SURE_DEVIATIONS
         return similarities, rows, _bar_of_one(scores[0], similarities[:depth], deviations)
 
-    def depths(self, top_k: int, least: float) -> Sequence[int]:
-        """How many rows are scored exactly, at first and if those were not enough."""
-        usual = max(DEPTH, DEPTH_PER_HIT * top_k)
+    def depths(self, top_k: int, least: float, density: float) -> Sequence[int]:
+        """How many rows, of which the part ``density`` may be found, are scored exactly, at first
+        and if those were not enough."""
+        usual = max(DEPTH, math.ceil(DEPTH_PER_HIT * top_k / density))
         if least == LOWEST or top_k >= LEAST_DEPTH or not self._is_shallow_enough:
             return usual, usual * DEPTH_GROWTH
         return LEAST_DEPTH, usual, usual * DEPTH_GROWTH
@@ -227,6 +229,7 @@ class _Search:
         self._rows = rows
         self._limit = limit
         self._bounds = Bounds.of(query)
+        self._least = least_similarity(query)
         self._top_k = min(query.top_k, wanted)
         self._density = wanted / index.covered
         self._exact_cost = exact_cost(limit, wanted, queries.shape[1], len(queries))
@@ -274,6 +277,8 @@ class _Search:
         worst[full] = found.similarities[np.cumsum(found.counts)[full] - 1]
         if self._bounds is not None:
             worst = np.maximum(worst, self._bounds.low)
+        elif self._least > LOWEST:
+            worst = np.maximum(worst, self._least)
         sure = is_whole & (worst >= bar)
         return part_of(found, sure), sure
 

@@ -6,6 +6,7 @@ What an interim index covers is chosen by its codes, the rest is scanned.
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from elanus.engine.index.dense.exact import (
     MATRIX_QUERIES,
@@ -21,6 +22,7 @@ from elanus.engine.index.dense.neighbours import (
     Neighbours,
     best,
     equal_counts,
+    least_similarity,
     merge_neighbours,
     prepare_queries,
     scatter,
@@ -28,6 +30,9 @@ from elanus.engine.index.dense.neighbours import (
 from elanus.engine.index.interim import DEPTH_PER_HIT, MIN_ROWS, InterimIndex, trimmed
 from elanus.engine.index.rows import RowSet
 from elanus.model.reads import VectorQuery
+
+MIN_DENSITY = 0.5
+"""If fewer of the rows are alive and pass the filter, those that codes choose hold few of them."""
 
 
 def search_unindexed(
@@ -51,8 +56,9 @@ def search_unindexed(
     covered = 0 if interim is None else min(interim.covered, row_count)
     if interim is None or interim.metric is not query.metric or covered < MIN_ROWS // 2:
         interim, covered = None, 0
-    if rows is None and bounds is None and len(queries) < MATRIX_QUERIES:
-        found = _search_all(blocks, interim, queries, query, row_count)
+    is_usual = bounds is None and len(queries) < MATRIX_QUERIES
+    if is_usual and (rows is None or rows.density >= MIN_DENSITY):
+        found = _search_most(blocks, interim, queries, query, row_count, rows)
         if found is not None:
             return found
     if interim is None:
@@ -63,16 +69,18 @@ def search_unindexed(
     return merge_neighbours([found, scanned(covered)], query.top_k)
 
 
-def _search_all(
+def _search_most(
     blocks: Sequence[VectorBlock],
     interim: InterimIndex | None,
     queries: Floats,
     query: VectorQuery,
     row_count: int,
+    rows: RowSet | None,
 ) -> Neighbours | None:
-    """The best of the first ``row_count`` rows for each of a few queries, in few steps: it is what
-    nearly all searches of growing rows ask for. None if the codes are too coarse for a query."""
-    least = _least_similarity(query)
+    """The best of the first ``row_count`` rows, most of which are in ``rows`` (None: all), for each
+    of a few queries, in few steps: it is what nearly all searches of growing rows ask for, and some
+    of these rows mostly are deleted. None if the codes are too coarse for a query."""
+    least = least_similarity(query)
     covered = 0 if interim is None else interim.covered
     if covered > row_count:
         return None
@@ -84,9 +92,10 @@ def _search_all(
         if interim is None:
             scanned = [score_rows(one, block, query.metric, None) for block in whole]
             every = scanned[0] if len(scanned) == 1 else np.concatenate(scanned)
-            found: Neighbours | None = _best_of(every, None, query.top_k, least)
+            mask = None if rows is None else rows.mask
+            found: Neighbours | None = _best_of(every, None, query.top_k, least, mask)
         else:
-            found = _with_codes(interim, blocks, one, query.top_k, least, row_count)
+            found = _with_codes(interim, blocks, one, query.top_k, least, row_count, rows)
         if found is None:
             return None
         parts.append((np.array([i]), found))
@@ -100,40 +109,47 @@ def _with_codes(
     top_k: int,
     least: float,
     row_count: int,
+    wanted: RowSet | None,
 ) -> Neighbours | None:
-    """The best of the first ``row_count`` rows for one query. None if the codes can't tell."""
-    for depth in interim.depths(top_k, least):
+    """The best of ``wanted`` (None: all) among the first ``row_count`` rows for one query. None if
+    the codes can't tell."""
+    density, mask = (1.0, None) if wanted is None else (wanted.density, wanted.mask)
+    for depth in interim.depths(top_k, least, density):
         chosen = interim.candidates(blocks, one, depth, row_count)
         if chosen is None:
             return None
         similarities, rows, bar = chosen
-        found = _best_of(similarities, rows, top_k, least)
+        found = _best_of(similarities, rows, top_k, least, mask)
         count = len(found.offsets)
         worst = found.similarities.item(-1) if count == top_k else least
-        is_sure = depth >= DEPTH_PER_HIT * count and worst >= bar
+        is_sure = depth * density >= DEPTH_PER_HIT * count and worst >= bar
         interim.note_depth(count, depth=depth, is_sure=is_sure)
         if is_sure:
             return found
     return None
 
 
-def _best_of(similarities: Floats, rows: Ints | None, top_k: int, least: float) -> Neighbours:
+def _best_of(
+    similarities: Floats,
+    rows: Ints | None,
+    top_k: int,
+    least: float,
+    mask: npt.NDArray[np.bool_] | None,
+) -> Neighbours:
     """The best of similarities that are not below ``least``. rows: which these are the similarities
-    of, None: of row 0 and so on."""
+    of, None: of row 0 and so on. mask: which of all rows may be found, None: any."""
     if least > LOWEST:
         # Few are that good, mostly.
         good: Ints = (similarities >= least).nonzero()[0]
+        if mask is not None:
+            good = good[mask.take(good if rows is None else rows.take(good))]
         if not len(good):
             return Neighbours.none(1)
         good = good.take((-similarities.take(good)).argsort(kind="stable")[:top_k])
     else:
+        if mask is not None:
+            passing = mask if rows is None else mask.take(rows)
+            similarities = np.where(passing, similarities, -np.inf)
         good = best(similarities, top_k)
     found = good if rows is None else rows.take(good)
     return Neighbours(equal_counts(1, len(good)), similarities.take(good), found)
-
-
-def _least_similarity(query: VectorQuery) -> float:
-    """Of a row that is of any use."""
-    if query.least is None:
-        return LOWEST
-    return query.least if query.metric.larger_is_better else -query.least

@@ -63,6 +63,13 @@ class Neighbours(msgspec.Struct, frozen=True, eq=False):
         )
 
 
+def least_similarity(query: VectorQuery) -> float:
+    """Of a row that is of any use; LOWEST if any may be."""
+    if query.least is None:
+        return LOWEST
+    return query.least if query.metric.larger_is_better else -query.least
+
+
 @lru_cache(maxsize=KEPT_COUNTS)
 def equal_counts(query_count: int, count: int) -> Ints:
     """``count`` for each query, int64 (query_count,), read only."""
