@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from elanus.engine.index.dense.exact import (
     MATRIX_QUERIES,
@@ -79,7 +80,9 @@ def _search_most(
 ) -> Neighbours | None:
     """The best of the first ``row_count`` rows, most of which are in ``rows`` (None: all), for each
     of a few queries, in few steps: it is what nearly all searches of growing rows ask for, and some
-    of these rows mostly are deleted. None if the codes are too coarse for a query."""
+    of these rows mostly are deleted. Whatever scores as the last hit is found, too: it has been
+    scored, and asking again for more rows takes longer. None if the codes are too coarse for a
+    query."""
     least = least_similarity(query)
     covered = 0 if interim is None else interim.covered
     if covered > row_count:
@@ -121,11 +124,12 @@ def _with_codes(
         similarities, rows, bar = chosen
         found = _best_of(similarities, rows, top_k, least, mask)
         count = len(found.offsets)
-        worst = found.similarities.item(-1) if count == top_k else least
-        is_sure = depth * density >= DEPTH_PER_HIT * count and worst >= bar
+        worst = found.similarities.item(-1) if count >= top_k else least
+        is_sure = depth * density >= DEPTH_PER_HIT * min(count, top_k) and worst >= bar
         interim.note_depth(count, depth=depth, is_sure=is_sure)
         if is_sure:
-            return found
+            # As good as the bar may be rows behind those that were looked at, if codes are exact.
+            return found if worst > bar else replace(found, holds_ties=False)
     return None
 
 
@@ -136,20 +140,27 @@ def _best_of(
     least: float,
     mask: npt.NDArray[np.bool_] | None,
 ) -> Neighbours:
-    """The best of similarities that are not below ``least``. rows: which these are the similarities
-    of, None: of row 0 and so on. mask: which of all rows may be found, None: any."""
+    """The best of similarities that are not below ``least``, and what ties with the last of them.
+    rows: which these are the similarities of, None: of row 0 and so on. mask: which of all rows may
+    be found, None: any."""
     if least > LOWEST:
         # Few are that good, mostly.
         good: Ints = (similarities >= least).nonzero()[0]
         if mask is not None:
             good = good[mask.take(good if rows is None else rows.take(good))]
-        if not len(good):
-            return Neighbours.none(1)
-        good = good.take((-similarities.take(good)).argsort(kind="stable")[:top_k])
+        good = good.take((-similarities.take(good)).argsort(kind="stable"))
+        if len(good) > top_k:
+            scores = similarities.take(good)
+            good = good[(scores >= scores[top_k - 1]).nonzero()[0]]
     else:
         if mask is not None:
             passing = mask if rows is None else mask.take(rows)
             similarities = np.where(passing, similarities, -np.inf)
         good = best(similarities, top_k)
+        if len(good) == top_k:
+            worst = similarities[good.item(-1)]
+            tied = (similarities == worst).nonzero()[0]
+            if len(tied) > 1:
+                good = np.concatenate((good[similarities.take(good) > worst], tied))
     found = good if rows is None else rows.take(good)
-    return Neighbours(equal_counts(1, len(good)), similarities.take(good), found)
+    return Neighbours(equal_counts(1, len(good)), similarities.take(good), found, holds_ties=True)

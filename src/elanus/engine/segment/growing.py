@@ -39,8 +39,8 @@ from elanus.model.types import MetricType
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What readers see. ``integer_keys`` is empty if primary keys are strings. ``keys_ascend``: they
-    are integers, and no row has a smaller one than those before it."""
+    """What readers see. ``integer_keys`` is empty if primary keys are strings. ``keys_ascend``:
+    they are integers, and no row has a smaller one than those before it."""
 
     row_count: int
     chunks: Chunks

@@ -50,11 +50,14 @@ class Neighbours(msgspec.Struct, frozen=True, eq=False):
     made in a fifth of a dataclass's time: a small search makes two.
 
     counts: int64 (nq,). similarities: float32 (total,). offsets: int64 (total,), rows.
+    holds_ties: whether all rows that score as the last one of their query are there, however many
+    were wanted.
     """
 
     counts: Ints
     similarities: Floats
     offsets: Ints
+    holds_ties: bool = False
 
     @staticmethod
     def none(query_count: int) -> "Neighbours":
