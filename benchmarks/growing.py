@@ -1,6 +1,6 @@
 """What growing rows cost a search, and what inserting costs the server.
 
-    python -m benchmarks.growing [--beside PYTHON] [--rows 50000] [--seconds 4] [--repeat] [--delete]
+    python -m benchmarks.growing [--beside PYTHON] [--rows 50000] [--repeat] [--delete]
 
 A server with sealed, indexed rows is searched by four clients: without growing rows, while 2,000
 rows a second are inserted, and by the number of rows that grow, which are other words than the
