@@ -28,7 +28,13 @@ from elanus.engine.index.dense.neighbours import (
     prepare_queries,
     scatter,
 )
-from elanus.engine.index.interim import DEPTH_PER_HIT, MIN_ROWS, InterimIndex, trimmed
+from elanus.engine.index.interim import (
+    DEPTH_PER_HIT,
+    LEAST_DEPTH,
+    MIN_ROWS,
+    InterimIndex,
+    trimmed,
+)
 from elanus.engine.index.rows import RowSet
 from elanus.model.reads import VectorQuery
 
@@ -117,17 +123,19 @@ def _with_codes(
     """The best of ``wanted`` (None: all) among the first ``row_count`` rows for one query. None if
     the codes can't tell."""
     density, mask = (1.0, None) if wanted is None else (wanted.density, wanted.mask)
-    for depth in interim.depths(top_k, least, density):
+    depths = interim.depths(top_k, least, density)
+    for depth in depths:
         chosen = interim.candidates(blocks, one, depth, row_count)
         if chosen is None:
             return None
-        similarities, rows, bar = chosen
+        similarities, rows, bar, shallow_bar = chosen
         found = _best_of(similarities, rows, top_k, least, mask)
-        count = len(found.offsets)
-        worst = found.similarities.item(-1) if count >= top_k else least
-        is_sure = depth * density >= DEPTH_PER_HIT * min(count, top_k) and worst >= bar
-        interim.note_depth(count, depth=depth, is_sure=is_sure)
-        if is_sure:
+        count = min(len(found.offsets), top_k)
+        worst = found.similarities.item(-1) if count == top_k else least
+        needed = DEPTH_PER_HIT * count / density
+        if least > LOWEST and depth == depths[0]:
+            interim.note_shallow(needed <= LEAST_DEPTH and worst >= shallow_bar)
+        if depth >= needed and worst >= bar:
             # As good as the bar may be rows behind those that were looked at, if codes are exact.
             return found if worst > bar else replace(found, holds_ties=False)
     return None
