@@ -1,12 +1,13 @@
 """What growing rows cost a search, and what inserting costs the server.
 
-    python -m benchmarks.growing [--beside PYTHON] [--rows 50000] [--seconds 4]
+    python -m benchmarks.growing [--beside PYTHON] [--rows 50000] [--repeat] [--delete]
 
 A server with sealed, indexed rows is searched by four clients: without growing rows, while 2,000
 rows a second are inserted, and by the number of rows that grow, which are other words than the
-sealed ones. Figures are the server's processor time, so that what else the machine does counts
-less. ``--beside`` names the interpreter of another installation of Elanus: both servers run and
-take turns.
+sealed ones (``--repeat``: the same as a fifth of these, over and over). ``--delete``: ten of them
+have been deleted. Figures are the server's processor time, so that what else the machine does
+counts less. ``--beside`` names the interpreter of another installation of Elanus: both servers run
+and take turns.
 """
 
 import argparse
@@ -25,16 +26,20 @@ RATE = 2_000
 GROWING = (2_000, 10_000, 40_000)
 """By default."""
 FIRST_ID = 1_000_000
+REPEATED_PART = 5
+DELETED_ROWS = 10
 EF_CONSTRUCTION = 60
 """The graph is built fast: searches of it are not what is measured."""
 
 
-def prepare(rows: int) -> Path:
+def prepare(rows: int, *, repeat: bool) -> Path:
     """As ``prepare`` of compare, without truths, and with rows that are to grow."""
-    path = CACHE / f"growing-{rows}.npz"
+    path = CACHE / f"growing-{rows}{'-repeated' if repeat else ''}.npz"
     if not path.exists():
         everything = np.random.default_rng(7).permutation(words())
         queries, stored, growing = np.split(everything, [QUERIES, QUERIES + rows])
+        if repeat:
+            growing = stored[: rows // REPEATED_PART]
         np.savez(path, rows=stored, queries=queries, bucket=buckets(rows), growing=growing)
     return path
 
@@ -51,10 +56,13 @@ class Subject:
         self.client = Client(self.server, data)
         self.growing = 0
 
-    def start(self) -> None:
+    def start(self, *, delete: bool) -> None:
         self.server.remove_data()
         self.server.start()
         self.client.run("load", efConstruction=EF_CONSTRUCTION)
+        if delete:
+            # Inserts rows, and deletes them.
+            self.client.run("strong", ef=EF, rounds=DELETED_ROWS)
 
     def stop(self) -> None:
         if self.server.pid and self.server.processes():
@@ -131,14 +139,16 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--growing", type=int, nargs="+", default=GROWING)
     parser.add_argument("--seconds", type=float, default=4.0, help="of each figure")
+    parser.add_argument("--repeat", action="store_true", help="sealed rows again and again")
+    parser.add_argument("--delete", action="store_true", help="and a few deleted rows")
     arguments = parser.parse_args()
-    data = prepare(arguments.rows).resolve()
+    data = prepare(arguments.rows, repeat=arguments.repeat).resolve()
     subjects = [Subject("this", 19640, None, data)]
     if arguments.beside:
         subjects.append(Subject("other", 19650, arguments.beside, data))
     try:
         for subject in subjects:
-            subject.start()
+            subject.start(delete=arguments.delete)
         measure(subjects, arguments.growing, arguments.seconds)
     finally:
         for subject in subjects:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 from msgspec.structs import replace
 
@@ -53,37 +54,54 @@ def merge_hits(parts: Sequence[Hits], top_k: int, larger_is_better: bool) -> Hit
         if not _has_duplicates(queries, part):
             return at_most(part, top_k)
         return _ranked(part, queries, query_count, top_k, larger_is_better)
-    if query_count == 1 and (merged := _clearly_merged(full, top_k, larger_is_better)) is not None:
+    if query_count == 1 and (merged := _quickly_merged(full, top_k, larger_is_better)) is not None:
         return merged
     queries = np.concatenate([np.repeat(np.arange(query_count), part.counts) for part in full])
     together = replace(_joined_hits(full), counts=np.bincount(queries, minlength=query_count))
     return _ranked(together, queries, query_count, top_k, larger_is_better)
 
 
-def _clearly_merged(parts: Sequence[Hits], top_k: int, larger_is_better: bool) -> Hits | None:
-    """Of one query with integer keys, with as few steps as can be; None if the best have equal
-    scores or keys, or if there are groups or elements."""
+def _quickly_merged(parts: Sequence[Hits], top_k: int, larger_is_better: bool) -> Hits | None:
+    """Of one query with integer keys, with as few steps as can be; None if the best of many hits
+    have equal scores or keys, or if there are groups or elements."""
     first = parts[0]
     is_plain = first.groups is None and first.elements is None
     if not is_plain or not isinstance(first.keys, np.ndarray):
         return None
     scores = np.concatenate([part.scores for part in parts])
-    order = (-scores if larger_is_better else scores).argsort()[: top_k + 1]
+    worse = -scores if larger_is_better else scores
+    order = worse.argsort()[: top_k + 1]
     ranked = scores.take(order).tolist()
-    if len(set(ranked)) < len(ranked):
-        return None
     order = order[:top_k]
-    keys = np.concatenate([part.keys for part in parts]).take(order)
-    if len(set(keys.tolist())) < len(keys):
-        return None
+    keys = np.concatenate([part.keys for part in parts])
+    timestamps = np.concatenate([part.timestamps for part in parts])
+    if len(set(ranked)) < len(ranked) or len(set(keys.take(order).tolist())) < len(order):
+        if len(keys) > FEW_KEYS:
+            return None
+        order = _order_of_few(worse, keys, timestamps, top_k)
     return Hits(
         equal_counts(1, len(order)),
         scores.take(order),
-        keys,
-        np.concatenate([part.timestamps for part in parts]).take(order),
+        keys.take(order),
+        timestamps.take(order),
         np.concatenate([part.sources for part in parts]).take(order),
         np.concatenate([part.offsets for part in parts]).take(order),
     )
+
+
+def _order_of_few(
+    worse: npt.NDArray[np.float32],
+    keys: Ints,
+    timestamps: npt.NDArray[np.uint64],
+    top_k: int,
+) -> Ints:
+    """Positions of the first ``top_k`` hits in the order of ``_ranked``, one for each key."""
+    later = [-timestamp for timestamp in timestamps.tolist()]
+    ranked = sorted(zip(worse.tolist(), keys.tolist(), later, range(len(later)), strict=True))
+    first: dict[int, int] = {}
+    for _, key, _, position in ranked:
+        first.setdefault(key, position)
+    return np.array([*first.values()][:top_k], np.int64)
 
 
 def merge_rows(parts: Sequence[Rows], limit: int | None) -> Rows:

@@ -30,6 +30,7 @@ from elanus.engine.index.dense.neighbours import (
     Ints,
     Neighbours,
     best_of_each,
+    least_similarity,
     part_of,
     prepare_queries,
     scatter,
@@ -67,6 +68,11 @@ code and vector: a row behind that one belongs among the hits once in 1,700 case
 edge, and ever more rarely the better it is."""
 SHALLOW_DEVIATIONS = 3.5
 """The same where LEAST_DEPTH rows were looked at, from which the deviation is less well known."""
+SHALLOW_SHARE = 0.8
+"""LEAST_DEPTH is tried first if it is enough for so many of the searches: one that must go deeper
+scans all codes again."""
+SHARE_WEIGHT = 1 / 16
+"""Of the last search in this share."""
 LARGEST_CODED = np.float32(1e15)
 CODED_ROW_COST = 1.5
 """Of scanning a code for 100 dimensions, ns."""
@@ -85,13 +91,15 @@ class InterimIndex(Interim):
     # Equal rows have equal codes, of which a scan keeps any.
     orders_ties = False
 
-    def __init__(self, metric: MetricType, codes: Any, trained_rows: int) -> None:
+    def __init__(
+        self, metric: MetricType, codes: Any, trained_rows: int, shallow_share: float = 1.0
+    ) -> None:
         self.metric = metric
         self.trained_rows = trained_rows
         self.covered = int(codes.ntotal)
         self._codes = codes
         # Only a guess of what the next search needs: threads may overwrite each other's.
-        self._is_shallow_enough = True
+        self._shallow_share = shallow_share
 
     @staticmethod
     def bytes_per_row(dim: int) -> int:
@@ -134,14 +142,15 @@ class InterimIndex(Interim):
             for start in range(0, len(block.vectors), PIECE_ROWS):
                 piece = block.floats(slice(start, start + PIECE_ROWS))
                 codes.add(_codable(prepare_queries(piece, self.metric)))
-        return InterimIndex(self.metric, codes, self.trained_rows)
+        return InterimIndex(self.metric, codes, self.trained_rows, self._shallow_share)
 
     def candidates(
         self, blocks: Sequence[VectorBlock], one: Floats, depth: int, end: int
-    ) -> tuple[Floats, Ints, float] | None:
+    ) -> tuple[Floats, Ints, float, float] | None:
         """For one query the ``depth`` nearest of the covered rows by code, then the rows from
         ``covered`` to ``end``: (exact similarities, rows, both (n,); what covered hits must reach
-        to be all there). None if all rows are scanned as soon.
+        to be all there, and to have been all there at LEAST_DEPTH, if that is less). None if all
+        rows are scanned as soon.
 
         The few rows behind the covered ones are scored together with those that the codes choose:
         each call of a kernel, and each step over a long array, may be a wait for the interpreter.
@@ -156,23 +165,20 @@ class InterimIndex(Interim):
         if end > self.covered:
             rows = np.concatenate((rows, np.arange(self.covered, end)))
         similarities = score_labels(one, blocks, rows[None], self.metric)[0]
-        deviations = SHALLOW_DEVIATIONS if depth == LEAST_DEPTH else SURE_DEVIATIONS
-        return similarities, rows, _bar_of_one(scores[0], similarities[:depth], deviations)
+        return similarities, rows, *_bars_of_one(scores[0], similarities[:depth])
 
-    def depths(self, top_k: int, least: float) -> Sequence[int]:
-        """How many rows are scored exactly, at first and if those were not enough."""
-        usual = max(DEPTH, DEPTH_PER_HIT * top_k)
-        if least == LOWEST or top_k >= LEAST_DEPTH or not self._is_shallow_enough:
+    def depths(self, top_k: int, least: float, density: float) -> Sequence[int]:
+        """How many rows, of which the part ``density`` may be found, are scored exactly, at first
+        and if those were not enough."""
+        usual = max(DEPTH, math.ceil(DEPTH_PER_HIT * top_k / density))
+        if least == LOWEST or top_k >= LEAST_DEPTH or self._shallow_share < SHALLOW_SHARE:
             return usual, usual * DEPTH_GROWTH
         return LEAST_DEPTH, usual, usual * DEPTH_GROWTH
 
-    def note_depth(self, hits: int, *, depth: int, is_sure: bool) -> None:
-        """Whether looking at so many rows was enough for the ``hits`` found. Where rows like the
+    def note_shallow(self, is_enough: bool) -> None:
+        """Whether LEAST_DEPTH was enough for a search, or would have been. Where rows like the
         growing ones are searched for, which the sealed ones are not like, it never is."""
-        if depth == LEAST_DEPTH:
-            self._is_shallow_enough = is_sure
-        else:
-            self._is_shallow_enough = is_sure and DEPTH_PER_HIT * hits <= LEAST_DEPTH
+        self._shallow_share += SHARE_WEIGHT * (is_enough - self._shallow_share)
 
     def _coded(self, queries: Floats) -> Floats:
         is_unit = self.metric is MetricType.COSINE
@@ -227,6 +233,7 @@ class _Search:
         self._rows = rows
         self._limit = limit
         self._bounds = Bounds.of(query)
+        self._least = least_similarity(query)
         self._top_k = min(query.top_k, wanted)
         self._density = wanted / index.covered
         self._exact_cost = exact_cost(limit, wanted, queries.shape[1], len(queries))
@@ -274,6 +281,8 @@ class _Search:
         worst[full] = found.similarities[np.cumsum(found.counts)[full] - 1]
         if self._bounds is not None:
             worst = np.maximum(worst, self._bounds.low)
+        elif self._least > LOWEST:
+            worst = np.maximum(worst, self._least)
         sure = is_whole & (worst >= bar)
         return part_of(found, sure), sure
 
@@ -312,12 +321,18 @@ def _bar(scores: Floats, similarities: Floats) -> Floats:
     return bar
 
 
-def _bar_of_one(scores: Floats, similarities: Floats, deviations: float) -> float:
-    """``_bar`` of one query, both (depth,), in fewer steps."""
+def _bars_of_one(scores: Floats, similarities: Floats) -> tuple[float, float]:
+    """``_bar`` of one query, both (depth,), in fewer steps; and what it would have been had only
+    LEAST_DEPTH rows been looked at."""
     with np.errstate(invalid="ignore", over="ignore"):
         errors = scores - similarities
         square = np.vecdot(errors, errors).item()
-    return float(scores.item(-1) + deviations * math.sqrt(square / len(scores)))
+    depth = len(scores)
+    deviation = math.sqrt(square / depth)
+    shallow_bar = scores.item(min(depth, LEAST_DEPTH) - 1) + SHALLOW_DEVIATIONS * deviation
+    if depth <= LEAST_DEPTH:
+        return shallow_bar, shallow_bar
+    return scores.item(-1) + SURE_DEVIATIONS * deviation, shallow_bar
 
 
 def _codable(vectors: Floats) -> Floats:

@@ -6,6 +6,8 @@ What an interim index covers is chosen by its codes, the rest is scanned.
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
+from msgspec.structs import replace
 
 from elanus.engine.index.dense.exact import (
     MATRIX_QUERIES,
@@ -21,13 +23,23 @@ from elanus.engine.index.dense.neighbours import (
     Neighbours,
     best,
     equal_counts,
+    least_similarity,
     merge_neighbours,
     prepare_queries,
     scatter,
 )
-from elanus.engine.index.interim import DEPTH_PER_HIT, MIN_ROWS, InterimIndex, trimmed
+from elanus.engine.index.interim import (
+    DEPTH_PER_HIT,
+    LEAST_DEPTH,
+    MIN_ROWS,
+    InterimIndex,
+    trimmed,
+)
 from elanus.engine.index.rows import RowSet
 from elanus.model.reads import VectorQuery
+
+MIN_DENSITY = 0.5
+"""If fewer of the rows are alive and pass the filter, those that codes choose hold few of them."""
 
 
 def search_unindexed(
@@ -51,8 +63,9 @@ def search_unindexed(
     covered = 0 if interim is None else min(interim.covered, row_count)
     if interim is None or interim.metric is not query.metric or covered < MIN_ROWS // 2:
         interim, covered = None, 0
-    if rows is None and bounds is None and len(queries) < MATRIX_QUERIES:
-        found = _search_all(blocks, interim, queries, query, row_count)
+    is_usual = bounds is None and len(queries) < MATRIX_QUERIES
+    if is_usual and (rows is None or rows.density >= MIN_DENSITY):
+        found = _search_most(blocks, interim, queries, query, row_count, rows)
         if found is not None:
             return found
     if interim is None:
@@ -63,16 +76,20 @@ def search_unindexed(
     return merge_neighbours([found, scanned(covered)], query.top_k)
 
 
-def _search_all(
+def _search_most(
     blocks: Sequence[VectorBlock],
     interim: InterimIndex | None,
     queries: Floats,
     query: VectorQuery,
     row_count: int,
+    rows: RowSet | None,
 ) -> Neighbours | None:
-    """The best of the first ``row_count`` rows for each of a few queries, in few steps: it is what
-    nearly all searches of growing rows ask for. None if the codes are too coarse for a query."""
-    least = _least_similarity(query)
+    """The best of the first ``row_count`` rows, most of which are in ``rows`` (None: all), for each
+    of a few queries, in few steps: it is what nearly all searches of growing rows ask for, and some
+    of these rows mostly are deleted. Whatever scores as the last hit is found, too: it has been
+    scored, and asking again for more rows takes longer. None if the codes are too coarse for a
+    query."""
+    least = least_similarity(query)
     covered = 0 if interim is None else interim.covered
     if covered > row_count:
         return None
@@ -84,9 +101,10 @@ def _search_all(
         if interim is None:
             scanned = [score_rows(one, block, query.metric, None) for block in whole]
             every = scanned[0] if len(scanned) == 1 else np.concatenate(scanned)
-            found: Neighbours | None = _best_of(every, None, query.top_k, least)
+            mask = None if rows is None else rows.mask
+            found: Neighbours | None = _best_of(every, None, query.top_k, least, mask)
         else:
-            found = _with_codes(interim, blocks, one, query.top_k, least, row_count)
+            found = _with_codes(interim, blocks, one, query.top_k, least, row_count, rows)
         if found is None:
             return None
         parts.append((np.array([i]), found))
@@ -100,40 +118,57 @@ def _with_codes(
     top_k: int,
     least: float,
     row_count: int,
+    wanted: RowSet | None,
 ) -> Neighbours | None:
-    """The best of the first ``row_count`` rows for one query. None if the codes can't tell."""
-    for depth in interim.depths(top_k, least):
+    """The best of ``wanted`` (None: all) among the first ``row_count`` rows for one query. None if
+    the codes can't tell."""
+    density, mask = (1.0, None) if wanted is None else (wanted.density, wanted.mask)
+    depths = interim.depths(top_k, least, density)
+    for depth in depths:
         chosen = interim.candidates(blocks, one, depth, row_count)
         if chosen is None:
             return None
-        similarities, rows, bar = chosen
-        found = _best_of(similarities, rows, top_k, least)
-        count = len(found.offsets)
+        similarities, rows, bar, shallow_bar = chosen
+        found = _best_of(similarities, rows, top_k, least, mask)
+        count = min(len(found.offsets), top_k)
         worst = found.similarities.item(-1) if count == top_k else least
-        is_sure = depth >= DEPTH_PER_HIT * count and worst >= bar
-        interim.note_depth(count, depth=depth, is_sure=is_sure)
-        if is_sure:
-            return found
+        needed = DEPTH_PER_HIT * count / density
+        if least > LOWEST and depth == depths[0]:
+            interim.note_shallow(needed <= LEAST_DEPTH and worst >= shallow_bar)
+        if depth >= needed and worst >= bar:
+            # As good as the bar may be rows behind those that were looked at, if codes are exact.
+            return found if worst > bar else replace(found, holds_ties=False)
     return None
 
 
-def _best_of(similarities: Floats, rows: Ints | None, top_k: int, least: float) -> Neighbours:
-    """The best of similarities that are not below ``least``. rows: which these are the similarities
-    of, None: of row 0 and so on."""
+def _best_of(
+    similarities: Floats,
+    rows: Ints | None,
+    top_k: int,
+    least: float,
+    mask: npt.NDArray[np.bool_] | None,
+) -> Neighbours:
+    """The best of similarities that are not below ``least``, and what ties with the last of them.
+    rows: which these are the similarities of, None: of row 0 and so on. mask: which of all rows may
+    be found, None: any."""
     if least > LOWEST:
         # Few are that good, mostly.
         good: Ints = (similarities >= least).nonzero()[0]
-        if not len(good):
-            return Neighbours.none(1)
-        good = good.take((-similarities.take(good)).argsort(kind="stable")[:top_k])
+        if mask is not None:
+            good = good[mask.take(good if rows is None else rows.take(good))]
+        good = good.take((-similarities.take(good)).argsort(kind="stable"))
+        if len(good) > top_k:
+            scores = similarities.take(good)
+            good = good[(scores >= scores[top_k - 1]).nonzero()[0]]
     else:
+        if mask is not None:
+            passing = mask if rows is None else mask.take(rows)
+            similarities = np.where(passing, similarities, -np.inf)
         good = best(similarities, top_k)
+        if len(good) == top_k:
+            worst = similarities[good.item(-1)]
+            tied = (similarities == worst).nonzero()[0]
+            if len(tied) > 1:
+                good = np.concatenate((good[similarities.take(good) > worst], tied))
     found = good if rows is None else rows.take(good)
-    return Neighbours(equal_counts(1, len(good)), similarities.take(good), found)
-
-
-def _least_similarity(query: VectorQuery) -> float:
-    """Of a row that is of any use."""
-    if query.least is None:
-        return LOWEST
-    return query.least if query.metric.larger_is_better else -query.least
+    return Neighbours(equal_counts(1, len(good)), similarities.take(good), found, holds_ties=True)

@@ -33,7 +33,7 @@ from elanus.model.vectors import (
 )
 
 FIRST_BLOCK_ROWS = 1_024
-LARGEST_BLOCK_ROWS = 65_536
+LARGEST_BLOCK_ROWS = 1 << 18
 LARGEST_BLOCK_BYTES = 64 << 20
 _SPARSE = "vectors"
 

@@ -26,6 +26,7 @@ from elanus.engine.segment import chunks as chunk_list
 from elanus.engine.segment.base import Segment, sampled
 from elanus.engine.segment.blocks import Numbers, growing_vectors
 from elanus.engine.segment.chunks import Chunks
+from elanus.engine.segment.delete_times import DeleteTimes
 from elanus.engine.segment.elements import SearchedElements
 from elanus.engine.segment.grouped import search_groups
 from elanus.engine.segment.hits import hits_of, key_order, missing_column, rows_of
@@ -33,22 +34,18 @@ from elanus.engine.segment.keys import KeyIndex, equal
 from elanus.engine.segment.ties import find_with_ties
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema
-from elanus.model.timestamp import MAX_TIMESTAMP
 from elanus.model.types import MetricType
 
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What readers see. ``deletes`` has room for more rows; entries past ``row_count`` are MAX.
-    ``integer_keys`` is empty if primary keys are strings. ``keys_ascend``: they are integers, and
-    no row has a smaller one than those before it."""
+    """What readers see. ``integer_keys`` is empty if primary keys are strings. ``keys_ascend``:
+    they are integers, and no row has a smaller one than those before it."""
 
     row_count: int
     chunks: Chunks
     vectors: Mapping[str, VectorColumn]
     timestamps: npt.NDArray[np.uint64]
-    deletes: npt.NDArray[np.uint64]
-    first_delete_ts: int
     keys: KeyIndex
     integer_keys: Ints
     keys_ascend: bool
@@ -74,15 +71,13 @@ class GrowingSegment(Segment):
         self._vectors = {field.name: growing_vectors(field) for field in schema.vector_fields}
         self._timestamps = Numbers(np.uint64)
         self._integer_keys = Numbers(np.int64)
+        self._deletes = DeleteTimes()
         self._interim: dict[str, Interim] = {}
-        none = np.empty(0, np.uint64)
         self._state = _State(
             row_count=0,
             chunks=(),
             vectors={},
-            timestamps=none,
-            deletes=none,
-            first_delete_ts=MAX_TIMESTAMP,
+            timestamps=self._timestamps.view,
             keys=KeyIndex(),
             integer_keys=self._integer_keys.view,
             keys_ascend=self.schema.primary.data_type.is_integer,
@@ -98,8 +93,8 @@ class GrowingSegment(Segment):
         held = sum(vectors.size_bytes for vectors in self._vectors.values())
         held += sum(index.size_bytes for index in list(self._interim.values()))
         held += sum(chunk.size_bytes + chunk.texts.size_bytes for chunk in state.chunks)
-        held += self._timestamps.size_bytes + self._integer_keys.size_bytes + state.deletes.nbytes
-        return held + state.keys.size_bytes
+        held += self._timestamps.size_bytes + self._integer_keys.size_bytes
+        return held + self._deletes.size_bytes + state.keys.size_bytes
 
     # --- the owner's side ---------------------------------------------------------------------
 
@@ -128,17 +123,13 @@ class GrowingSegment(Segment):
             ascend = ascend and _continues(state.integer_keys, numbers)
             self._integer_keys.append(numbers, rows.num_rows)
         count = state.row_count + rows.num_rows
-        deletes = state.deletes
-        if count > len(deletes):
-            deletes = np.full(max(1_024, 2 * count), MAX_TIMESTAMP, np.uint64)
-            deletes[: state.row_count] = state.deletes[: state.row_count]
+        self._deletes.make_room(count)
         self._state = replace(
             state,
             row_count=count,
             chunks=chunk_list.with_batch(state.chunks, rows.select(scalars)),
             vectors=vectors,
             timestamps=self._timestamps.view,
-            deletes=deletes,
             keys=state.keys.added(keys, state.row_count),
             integer_keys=self._integer_keys.view,
             keys_ascend=ascend,
@@ -150,12 +141,7 @@ class GrowingSegment(Segment):
         offsets = np.unique(offsets[state.timestamps[offsets] < timestamp])
         if not len(offsets):
             return 0
-        before = state.deletes[offsets]
-        # A reader below this timestamp must not miss the check of deletes that it starts to need.
-        first = min(state.first_delete_ts, timestamp)
-        self._state = replace(state, first_delete_ts=first)
-        state.deletes[offsets] = np.minimum(before, np.uint64(timestamp))
-        return int(np.count_nonzero(before == MAX_TIMESTAMP))
+        return self._deletes.mark(offsets, timestamp)
 
     def index_pending(self, field_name: str) -> bool:
         """Whether ``build_interim`` is worth calling: enough rows are not covered by an index."""
@@ -178,7 +164,7 @@ class GrowingSegment(Segment):
         keys = self._column(state, self.schema.primary.name, state.row_count)
         order = key_order(keys, state.timestamps)
         rows = self.take(order, [field.name for field in self.schema.fields])
-        deletes = state.deletes[: state.row_count]
+        deletes = self._deletes.first(state.row_count)
         return FlushedRows(rows, state.timestamps[order], deletes[order])
 
     # --- readers ------------------------------------------------------------------------------
@@ -270,9 +256,7 @@ class GrowingSegment(Segment):
         if snapshot.expire_before_ts:
             expired_ts = np.uint64(snapshot.expire_before_ts)
             start = int(state.timestamps.searchsorted(expired_ts, "right"))
-        rows = None
-        if state.first_delete_ts <= snapshot.read_ts:
-            rows = RowSet(end, mask=state.deletes[:end] > np.uint64(snapshot.read_ts))
+        rows = self._deletes.alive(end, snapshot.read_ts)
         if start:
             fresh = np.arange(end) >= start
             rows = intersect(rows, RowSet(end, mask=fresh))
@@ -329,7 +313,7 @@ class GrowingSegment(Segment):
             offsets = np.unique(self._offsets_of(state, plan.primary_keys))
             timestamps = state.timestamps[offsets]
             visible = (timestamps <= snapshot.read_ts) & (timestamps > snapshot.expire_before_ts)
-            return offsets[visible & (state.deletes[offsets] > snapshot.read_ts)]
+            return offsets[visible & self._deletes.are_alive(offsets, snapshot.read_ts)]
         end, rows = self._wanted(state, snapshot, plan)
         return np.arange(end) if rows is None else rows.ids
 

@@ -3,7 +3,7 @@
 Which of several equal rows is a hit is decided by their primary keys, so that pages neither repeat
 nor lose a row. A kernel decides by row offset, or as it pleases. So one row more than wanted is
 asked for: it shows whether the last hit ties with a row behind it, and only then the search goes on
-until it is past the tie.
+until it is past the tie, unless what was found holds all that tie.
 """
 
 from collections.abc import Callable
@@ -40,6 +40,8 @@ def find_with_ties(find: Find, query: VectorQuery, available: int) -> Neighbours
     found = find(query.wanting(width))
     if len(found.counts) == 1 and (clear := _clear(found, top_k)) is not None:
         return clear
+    if found.holds_ties:
+        return _without_worse(found, top_k)
     torn = _are_torn(found, top_k, width)
     if not torn.any():
         return _without_worse(found, top_k)

@@ -49,6 +49,7 @@ from elanus.workers.query.reads import (
     merged_rows,
     query_segments,
     take_rows,
+    takes_least,
 )
 from elanus.workers.query.scheduler import SearchScheduler
 from elanus.workers.query.segment_files import Need
@@ -191,7 +192,9 @@ class QueryNode(LocalQueryNode):
         segments = [each.segment for each in loaded]
         every: list[Segment] = [*segments, *others]
         with_rows = WithRows(every, request.output_fields)
-        groups = self._spread(every, len(query.vectors))
+        # A bar that is known spares a growing segment more than a thread of its own gains.
+        is_beside = bool(segments and others) and takes_least(query)
+        groups = self._spread(segments if is_beside else every, len(query.vectors))
         if len(groups) == 1:
             key, call = batch_key(loaded, request), SearchOf(segments, request)
             finish = Beside(others, request, with_rows) if others else with_rows
@@ -201,6 +204,8 @@ class QueryNode(LocalQueryNode):
             self._scheduler.search(None, SearchOf(group, request), query) for group in groups
         ]
         hits = merge_found(await asyncio.gather(*searches), query)
+        if is_beside:
+            return await self._scheduler.run(Beside(others, request, with_rows), hits)
         if not request.output_fields:
             return hits, None
         return await self._scheduler.run(with_rows, hits)

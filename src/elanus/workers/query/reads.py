@@ -72,10 +72,15 @@ def with_least(query: VectorQuery, hits: Hits) -> VectorQuery:
     """The query for further rows beside those that are found: if there are enough of these, others
     must be as good as the worst."""
     is_full = len(hits.counts) == 1 and len(hits.scores) == query.top_k
-    is_plain = query.grouping is None and hits.elements is None and query.metric in DENSE_METRICS
-    if not is_full or not is_plain:
+    if not is_full or hits.elements is not None or not takes_least(query):
         return query
     return query.at_least(hits.scores.item(-1))
+
+
+def takes_least(query: VectorQuery) -> bool:
+    """Whether it helps a search to know how good a row must be to be of any use."""
+    is_plain = query.grouping is None and query.metric in DENSE_METRICS
+    return is_plain and len(query.vectors) == 1
 
 
 def batch_key(loaded: Sequence[Loaded], request: SegmentSearch) -> Hashable | None:

@@ -10,6 +10,7 @@ from tests.unit.workers.streaming.harness import Server
 
 from elanus.model.catalog import CollectionInfo
 from elanus.services.messages import SearchResponse
+from elanus.workers.query import node as query_node
 
 
 @pytest.fixture
@@ -75,3 +76,19 @@ async def test_a_search_at_an_earlier_instant_does_not_see_later_rows(
     asked = [server.search(things, 30, 1, read_ts=ts) for ts in (0, then) * 10]
     found = [values(answer)[0] for answer in await asyncio.gather(*asked)]
     assert found == [30, 19] * 10
+
+
+async def test_a_search_that_is_spread_over_sealed_segments_finds_what_grows_too(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    things = await server.create(load=False)
+    for first in (0, 1):
+        await server.write(things, {n: n for n in range(first, 30, 3)})
+        await server.flush(things)
+    await server.load(things)
+    await server.write(things, {n: n for n in range(2, 30, 3)})
+    monkeypatch.setattr(query_node, "_PARALLEL_ROWS", 1)
+    assert values(await server.search(things, 7)) == [7, 6, 8]
+    assert values(await server.search(things, 0, top_k=40)) == list(range(30))
+    await server.write(things, deletes=[7, 8])
+    assert (await server.search(things, 7, 3, ())).hits.keys.tolist() == [6, 5, 9]

@@ -50,17 +50,27 @@ class Neighbours(msgspec.Struct, frozen=True, eq=False):
     made in a fifth of a dataclass's time: a small search makes two.
 
     counts: int64 (nq,). similarities: float32 (total,). offsets: int64 (total,), rows.
+    holds_ties: whether all rows that score as the last one of their query are there, however many
+    were wanted.
     """
 
     counts: Ints
     similarities: Floats
     offsets: Ints
+    holds_ties: bool = False
 
     @staticmethod
     def none(query_count: int) -> "Neighbours":
         return Neighbours(
             np.zeros(query_count, np.int64), np.empty(0, np.float32), np.empty(0, np.int64)
         )
+
+
+def least_similarity(query: VectorQuery) -> float:
+    """Of a row that is of any use; LOWEST if any may be."""
+    if query.least is None:
+        return LOWEST
+    return query.least if query.metric.larger_is_better else -query.least
 
 
 @lru_cache(maxsize=KEPT_COUNTS)
