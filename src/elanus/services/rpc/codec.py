@@ -43,7 +43,7 @@ def decode(data: bytes | memoryview, kind: Any) -> Any:
 
 @cache
 def _decoder(kind: Any) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(kind, ext_hook=_decode_column, dec_hook=_accept)
+    return msgspec.msgpack.Decoder(kind, ext_hook=_decode_column)
 
 
 def _encode_bare(value: Any) -> msgspec.msgpack.Ext:
@@ -82,11 +82,6 @@ def _decode_column(code: int, data: memoryview) -> Any:
         with pa.ipc.open_stream(pa.py_buffer(data)) as stream:
             batch = stream.read_next_batch()
     return batch if code in (_BATCH, _BARE_BATCH) else batch.column(0)
-
-
-def _accept(kind: type, value: Any) -> Any:
-    # Columns are whole already when msgspec asks for their type.
-    return value
 
 
 def _numpy_bytes(array: np.ndarray[Any, Any]) -> bytes:
