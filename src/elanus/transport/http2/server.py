@@ -145,11 +145,11 @@ class ServerConnection(Connection[_Served]):
         super().data_received(data)
 
     def _got_headers(self, number: int, block: bytes, *, ends: bool) -> None:
+        headers = self._headers_of.decode(block)
         if number <= self._last_number or not number % 2:
             if number in self._streams and ends:
                 self._begin(self._streams[number])
             return  # trailers
-        headers = self._headers_of.decode(block)
         if self._is_closing:
             return  # the client has been told that it is not served
         self._last_number = number
