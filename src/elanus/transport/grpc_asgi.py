@@ -104,12 +104,7 @@ class GrpcAsgi:
                 if not timeout.expired():
                     raise
                 raise GrpcError(GrpcStatus.DEADLINE_EXCEEDED, "Deadline Exceeded") from None
-        if len(answer) > self._max_send_bytes:
-            raise GrpcError(
-                GrpcStatus.RESOURCE_EXHAUSTED,
-                f"trying to send message larger than max "
-                f"({len(answer)} vs. {self._max_send_bytes})",
-            )
+        check_answer(answer, self._max_send_bytes)
         return answer
 
     async def _handle(
@@ -163,7 +158,7 @@ class GrpcAsgi:
         if len(chunks) == 1 and size >= _PREFIX_BYTES:
             size = max(size, _PREFIX_BYTES + int.from_bytes(first[1:_PREFIX_BYTES], "big"))
         if size > _PREFIX_BYTES + self._max_receive_bytes:
-            raise _too_large(size - _PREFIX_BYTES, self._max_receive_bytes)
+            raise too_large(size - _PREFIX_BYTES, self._max_receive_bytes)
 
 
 def parse_timeout(value: str | None) -> float | None:
@@ -184,7 +179,7 @@ def gunzip(data: bytes, limit_bytes: int) -> bytes:
     except zlib.error as error:
         raise GrpcError(GrpcStatus.INTERNAL, f"grpc: failed to decompress: {error}") from error
     if len(unpacked) > limit_bytes:
-        raise _too_large(len(unpacked), limit_bytes)
+        raise too_large(len(unpacked), limit_bytes)
     if not unpacker.eof:
         raise GrpcError(GrpcStatus.INTERNAL, "grpc: the compressed message is cut off")
     return unpacked
@@ -198,7 +193,17 @@ def percent_encode(text: str) -> bytes:
     )
 
 
-def _too_large(size: int, limit: int) -> GrpcError:
+def check_answer(answer: bytes, limit: int) -> None:
+    """Raises GrpcError if it is longer than may be sent."""
+    if len(answer) > limit:
+        raise GrpcError(
+            GrpcStatus.RESOURCE_EXHAUSTED,
+            f"trying to send message larger than max ({len(answer)} vs. {limit})",
+        )
+
+
+def too_large(size: int, limit: int) -> GrpcError:
+    """Says so of a request's message."""
     return GrpcError(
         GrpcStatus.RESOURCE_EXHAUSTED,
         f"grpc: received message larger than max ({size} vs. {limit})",

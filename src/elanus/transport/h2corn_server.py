@@ -24,11 +24,10 @@ from elanus.transport.base import (
     Scope,
     Send,
     TransportOptions,
-    TransportServer,
-    listen,
     with_health,
 )
 from elanus.transport.grpc_asgi import GrpcAsgi, is_grpc
+from elanus.transport.listening import ListeningServer
 
 log = structlog.get_logger(__name__)
 
@@ -49,13 +48,13 @@ STOP_PATIENCE_S = 5.0
 """For the server to end once its last request has."""
 
 
-class H2cornServer(TransportServer):
+class H2cornServer(ListeningServer[h2corn.Server]):
     """h2corn behind the transport seam."""
 
     def __init__(
         self, handler: Handler, rest: AsgiApp, options: TransportOptions, executor: Executor
     ) -> None:
-        self._options = options
+        super().__init__(options)
         self._rest = rest
         self._grpc = GrpcAsgi(
             with_health(handler),
@@ -64,30 +63,7 @@ class H2cornServer(TransportServer):
             max_send_bytes=options.max_send_bytes,
         )
         self._in_flight: set[asyncio.Task[None]] = set()
-        self._listener: socket.socket | None = None
-        self._server: h2corn.Server | None = None
         self._serving: dict[asyncio.Task[None], h2corn.Server] = {}
-
-    @property
-    def address(self) -> tuple[str, int]:
-        if self._listener is None:
-            return self._options.host, self._options.port
-        host, port = self._listener.getsockname()[:2]
-        return host, port
-
-    @property
-    def rest_address(self) -> tuple[str, int]:
-        return self.address
-
-    async def start(self) -> None:
-        options = self._options
-        self._listener = listen(options.host, options.port, options.reuse_port)
-        try:
-            self._server = await self._start_server(self._listener)
-        except BaseException:
-            self._listener.close()
-            self._listener = None
-            raise
 
     async def stop(self, grace_s: float) -> None:
         if self._listener is None:
@@ -110,17 +86,12 @@ class H2cornServer(TransportServer):
                 await asyncio.wait(stuck, timeout=STOP_PATIENCE_S)
             for task in ended:
                 task.result()
-        self._listener.close()
-        self._listener = self._server = None
+        self._close_listener()
 
-    async def renew_certificate(self) -> None:
-        if self._listener is None or self._server is None:
-            return
-        former = self._server
-        self._server = await self._start_server(self._listener)
-        former.shutdown()
+    def _retire(self, acceptor: h2corn.Server) -> None:
+        acceptor.shutdown()
 
-    async def _start_server(self, listener: socket.socket) -> h2corn.Server:
+    async def _start_acceptor(self, listener: socket.socket) -> h2corn.Server:
         server = h2corn.Server(self._application, self._config(listener))
         serving = asyncio.create_task(server.serve(), name="h2corn")
         self._serving[serving] = server

@@ -57,24 +57,23 @@ class TlsFiles:
     def server_context(self) -> ssl.SSLContext:
         """Of a server of HTTP/2 that shows this certificate; with an authority clients must show
         one that it has signed. Raises Rejected as ``read`` does."""
-        self.read()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.load_cert_chain(self.certificate, self.key)
+        context = self._context(ssl.PROTOCOL_TLS_SERVER)
         if self.authority is not None:
-            context.load_verify_locations(self.authority)
             context.verify_mode = ssl.CERT_REQUIRED
-        context.set_alpn_protocols(["h2"])
         return context
 
     def client_context(self) -> ssl.SSLContext:
         """Of a client of HTTP/2 that shows this certificate and trusts the authority only. Raises
         Rejected as ``read`` does."""
+        return self._context(ssl.PROTOCOL_TLS_CLIENT)
+
+    def _context(self, side: int) -> ssl.SSLContext:
         self.read()
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context = ssl.SSLContext(side)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.load_cert_chain(self.certificate, self.key)
-        context.load_verify_locations(self.authority)
+        if self.authority is not None:
+            context.load_verify_locations(self.authority)
         context.set_alpn_protocols(["h2"])
         return context
 

@@ -21,10 +21,8 @@ from elanus.transport.base import (
     GrpcStatus,
     Handler,
     TransportOptions,
-    TransportServer,
-    listen,
 )
-from elanus.transport.grpc_asgi import parse_timeout, percent_encode
+from elanus.transport.grpc_asgi import check_answer, parse_timeout, percent_encode, too_large
 from elanus.transport.http2 import frames
 from elanus.transport.http2.connection import (
     MESSAGE_HEAD_BYTES,
@@ -35,6 +33,7 @@ from elanus.transport.http2.connection import (
     message_of,
 )
 from elanus.transport.http2.frames import frame
+from elanus.transport.listening import ListeningServer
 
 log = structlog.get_logger(__name__)
 
@@ -168,8 +167,7 @@ class ServerConnection(Connection[_Served]):
         body, limit = stream.body, self._options.max_receive_bytes
         size = max(len(body), message_end(body) if len(body) >= MESSAGE_HEAD_BYTES else 0)
         if size > MESSAGE_HEAD_BYTES + limit:
-            what = f"grpc: received message larger than max ({size} vs. {limit})"
-            self._refuse(stream, GrpcError(GrpcStatus.RESOURCE_EXHAUSTED, what))
+            self._refuse(stream, too_large(size - MESSAGE_HEAD_BYTES, limit))
         elif ends:
             self._begin(stream)
 
@@ -230,9 +228,7 @@ class ServerConnection(Connection[_Served]):
                 answer = await self._handler(path, call.headers, message, deadline_s)
             finally:
                 expiry.cancel()
-        if len(answer) > self._options.max_send_bytes:
-            what = f"trying to send message larger than max ({len(answer)} bytes)"
-            raise GrpcError(GrpcStatus.RESOURCE_EXHAUSTED, what)
+        check_answer(answer, self._options.max_send_bytes)
         return answer
 
     def _refuse(self, call: _Served, error: GrpcError) -> None:
@@ -250,42 +246,19 @@ class ServerConnection(Connection[_Served]):
         self._close_if_done()
 
 
-class Http2Server(TransportServer):
+class Http2Server(ListeningServer[asyncio.Server]):
     """gRPC between our own processes behind the transport seam; nothing else is served."""
 
     def __init__(self, handler: Handler, options: TransportOptions) -> None:
+        super().__init__(options)
         self._handler = handler
-        self._options = options
-        self._listener: socket.socket | None = None
-        self._server: asyncio.Server | None = None
         self._connections: set[ServerConnection] = set()
 
-    @property
-    def address(self) -> tuple[str, int]:
-        if self._listener is None:
-            return self._options.host, self._options.port
-        host, port = self._listener.getsockname()[:2]
-        return host, port
-
-    @property
-    def rest_address(self) -> tuple[str, int]:
-        return self.address
-
-    async def start(self) -> None:
-        self._listener = listen(self._options.host, self._options.port, self._options.reuse_port)
-        try:
-            self._server = await self._accepting(self._listener)
-        except BaseException:
-            self._listener.close()
-            self._listener = None
-            raise
-
     async def stop(self, grace_s: float) -> None:
-        if self._listener is None or self._server is None:
+        if self._acceptor is None:
             return
-        self._server.close()
-        self._listener.close()
-        self._listener = self._server = None
+        self._retire(self._acceptor)
+        self._close_listener()
         for connection in list(self._connections):
             connection.go_away()
         await self._end_of_calls(grace_s)
@@ -300,16 +273,11 @@ class Http2Server(TransportServer):
         for connection in list(self._connections):
             connection.abort("the server has stopped")
 
-    async def renew_certificate(self) -> None:
-        if self._listener is None or self._server is None:
-            return
-        former = self._server
-        self._server = await self._accepting(self._listener)
-        former.close()
+    def _retire(self, acceptor: asyncio.Server) -> None:
+        acceptor.close()
 
-    async def _accepting(self, listener: socket.socket) -> asyncio.Server:
-        """A server on a socket of its own that listens with ``listener``: one has one certificate
-        for its life."""
+    async def _start_acceptor(self, listener: socket.socket) -> asyncio.Server:
+        """On a socket of its own, which it closes, that listens with ``listener``."""
         files = self._options.tls
         context: ssl.SSLContext | None = None if files is None else files.server_context()
         return await asyncio.get_running_loop().create_server(
