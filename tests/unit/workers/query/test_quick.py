@@ -23,7 +23,7 @@ class SearchClock:
 
     now_s = 0.0
 
-    def monotonic_s(self) -> float:
+    def busy_s(self) -> float:
         return self.now_s
 
 
