@@ -2,10 +2,11 @@
 
 That way costs several switches between threads, each of which waits for the interpreter and, on a
 machine with little to do, for a core to wake up: 0.3 to 0.5 ms of processor time for each search
-of several clients. What takes little more than that is done on the event loop instead, whatever
-else is under way: an insert that waits for the disk must not send the searches beside it to
-threads, where they then keep each other. Only so much of it is done before everybody else has a
-turn; what comes in larger crowds goes to threads, where it becomes a few large calls.
+of several clients. What takes little more than twice as much is done on the event loop instead,
+whatever else is under way: an insert that waits for the disk must not send the searches beside it
+to threads, where each then keeps the next one in threads. Only so much of it is done before
+everybody else has a turn; what comes in larger crowds goes to threads, where it becomes a few large
+calls.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from collections.abc import Hashable
 
 from elanus.runtime.calls import Calls
 
-QUICK_S, QUICK_ALONE_S = 0.000_75, 0.001
+QUICK_S, QUICK_ALONE_S = 0.001, 0.0015
 """Searches that may take so long run on the event loop: always, and if no other call is there."""
 TURN_S = 0.003
 """Of searches on the event loop before all else there has its turn."""
@@ -32,10 +33,10 @@ class QuickSearches:
         self._calls = calls
         self._seconds: dict[Hashable, float] = {}
         self._taken_s: float | None = None
-        """Of the event loop in this turn of its; None: nothing."""
+        """Of the event loop since all else had its turn; None: nothing."""
 
     def take_turn(self, key: Hashable) -> bool:
-        """Whether a search may run on the event loop now, which is to be told if it does."""
+        """Whether a search may run on the event loop now; then it must."""
         seconds = self._seconds.get(key)
         if seconds is None:
             return False
