@@ -18,7 +18,7 @@ QUICK_S, QUICK_ALONE_S = 0.001, 0.0015
 """Searches that may take so long run on the event loop: always, and if no other call is there."""
 TURN_S = 0.003
 """Of searches on the event loop before all else there has its turn."""
-LONG_S = 0.004
+LONG_S = 0.006
 """What took longer counts as so long: it rarely does again."""
 WEIGHT = 1 / 8
 """Of the last time in the mean."""
