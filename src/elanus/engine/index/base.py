@@ -21,6 +21,10 @@ Note = Callable[[str], None]
 """Hears, in a sentence, of what an index build did otherwise than asked for."""
 
 
+Nearest = Callable[[Any], tuple[npt.NDArray[np.float32], Ints] | None]
+"""(similarities, rows), best first, of the vectors of a query, of which there is one."""
+
+
 def unheard(_: str) -> None:
     """A Note that nobody reads."""
 
@@ -116,3 +120,10 @@ class VectorIndex(ABC):
     def search(self, column: VectorColumn, query: VectorQuery, rows: RowSet | None) -> Neighbours:
         """The best of ``rows`` (None: all) for each query vector. ``column`` has the vectors that
         the index was built over."""
+
+    def nearest(self, column: VectorColumn, query: VectorQuery) -> Nearest | None:
+        """What most searches want, prepared to be done by as few steps as can be: a function that
+        finds the best ``top_k`` of all rows for queries of one vector without a radius, with the
+        parameters of ``query``. None, of either, if that takes more steps, or if the last hit may
+        tie with another row; then ``search`` tells."""
+        return None

@@ -90,20 +90,31 @@ def query_pointer(queries: Floats) -> Any:
 
 
 def unit_query(queries: Floats) -> Floats | None:
-    """One C-contiguous query, (1, dim), at length 1, which is not to be changed; None if it is too
-    long for a room, or its length can't be had in float32."""
+    """One query, (1, dim), at length 1, which is not to be changed; None if it is too long for a
+    room, or its length can't be had in float32."""
+    query = query_in_room(queries, has_unit_length=True)
+    if query is None:
+        return None
+    unit: Floats = query[None].copy()
+    _rooms.own.held = unit
+    return unit
+
+
+def query_in_room(queries: Floats, has_unit_length: bool) -> Floats | None:
+    """One query, (1, dim), as float32 (dim,) in the room, at length 1 if so wanted; the next one
+    takes its place. None as of ``unit_query``."""
     room, size = _rooms.own, queries.size
     if size > ROOM_SIZE:
         return None
-    query, pointer = room.query[:size], room.query_pointer
+    query: Floats = room.query[:size]
     query[:] = queries[0]
     room.held = None
-    if not is_usual(faiss.fvec_norm_L2sqr(pointer, size)):
-        return None
-    faiss.fvec_renorm_L2(size, 1, pointer)
-    unit: Floats = query[None].copy()
-    room.held = unit
-    return unit
+    if has_unit_length:
+        pointer = room.query_pointer
+        if not is_usual(faiss.fvec_norm_L2sqr(pointer, size)):
+            return None
+        faiss.fvec_renorm_L2(size, 1, pointer)
+    return query
 
 
 def is_usual(square: float) -> bool:
@@ -141,32 +152,46 @@ def floats_out(size: int) -> tuple[Floats, Any, bool]:
     return room.floats[:size], room.floats_pointer, False
 
 
+def room() -> Room:
+    """The calling thread's own."""
+    return _rooms.own
+
+
 def score_few(
     query: Floats, vectors: Any, inverse_norms: Any, labels: npt.NDArray[Any], metric: MetricType
 ) -> tuple[Floats, Ints] | None:
-    """(similarities of one query, (1, dim), to ``labels``, integers (depth,); the labels), both in
-    the room; the worst similarity to labels below 0. None if the room is too small.
+    """``score_in_room`` for one query, (1, dim). None if the room is too small."""
+    dim = query.shape[1]
+    if len(labels) > ROOM_SIZE or dim > ROOM_SIZE:
+        return None
+    query_pointer(query)
+    return score_in_room(vectors, inverse_norms, labels, dim, metric is MetricType.L2)
+
+
+def score_in_room(
+    vectors: Any, inverse_norms: Any, labels: npt.NDArray[Any], dim: int, is_l2: bool
+) -> tuple[Floats, Ints]:
+    """(similarities of the query in the room to ``labels``, integers (depth,), at most ROOM_SIZE;
+    the labels), both in the room; the worst similarity to labels below 0.
 
     vectors, inverse_norms: pointers; the latter None unless scores are to be weighted by them. Each
     step is a kernel's: one that has just gone through a megabyte of codes leaves caches cold, and
     NumPy's loops then cost a few microseconds each, however short they are.
     """
-    size, dim = len(labels), query.shape[1]
-    if size > ROOM_SIZE or dim > ROOM_SIZE:
-        return None
-    asked, room = query_pointer(query), _rooms.own
-    ids, out, which = room.ints[:size], room.floats_pointer, room.ints_pointer
+    own, size = _rooms.own, len(labels)
+    asked, out, which = own.query_pointer, own.floats_pointer, own.ints_pointer
+    ids = own.ints[:size]
     ids[:] = labels
-    if metric is MetricType.L2:
+    if is_l2:
         faiss.fvec_L2sqr_by_idx(out, asked, vectors, which, dim, 1, size)
-        scores = room.floats[:size]
+        scores = own.floats[:size]
         return np.negative(scores, out=scores), ids
     faiss.fvec_inner_products_by_idx(out, asked, vectors, which, dim, 1, size)
     if inverse_norms is None:
-        return room.floats[:size], ids
+        return own.floats[:size], ids
     # Products with vectors of one dimension.
-    faiss.fvec_inner_products_by_idx(room.weighted_pointer, out, inverse_norms, which, 1, size, 1)
-    return room.weighted[:size], ids
+    faiss.fvec_inner_products_by_idx(own.weighted_pointer, out, inverse_norms, which, 1, size, 1)
+    return own.weighted[:size], ids
 
 
 def search_faiss(

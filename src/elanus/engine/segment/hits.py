@@ -38,7 +38,7 @@ def hits_of(
     by ascending key."""
     scores = found.similarities if metric.larger_is_better else -found.similarities
     offsets, native = found.offsets, native_keys(keys)
-    if _may_tie(scores):
+    if may_tie(scores):
         queries = np.repeat(np.arange(len(found.counts)), found.counts)
         ranks = order_key(key_ranks(keys), elements)
         order = np.lexsort((ranks, -found.similarities, queries))
@@ -46,8 +46,13 @@ def hits_of(
         native = native[order] if isinstance(native, np.ndarray) else keys.take(pa.array(order))
         elements = None if elements is None else elements[order]
     count = len(offsets)
-    sources = _few_sources(segment_id)[:count] if count <= FEW_HITS else _sources(segment_id, count)
+    sources = sources_of(segment_id, count)
     return Hits(found.counts, scores, native, timestamps, sources, offsets, elements=elements)
+
+
+def sources_of(segment_id: int, count: int) -> Ints:
+    """Of ``count`` hits in one segment, not to be changed."""
+    return _few_sources(segment_id)[:count] if count <= FEW_HITS else _sources(segment_id, count)
 
 
 @lru_cache(maxsize=KEPT_SOURCES)
@@ -61,7 +66,7 @@ def _sources(segment_id: int, count: int) -> Ints:
     return np.full(count, segment_id, np.int64)
 
 
-def _may_tie(scores: npt.NDArray[np.float32]) -> bool:
+def may_tie(scores: npt.NDArray[np.float32]) -> bool:
     """Whether some query may have hits that score the same."""
     if len(scores) <= FEW_HITS:
         return len(set(scores.tolist())) < len(scores)

@@ -36,6 +36,7 @@ from elanus.engine.segment.hits import hits_of, missing_column, native_keys, row
 from elanus.engine.segment.keys import KeyIndex, equal, key_index, matches
 from elanus.engine.segment.texts import ColumnTexts, SegmentTexts
 from elanus.engine.segment.ties import find_with_ties
+from elanus.engine.segment.usual import UsualSearches
 from elanus.engine.text.index import TextIndex
 from elanus.errors import CorruptData
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
@@ -76,6 +77,10 @@ class SealedSegment(Segment):
         self._interim: dict[str, Interim] = {}
         self._vectors: dict[str, VectorColumn] = {}
         self._list_vectors: dict[str, int] = {}  # how many, of lists that have been read once
+        key = schema.primary.name
+        self._usual = UsualSearches(
+            segment_id, lambda: native_keys(columns.column(key)), self._timestamps
+        )
         self._hashes: KeyIndex | None = None
         self._texts = SegmentTexts()
         # By index id: (field, index). Replaced as a whole, never changed.
@@ -121,6 +126,7 @@ class SealedSegment(Segment):
                 f"segment {self.segment_id} has {vectors} of {dim}"
             )
         self._indexes[field_name] = loaded
+        self._usual.forget()
         self._interim.pop(field_name, None)
         if field_name in self._vectors:
             self._vectors[field_name].forget()
@@ -129,9 +135,11 @@ class SealedSegment(Segment):
         """Forget this index, if it is still the field's."""
         if self._indexes.get(field_name) is held:
             del self._indexes[field_name]
+            self._usual.forget()
 
     def forget_vectors(self, field_name: str) -> VectorColumn | None:
         """What was made of a field's column, which may be brought again."""
+        self._usual.forget()
         return self._vectors.pop(field_name, None)
 
     def attach_scalar(self, index_id: int, field_name: str, loaded: ScalarIndex) -> None:
@@ -206,6 +214,9 @@ class SealedSegment(Segment):
         return plan is not None and excludes(plan.root, self._columns.bounds)
 
     def search(self, query: VectorQuery, snapshot: Snapshot, plan: Plan | None) -> Hits:
+        nearest = None if plan is not None else self._nearest(query, snapshot)
+        if nearest is not None:
+            return nearest
         rows = self._wanted(snapshot, plan)
         column = self._column_of_vectors(query.field_name)
         if column is not None and column.valid is not None:
@@ -270,6 +281,14 @@ class SealedSegment(Segment):
         return column.statistics(terms, self._interim.get(field_name))
 
     # --- parts of the above -------------------------------------------------------------------
+
+    def _nearest(self, query: VectorQuery, snapshot: Snapshot) -> Hits | None:
+        """Of the usual search, for which nothing is brought or made; None of another one."""
+        name = query.field_name
+        index, column = self._indexes.get(name), self._vectors.get(name)
+        if index is None or column is None:
+            return None
+        return self._usual.find(index, column, query, self._visible(snapshot))
 
     def _found(
         self,

@@ -38,7 +38,8 @@ def find_with_ties(find: Find, query: VectorQuery, available: int) -> Neighbours
         return find(query)
     width = top_k + 1
     found = find(query.wanting(width))
-    if len(found.counts) == 1 and (clear := _clear(found, top_k)) is not None:
+    clear = _clear(found, top_k) if len(found.counts) == 1 else _all_clear(found, top_k)
+    if clear is not None:
         return clear
     if found.holds_ties:
         return _without_worse(found, top_k)
@@ -68,6 +69,18 @@ def _clear(found: Neighbours, top_k: int) -> Neighbours | None:
     if similarities.item(top_k) == similarities.item(top_k - 1):
         return None
     return Neighbours(equal_counts(1, top_k), similarities[:top_k], found.offsets[:top_k])
+
+
+def _all_clear(found: Neighbours, top_k: int) -> Neighbours | None:
+    """As ``_clear`` for several queries; None too if one of them found less than was asked for."""
+    nq, width = len(found.counts), top_k + 1
+    if len(found.offsets) != nq * width or not bool((found.counts == width).all()):
+        return None
+    similarities = found.similarities.reshape(nq, width)
+    if bool((similarities[:, -1] == similarities[:, -2]).any()):
+        return None
+    offsets = found.offsets.reshape(nq, width)[:, :-1].ravel()
+    return Neighbours(equal_counts(nq, top_k), similarities[:, :-1].ravel(), offsets)
 
 
 def _are_torn(found: Neighbours, top_k: int, width: int) -> npt.NDArray[np.bool_]:

@@ -18,6 +18,8 @@ from elanus.model.reads import VectorQuery
 from elanus.model.types import DENSE_METRICS, DataType, MetricType
 from elanus.model.vectors import narrowed, widened
 
+COPIES = 20
+
 __all__ = ["walking"]
 pytestmark = pytest.mark.usefixtures("walking")
 
@@ -51,15 +53,17 @@ def test_few_rows_are_all_found(
 
 @pytest.mark.parametrize("index_type", INDEX_TYPES)
 def test_rows_that_are_equal_come_by_row_number(tmp_path: Path, index_type: str) -> None:
+    """So many that graphs of few links still hold together: equal rows crowd out other links."""
     random = np.random.default_rng(1)
-    vectors = np.repeat(random.standard_normal((30, 16)), 40, axis=0).astype(np.float32)
-    index = built(tmp_path, index_type, MetricType.L2, vectors)
+    vectors = np.repeat(random.standard_normal((30, 16)), COPIES, axis=0).astype(np.float32)
+    params = {**PARAMS[index_type], **({"M": "16"} if "HNSW" in index_type else {})}
+    index = built(tmp_path, index_type, MetricType.L2, vectors, params)
     mask = np.ones(len(vectors), bool)
     mask[::3] = False
     for rows in (None, RowSet(len(vectors), mask=mask)):
-        asked = VectorQuery("v", MetricType.L2, vectors[80:81] + 0.01, 10, SEARCH_PARAMS)
-        found = index.search(asked, rows)
-        assert set((found.offsets // 40).tolist()) == {2}
+        query = vectors[2 * COPIES, None] + 0.01
+        found = index.search(VectorQuery("v", MetricType.L2, query, 10, SEARCH_PARAMS), rows)
+        assert set((found.offsets // COPIES).tolist()) == {2}
         assert found.offsets.tolist() == sorted(found.offsets.tolist())
         assert rows is None or rows.mask[found.offsets].all()
 

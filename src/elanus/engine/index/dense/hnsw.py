@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from elanus.engine import strategy
+from elanus.engine.index.base import Nearest, VectorColumn
 from elanus.engine.index.dense.codes import (
     CODINGS,
     holds_scaled_int8,
@@ -23,9 +25,18 @@ from elanus.engine.index.dense.faiss_files import (
     wrong_class,
 )
 from elanus.engine.index.dense.family import DenseIndex, Expected, Source
+from elanus.engine.index.dense.nearest import Ranked, is_cut_clear
 from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours
-from elanus.engine.index.library import faiss, faiss_metric, search_faiss
+from elanus.engine.index.library import (
+    ROOM_SIZE,
+    faiss,
+    faiss_metric,
+    query_in_room,
+    room,
+    search_faiss,
+)
 from elanus.engine.strategy import RANGE_EF, Candidates, Search, search_by_walks
+from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
 
 DEFAULT_M = 30
@@ -91,6 +102,30 @@ class HnswIndex(DenseIndex):
         """As the kernel compares them. Against codes of int8 it may look at whole numbers only;
         for COSINE the length of a query does not change the ranks."""
         return scaled_to_int8(queries) if self._takes_int8 else queries
+
+    def nearest(self, column: VectorColumn, query: VectorQuery) -> Nearest | None:
+        top_k, width, is_l2 = query.top_k, query.top_k + 1, self.metric is MetricType.L2
+        ef = max(int(query.params.get("ef", MIN_EF)), width)
+        scan = strategy.exact_cost(self.row_count, self.row_count, self.dim, 1)
+        is_walk = ef < self.row_count and ef * self.walk_cost < scan
+        if self._vectors is None or self._refines or not is_walk or width > ROOM_SIZE:
+            return None
+        search, params = self.index.search_c, _parameters(ef)
+        is_cosine = self.metric is MetricType.COSINE
+
+        def nearest(vectors: Floats) -> Ranked | None:
+            if query_in_room(vectors, is_cosine) is None:
+                return None
+            own = room()
+            search(1, own.query_pointer, width, own.floats_pointer, own.ints_pointer, params)
+            best = own.floats[:width].copy()
+            if is_l2:
+                np.negative(best, out=best)
+            if own.ints.item(top_k) < 0 or not is_cut_clear(best, top_k):
+                return None
+            return best[:top_k], own.ints[:top_k].copy()
+
+        return nearest
 
     def find(self, search: Search) -> Neighbours:
         wanted = search.top_k

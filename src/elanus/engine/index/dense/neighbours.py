@@ -169,8 +169,10 @@ def best_of_each(similarities: Floats, labels: Ints, top_k: int) -> Neighbours:
     nq, depth = similarities.shape
     if nq == 1:
         found = clear_best(similarities[0], labels[0], top_k)
-        if found is not None:
-            return found
+    else:
+        found = _clear_best_of_each(similarities, labels, top_k)
+    if found is not None:
+        return found
     bar: Floats | float = LOWEST
     if depth > top_k:
         # The k-th best tells which few are to be sorted. What is no number comes last.
@@ -192,8 +194,23 @@ def clear_best(similarities: Floats, labels: Ints, top_k: int) -> Neighbours | N
     # What is no number comes first.
     if not (values[0] >= values[top_k - 1] >= LOWEST):
         return None
-    counts = equal_counts(1, top_k)
-    return Neighbours(counts, similarities[:top_k], labels.take(order[:top_k]))
+    best, offsets = similarities[:top_k], labels.take(order[:top_k])
+    return Neighbours(equal_counts(1, top_k), best, offsets)
+
+
+def _clear_best_of_each(similarities: Floats, labels: Ints, top_k: int) -> Neighbours | None:
+    """As ``clear_best``, (nq, depth) both."""
+    nq, depth = similarities.shape
+    if depth < top_k or not top_k:
+        return None
+    order = (-similarities).argsort(axis=1)[:, : top_k + 1]
+    best = np.take_along_axis(similarities, order, axis=1)
+    # What is no number comes last, and is no larger than anything.
+    falls = bool((best[:, :-1] > best[:, 1:]).all())
+    if not falls or not bool((best[:, top_k - 1] >= LOWEST).all()):
+        return None
+    rows = np.take_along_axis(labels, order[:, :top_k], axis=1)
+    return Neighbours(equal_counts(nq, top_k), best[:, :top_k].ravel(), rows.ravel())
 
 
 def merge_neighbours(parts: Sequence[Neighbours], top_k: int) -> Neighbours:

@@ -24,30 +24,25 @@ import os
 import tempfile
 import zipfile
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from elanus.engine import strategy
-from elanus.engine.index.base import VectorColumn
-from elanus.engine.index.dense.chosen import best_labels
+from elanus.engine.index.base import Nearest, VectorColumn
 from elanus.engine.index.dense.column import DenseColumn
 from elanus.engine.index.dense.faiss_files import check_size
 from elanus.engine.index.dense.family import DenseIndex, Expected, Source
 from elanus.engine.index.dense.ivf import IvfIndex, lists_for, usual_lists
-from elanus.engine.index.dense.neighbours import (
-    Floats,
-    Ints,
-    Neighbours,
-    prepare_queries,
-)
+from elanus.engine.index.dense.nearest import Ranked, ranking
+from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours
 from elanus.engine.index.dense.scann_training import library, scored_for, train
 from elanus.engine.index.dense.scann_view import View
-from elanus.engine.index.rows import RowSet
+from elanus.engine.index.library import ROOM_SIZE, query_in_room
 from elanus.engine.strategy import Candidates, Search, search_by_walks
 from elanus.errors import CorruptData
 from elanus.model.reads import VectorQuery
+from elanus.model.types import MetricType
 
 MIN_ROWS = 64
 """Fewer can't train codes: an index over them is empty, and searches scan."""
@@ -58,9 +53,6 @@ LISTS_POWER = 0.3
 """Lists for candidates down to rank r as for the nearest k: nprobe · (r / k) ** 0.3."""
 CANDIDATES_PER_ROW = 0.5
 """Candidates asked for are at most this part of the rows in the lists."""
-
-KEPT_WALKS = 64
-"""For numbers of hits and parameters that were asked for."""
 
 CALL_COST = 40_000.0
 """Of a search, ns; then of a centroid, a code and a finer code of 100 dimensions, and of a row that
@@ -97,7 +89,6 @@ class ScannIndex(DenseIndex):
         self.nlist = nlist
         self.has_fine_codes = has_fine_codes
         self.nprobe = usual_lists(expected, nlist)
-        self._usual = lru_cache(KEPT_WALKS)(self._usual_walk)
 
     @classmethod
     def build(cls, index_type: str, source: Source, out_path: str) -> None:
@@ -144,43 +135,43 @@ class ScannIndex(DenseIndex):
         nlist, has_fine_codes = int(described["nlist"]), bool(described.get("fine_codes", False))
         return cls(expected, searcher, nlist, has_fine_codes, os.path.getsize(path), view)
 
-    def search(self, column: VectorColumn, query: VectorQuery, rows: RowSet | None) -> Neighbours:
-        if rows is None and len(query.vectors) == 1 and query.radius is None:
-            found = self._nearest(column, query)
-            if found is not None:
-                return found
-        return super().search(column, query, rows)
-
     def find(self, search: Search) -> Neighbours:
         if self.searcher is None:
             return search.exact(np.arange(len(search.queries)))
         walk = self._walk(search.top_k, search.params.get("nprobe"), search.params.get("reorder_k"))
         return search_by_walks(search, walk)
 
-    def _nearest(self, column: VectorColumn, query: VectorQuery) -> Neighbours | None:
-        """Of all rows, for one query, as ``find`` has them, by as few steps as can be: behind the
-        kernel caches are cold, and a step costs several times what it costs with warm ones. None
-        if that takes more than one walk."""
-        asked = query.params
-        walk = self._usual(query.top_k, asked.get("nprobe"), asked.get("reorder_k"))
-        if walk is None or not isinstance(column, DenseColumn):
+    def nearest(self, column: VectorColumn, query: VectorQuery) -> Nearest | None:
+        block = column.whole(self.metric) if isinstance(column, DenseColumn) else None
+        rank = None if block is None else ranking(block, self.metric, query.top_k)
+        walk = self._usual_walk(query)
+        if rank is None or walk is None:
             return None
-        queries = prepare_queries(query.vectors, self.metric)
-        asked_for = self.view.queries(queries)[0]
-        found, ranks = self.searcher.search(asked_for, walk.wanted, walk.ranked, walk.lists)
-        if len(found) < walk.wanted or math.isnan(ranks.item(-1)):
-            return None
-        blocks = column.blocks(self.metric)
-        return best_labels(queries, blocks, found[None], self.metric, query.top_k)
+        search, wanted, ranked, lists = self.searcher.search, walk.wanted, walk.ranked, walk.lists
+        view, is_cosine = self.view, self.metric is MetricType.COSINE
 
-    def _usual_walk(self, top_k: int, nprobe: Any, reorder_k: Any) -> "_Walk | None":
+        def nearest(vectors: Floats) -> Ranked | None:
+            asked = query_in_room(vectors, is_cosine)
+            if asked is None:
+                return None
+            if not view.is_plain:
+                asked = view.queries(asked[None])[0]
+            found, ranks = search(asked, wanted, ranked, lists)
+            if len(found) < wanted or math.isnan(ranks.item(-1)):
+                return None
+            return rank(found)
+
+        return nearest
+
+    def _usual_walk(self, query: VectorQuery) -> "_Walk | None":
         """The first walk for one query without a filter; None if a scan costs less."""
+        top_k, asked = query.top_k, query.params
         if self.searcher is None or top_k > self.row_count:
             return None
-        walk = self._walk(top_k, nprobe, reorder_k)
+        walk = self._walk(top_k, asked.get("nprobe"), asked.get("reorder_k"))
         scan = strategy.exact_cost(self.row_count, self.row_count, self.dim, 1)
         is_cheaper = walk.wanted < self.row_count and walk.cost(walk.wanted) < scan
-        return walk if is_cheaper else None
+        return walk if is_cheaper and top_k < walk.wanted <= ROOM_SIZE else None
 
     def _walk(self, top_k: int, nprobe: Any, reorder_k: Any) -> "_Walk":
         """nprobe, reorder_k: as the user gave them, or None."""

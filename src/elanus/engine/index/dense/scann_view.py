@@ -42,6 +42,11 @@ class View:
             None if reach is None else float(reach),
         )
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the library has vectors as they are."""
+        return self.origin is None and self.reach is None
+
     def described(self) -> dict[str, Any]:
         origin = None if self.origin is None else self.origin.tolist()
         return {"by_distance": self.by_distance, "origin": origin, "reach": self.reach}
