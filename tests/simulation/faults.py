@@ -100,6 +100,9 @@ class SimulatedClock:
     def monotonic_s(self) -> float:
         return self._time_s()
 
+    def busy_s(self) -> float:
+        return self._time_s()
+
     async def sleep(self, seconds: float) -> None:
         await self._sleep(seconds)
 

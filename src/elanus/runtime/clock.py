@@ -1,8 +1,13 @@
 """Time, as an argument. A simulation replaces it with a virtual clock."""
 
 import asyncio
+import resource
 import time
 from typing import Protocol
+
+_THREAD: int | None = getattr(resource, "RUSAGE_THREAD", None)
+_DISK_READ_S = 0.001
+"""What a page of a file that must be read from a disk counts as."""
 
 
 class Clock(Protocol):
@@ -12,6 +17,11 @@ class Clock(Protocol):
 
     def monotonic_s(self) -> float:
         """Seconds on a clock that never steps."""
+        ...
+
+    def busy_s(self) -> float:
+        """Seconds that the calling thread has spent on a processor or on reading pages of mapped
+        files, however long it waited for a processor or for the interpreter."""
         ...
 
     async def sleep(self, seconds: float) -> None: ...
@@ -25,6 +35,10 @@ class SystemClock:
 
     def monotonic_s(self) -> float:
         return time.monotonic()
+
+    def busy_s(self) -> float:
+        reads = 0 if _THREAD is None else resource.getrusage(_THREAD).ru_majflt
+        return time.thread_time() + reads * _DISK_READ_S
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

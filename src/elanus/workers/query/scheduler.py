@@ -1,10 +1,11 @@
 """Runs searches on the ``search`` pool, a bounded number at a time, and batches those that wait.
 
-As long as a slot is free a search starts at once, on the event loop if it is over sooner there.
-When all are taken it queues; searches in the queue that ask the same of the same segments (field,
-metric, parameters, filter, and a snapshot that can't tell them apart) become one kernel call over
-all their vectors, whose hits are split again. What is to be made of a search's hits is made in the
-same thread. A request over several segments uses the slots that are free when it starts.
+As long as nothing queues a search starts at once: on the event loop if it is over sooner there,
+else if a slot is free. Else it queues; searches in the queue that ask the same of the same segments
+(field, metric, parameters, filter, and a snapshot that can't tell them apart) become one kernel
+call over all their vectors, whose hits are split again. What is to be made of a search's hits is
+made in the same thread. A request over several segments uses the slots that are free when it
+starts.
 """
 
 import asyncio
@@ -81,8 +82,13 @@ class SearchScheduler:
 
         A key of None is never batched. Raises TooManyRequests when the queue is full.
         """
-        if self._running < self._slots and not self._waiting:
-            return await self._at_once(key, call, query, finish)
+        if not self._waiting:
+            same = None if key is None else (key, len(query.vectors))
+            timed = partial(self._timed, same, call, query, finish)
+            if same is not None and self._quick.take_turn(same):
+                return timed()
+            if self._running < self._slots:
+                return await self._in_thread(timed)
         self._check_room()
         if key is None:
             self._serial += 1
@@ -92,13 +98,7 @@ class SearchScheduler:
         self._waiting += 1
         return await answer
 
-    async def _at_once(
-        self, key: Hashable | None, call: SearchCall, query: VectorQuery, finish: Finish
-    ) -> Any:
-        same = None if key is None else (key, len(query.vectors))
-        timed = partial(self._timed, same, call, query, finish)
-        if same is not None and self._quick.has(same):
-            return timed()
+    async def _in_thread(self, timed: Callable[[], Any]) -> Any:
         self._running += 1
         try:
             return await self._world.executor.run("search", timed)
@@ -108,10 +108,10 @@ class SearchScheduler:
     def _timed(
         self, same: Hashable | None, call: SearchCall, query: VectorQuery, finish: Finish
     ) -> Any:
-        started_s = self._world.clock.monotonic_s()
+        started_s = self._world.clock.busy_s()
         found = search_alone(call, query, finish)
         if same is not None:
-            self._quick.note(same, self._world.clock.monotonic_s() - started_s)
+            self._quick.note(same, self._world.clock.busy_s() - started_s)
         return found
 
     async def run(self, function: Callable[..., T], *args: Any) -> T:

@@ -1,5 +1,6 @@
 """Which searches run on the event loop, and which in a thread."""
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 
@@ -11,7 +12,7 @@ from elanus.engine.reduce import empty_hits
 from elanus.model.reads import Hits, VectorQuery
 from elanus.model.types import MetricType
 from elanus.runtime.world import World
-from elanus.workers.query.quick import QUICK_ALONE_S, QUICK_S
+from elanus.workers.query.quick import QUICK_ALONE_S, QUICK_S, TURN_S
 from elanus.workers.query.scheduler import SearchScheduler
 
 ENOUGH = 100
@@ -23,7 +24,7 @@ class SearchClock:
 
     now_s = 0.0
 
-    def monotonic_s(self) -> float:
+    def busy_s(self) -> float:
         return self.now_s
 
 
@@ -34,17 +35,30 @@ class Searches:
         self.world = world
         self.seconds = 0.0
         self.on_loop = False
+        self.on_loop_count = 0
         self._clock = clock
         self._scheduler = SearchScheduler(world, slots=2, max_waiting=10)
 
     def _search(self, query: VectorQuery) -> Hits:
         self.on_loop = threading.current_thread() is threading.main_thread()
+        self.on_loop_count += self.on_loop
         self._clock.now_s += self.seconds
         return empty_hits(len(query.vectors), False)
+
+    async def block(self, ended: threading.Event) -> None:
+        """Takes a thread until then."""
+
+        def wait(query: VectorQuery) -> Hits:
+            ended.wait()
+            return empty_hits(len(query.vectors), False)
+
+        query = VectorQuery("v", MetricType.L2, np.zeros((1, 2), np.float32), 10)
+        await self._scheduler.search(None, wait, query)
 
     async def search(self, key: str | None = "same", vectors: int = 1, times: int = 1) -> bool:
         query = VectorQuery("v", MetricType.L2, np.zeros((vectors, 2), np.float32), 10)
         for _ in range(times):
+            await asyncio.sleep(0)  # all else has its turn
             await self._scheduler.search(key, self._search, query)
         return self.on_loop
 
@@ -73,6 +87,32 @@ async def test_beside_other_calls_only_the_quickest_do(searches: Searches) -> No
     assert not await searches.search()
     searches.seconds = QUICK_S * 0.9
     assert await searches.search(times=ENOUGH)
+
+
+async def test_a_crowd_leaves_the_loop_to_others_after_a_while(searches: Searches) -> None:
+    searches.seconds = QUICK_S * 0.9
+    await searches.search(times=2)
+    searches.world.calls.in_flight = 8
+    for _ in range(2):
+        searches.on_loop_count = 0
+        await asyncio.gather(*(searches.search() for _ in range(8)))
+        assert searches.on_loop_count == int(TURN_S / searches.seconds)
+    assert await searches.search()
+
+
+async def test_slow_searches_in_all_threads_keep_no_quick_one_from_the_loop(
+    searches: Searches,
+) -> None:
+    await searches.search(times=2)
+    ended = threading.Event()
+    slow = [asyncio.ensure_future(searches.block(ended)) for _ in range(2)]
+    await asyncio.sleep(0)
+    searches.world.calls.in_flight = 3
+    try:
+        assert await searches.search()
+    finally:
+        ended.set()
+        await asyncio.gather(*slow)
 
 
 async def test_what_has_become_slow_goes_to_a_thread_until_it_is_quick_again(
