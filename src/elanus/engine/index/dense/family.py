@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from elanus.engine import strategy
 from elanus.engine.index.base import Note, VectorColumn, VectorIndex, unheard
 from elanus.engine.index.dense.column import DenseColumn
 from elanus.engine.index.dense.exact import VectorBlock
@@ -130,6 +131,11 @@ class DenseIndex(VectorIndex):
         if self.row_count == 0 or (rows is not None and rows.count == 0):
             return Neighbours.none(len(query.vectors))
         return self.find(Search(query, self.metric, rows, self._blocks(column)))
+
+    def beats_scan(self, depth: float, cost: float) -> bool:
+        """Whether a walk of this depth and cost, ns, is worth it for one query of all rows."""
+        scan = strategy.exact_cost(self.row_count, self.row_count, self.dim, 1)
+        return depth < self.row_count and cost < scan
 
     def _blocks(self, column: DenseColumn) -> Sequence[VectorBlock]:
         return self._own_blocks or column.blocks(self.metric)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from elanus.engine import strategy
 from elanus.engine.index.base import Nearest, VectorColumn
 from elanus.engine.index.dense.codes import (
     CODINGS,
@@ -106,9 +105,9 @@ class HnswIndex(DenseIndex):
     def nearest(self, column: VectorColumn, query: VectorQuery) -> Nearest | None:
         top_k, width, is_l2 = query.top_k, query.top_k + 1, self.metric is MetricType.L2
         ef = max(int(query.params.get("ef", MIN_EF)), width)
-        scan = strategy.exact_cost(self.row_count, self.row_count, self.dim, 1)
-        is_walk = ef < self.row_count and ef * self.walk_cost < scan
-        if self._vectors is None or self._refines or not is_walk or width > ROOM_SIZE:
+        if self._vectors is None or self._refines or width > ROOM_SIZE:
+            return None
+        if not self.beats_scan(ef, ef * self.walk_cost):
             return None
         search, params = self.index.search_c, _parameters(ef)
         is_cosine = self.metric is MetricType.COSINE

@@ -194,8 +194,8 @@ def clear_best(similarities: Floats, labels: Ints, top_k: int) -> Neighbours | N
     # What is no number comes first.
     if not (values[0] >= values[top_k - 1] >= LOWEST):
         return None
-    best, offsets = similarities[:top_k], labels.take(order[:top_k])
-    return Neighbours(equal_counts(1, top_k), best, offsets)
+    counts = equal_counts(1, top_k)
+    return Neighbours(counts, similarities[:top_k], labels.take(order[:top_k]))
 
 
 def _clear_best_of_each(similarities: Floats, labels: Ints, top_k: int) -> Neighbours | None:

@@ -28,7 +28,6 @@ from typing import Any
 
 import numpy as np
 
-from elanus.engine import strategy
 from elanus.engine.index.base import Nearest, VectorColumn
 from elanus.engine.index.dense.column import DenseColumn
 from elanus.engine.index.dense.faiss_files import check_size
@@ -169,9 +168,8 @@ class ScannIndex(DenseIndex):
         if self.searcher is None or top_k > self.row_count:
             return None
         walk = self._walk(top_k, asked.get("nprobe"), asked.get("reorder_k"))
-        scan = strategy.exact_cost(self.row_count, self.row_count, self.dim, 1)
-        is_cheaper = walk.wanted < self.row_count and walk.cost(walk.wanted) < scan
-        return walk if is_cheaper and top_k < walk.wanted <= ROOM_SIZE else None
+        fits = top_k < walk.wanted <= ROOM_SIZE
+        return walk if fits and self.beats_scan(walk.wanted, walk.cost(walk.wanted)) else None
 
     def _walk(self, top_k: int, nprobe: Any, reorder_k: Any) -> "_Walk":
         """nprobe, reorder_k: as the user gave them, or None."""
