@@ -6,7 +6,7 @@ Session sees at least the client's own last write; Eventually waits for nothing.
 behind the last change of the collection's schema.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from elanus.config.settings import CommonSettings
 from elanus.errors import Rejected
@@ -20,8 +20,7 @@ LEGACY_EVENTUALLY = 1
 LEGACY_BOUNDED = 2
 
 
-@dataclass(frozen=True, slots=True)
-class ReadInstant:
+class ReadInstant(msgspec.Struct, frozen=True):
     """``guarantee_ts``: a shard waits until it has seen every write up to this. ``read_ts``: if it
     is not 0, every shard reads at exactly this instant. ``is_issued``: the oracle gave them.
     ``is_strong``: what it doesn't see of writes that have failed will never be there."""
@@ -32,8 +31,7 @@ class ReadInstant:
     is_strong: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """What a request says about consistency."""
 
     level: int
