@@ -18,6 +18,10 @@ from elanus.services.interfaces import TimestampOracle
 
 LEGACY_EVENTUALLY = 1
 LEGACY_BOUNDED = 2
+_LEGACY = {
+    LEGACY_EVENTUALLY: ConsistencyLevel.EVENTUALLY,
+    LEGACY_BOUNDED: ConsistencyLevel.BOUNDED,
+}
 
 
 class ReadInstant(msgspec.Struct, frozen=True):
@@ -94,9 +98,5 @@ def _level(wish: Wish, collection: CollectionInfo) -> tuple[ConsistencyLevel, in
         raise Rejected(f"invalid consistency level: {wish.level}") from error
     if level is ConsistencyLevel.STRONG and wish.guarantee_ts > 0:
         # Clients from before consistency levels say with the timestamp alone what they want.
-        legacy = {
-            LEGACY_EVENTUALLY: ConsistencyLevel.EVENTUALLY,
-            LEGACY_BOUNDED: ConsistencyLevel.BOUNDED,
-        }
-        return legacy.get(wish.guarantee_ts, ConsistencyLevel.CUSTOMIZED), wish.guarantee_ts
+        return _LEGACY.get(wish.guarantee_ts, ConsistencyLevel.CUSTOMIZED), wish.guarantee_ts
     return level, wish.guarantee_ts

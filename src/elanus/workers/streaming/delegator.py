@@ -80,7 +80,7 @@ class Delegator:
         async def attempt(parts: Parts, stages: Stages) -> SearchResponse:
             told = self._offers.accepted(shard, request)
             if told is not None:
-                parts.sealed = []
+                parts.sealed = ()
             asked = await weighted_search(self._world, self._replicas, parts, request)
             hits, brought = await self._search_parts(shard, parts, asked)
             stages.done("search")
@@ -173,7 +173,7 @@ class Delegator:
         query = request.query
         local = await self._replicas.local_node(parts.copies, parts.sealed)
         if local is not None:
-            asked = self._of_sealed(parts, request, tuple(parts.sealed))
+            asked = self._of_sealed(parts, request, parts.sealed)
             together = await local.search_beside(asked, parts.growing)
             return together, [together]
         found: list[Hits] = []
