@@ -4,7 +4,6 @@ Each query is one value: the little-endian elements of a vector, or of all vecto
 the text to search for.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -143,14 +142,13 @@ def decode_queries(data: bytes, field: FieldSchema) -> Any:
 
 
 def _only_vector(data: bytes, dim: int) -> npt.NDArray[np.float32] | None:
-    """The vector of a search by one of float32, as all clients write that; None if it must be
-    looked at closely."""
+    """The vector of a search by one of float32, as all clients write that; None of another."""
     head = _head_of_one(dim)
     if len(data) != len(head) + 4 * dim or not data.startswith(head):
         return None
     vector = np.frombuffer(data[len(head) :], "<f4")
-    # Infinite, too, if the numbers are merely large.
-    return vector[None] if math.isfinite(vector.dot(vector)) else None
+    check_finite(vector)
+    return vector[None]
 
 
 @lru_cache(maxsize=KEPT_HEADS)

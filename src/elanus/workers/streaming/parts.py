@@ -51,5 +51,5 @@ def check_fields(shard: Shard, request: SearchRequest | QueryRequest) -> None:
     wanted = [*request.output_fields, *(request.plan.fields if request.plan else ())]
     if isinstance(request, SearchRequest) and request.query.grouping is not None:
         wanted.append(request.query.grouping.field_name)
-    if not all(name in known for name in wanted):
+    if [name for name in wanted if name not in known]:
         raise Unavailable(f"the schema of {shard.vchannel} is being changed, try again")
