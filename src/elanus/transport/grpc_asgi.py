@@ -139,10 +139,8 @@ class GrpcAsgi:
         return await self._executor.run("compute", gunzip, message, self._max_receive_bytes)
 
     async def _read_frame(self, receive: Receive) -> bytes:
-        """As soon as the message is whole: that nothing follows it is an event of its own, which
-        costs as much as the message."""
         chunks: list[bytes] = []
-        size = whole = 0
+        size = 0
         while True:
             event = await receive()
             if event["type"] != "http.request":
@@ -151,12 +149,16 @@ class GrpcAsgi:
             if chunk:
                 chunks.append(chunk)
                 size += len(chunk)
-                if len(chunks) == 1 and size >= _PREFIX_BYTES:
-                    whole = _PREFIX_BYTES + int.from_bytes(chunk[1:_PREFIX_BYTES], "big")
-                if max(size, whole) > _PREFIX_BYTES + self._max_receive_bytes:
-                    raise too_large(max(size, whole) - _PREFIX_BYTES, self._max_receive_bytes)
-            if size == whole > 0 or not event.get("more_body", False):
+                self._check_size(chunks, size)
+            if not event.get("more_body", False):
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def _check_size(self, chunks: list[bytes], size: int) -> None:
+        first = chunks[0]
+        if len(chunks) == 1 and size >= _PREFIX_BYTES:
+            size = max(size, _PREFIX_BYTES + int.from_bytes(first[1:_PREFIX_BYTES], "big"))
+        if size > _PREFIX_BYTES + self._max_receive_bytes:
+            raise too_large(size - _PREFIX_BYTES, self._max_receive_bytes)
 
 
 def parse_timeout(value: str | None) -> float | None:

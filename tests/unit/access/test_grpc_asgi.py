@@ -130,33 +130,6 @@ async def test_a_bad_request_is_refused_with_its_cause(
     assert text in message
 
 
-@pytest.mark.parametrize("cuts", [[], [3], [7], [2, 6]])
-async def test_a_whole_message_is_answered_before_its_stream_ends(cuts: list[int]) -> None:
-    data = frame(b"hello")
-    bounds = [0, *cuts, len(data)]
-    events = [
-        {"type": "http.request", "body": data[start:end], "more_body": True}
-        for start, end in pairwise(bounds)
-    ]
-    sent: list[Any] = []
-
-    async def receive() -> Any:
-        return events.pop(0) if events else await asyncio.Event().wait()
-
-    async def send(event: Any) -> None:
-        sent.append(event)
-
-    executor = ThreadExecutor(cores=1)
-    application = GrpcAsgi(echo, executor, max_receive_bytes=LIMIT, max_send_bytes=LIMIT)
-    scope = {"type": "http", "path": "/a.B/C", "headers": [(b"te", b"trailers")]}
-    # Of a head in pieces nothing is known until the end.
-    if cuts and cuts[0] < 5:
-        events.append({"type": "http.request"})
-    await asyncio.wait_for(application(scope, receive, send), 10)
-    executor.close()
-    assert sent[1]["body"] == data
-
-
 async def test_a_gzip_request_is_unpacked() -> None:
     packed = frame(gzip.compress(b"hello"), compressed=True)
     assert await exchange([packed], grpc_encoding="gzip") == (0, "", frame(b"hello"))
