@@ -7,8 +7,8 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 def place_of(data: bytes, number: int) -> tuple[int, int] | None:
-    """Where the content of field ``number``, of type bytes, begins and ends. None if it is not there
-    exactly once, or if ``data`` is no message or has groups.
+    """Where the content of field ``number``, of type bytes, begins and ends. None if it is not
+    there exactly once, or if ``data`` is no message or has groups.
 
     Whoever has the same bytes before and behind this place has the same message but for this field:
     the length of the content stands before it.

@@ -98,9 +98,7 @@ def search_results(
     if shown:
         data.output_fields.extend(shown)
     if field_names:
-        data.fields_data.extend(
-            field_messages(collection, rows, field_names, dynamic_keys, times)
-        )
+        data.fields_data.extend(field_messages(collection, rows, field_names, dynamic_keys, times))
     if highlights:
         data.highlight_results.extend(highlights)
     if hits.elements is not None:

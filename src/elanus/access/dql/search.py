@@ -215,7 +215,7 @@ async def plan_search(
 async def _planned_again(
     proxy: Proxy, meta: CollectionMeta, known: PlannedSearch, sent: bytes, nq: int
 ) -> PlannedSearch:
-    """A search that was planned before, for ``nq`` vectors that were ``sent`` now and what is loaded
+    """A search that was planned before, for what is loaded and the ``nq`` vectors that were sent
     now."""
     partition_ids = await loaded_partitions(proxy, meta.info, known.wanted, ACTION)
     analyzer = known.parameters.analyzer_name

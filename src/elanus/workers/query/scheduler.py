@@ -1,11 +1,11 @@
 """Runs searches on the ``search`` pool, a bounded number at a time, and batches those that wait.
 
-As long as nothing queues a search starts at once: on the event loop if it is over sooner there (with
-those that come in the same turn, see ``quick``), else if a slot is free. Else it queues; searches in the queue that ask the same of the same segments
-(field, metric, parameters, filter, and a snapshot that can't tell them apart) become one kernel
-call over all their vectors, whose hits are split again. What is to be made of a search's hits is
-made in the same thread. A request over several segments uses the slots that are free when it
-starts.
+As long as nothing queues a search starts at once: on the event loop if it is over sooner there
+(with those that come in the same turn, see ``quick``), else if a slot is free. Else it queues;
+searches in the queue that ask the same of the same segments (field, metric, parameters, filter, and
+a snapshot that can't tell them apart) become one kernel call over all their vectors, whose hits are
+split again. What is to be made of a search's hits is made in the same thread. A request over
+several segments uses the slots that are free when it starts.
 """
 
 import asyncio
