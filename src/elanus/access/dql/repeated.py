@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from elanus.access.lru import LruCache
+from elanus.model.timestamp import physical_ms
 from elanus.wire.fields import place_of
 from elanus.wire.protocol import milvus
 
@@ -54,7 +55,10 @@ class KnownRequests:
         return None if known is None else Again(*known, body[start:end])
 
     def remember(self, body: bytes, request: Any, key: bytes) -> None:
-        """``request``, which was read from ``body``, has the ``key_of`` that an earlier one had."""
+        """``request``, which was read from ``body``, has the ``key_of`` that an earlier one had.
+        One that names an instant of its own will hardly come again as these bytes."""
+        if physical_ms(request.guarantee_timestamp):
+            return
         place = place_of(body, milvus.SearchRequest.PLACEHOLDER_GROUP_FIELD_NUMBER)
         if place is None:
             return

@@ -14,6 +14,7 @@ from elanus.access.dql.repeated import MAX_KEY_BYTES, key_of
 from elanus.access.dql.search import search
 from elanus.errors import CollectionNotLoaded, InvalidParameter
 from elanus.model.schema import FieldSchema
+from elanus.model.timestamp import compose
 from elanus.model.types import ConsistencyLevel, DataType, LoadState, MetricType
 from elanus.wire.placeholders import encode_vectors
 from elanus.wire.protocol import milvus, parse
@@ -173,6 +174,22 @@ async def test_each_request_reaches_its_own_instant(bench: Any, wire: Wire) -> N
                 )
             )
             assert bench.cluster.seen[-1].guarantee_ts == guarantee_ts
+
+
+async def test_requests_with_instants_of_their_own_leave_others_known(
+    bench: Any, wire: Wire
+) -> None:
+    await fill(bench)
+    for _ in range(2):
+        await wire.found(bench.search_request([ROWS[0]], limit=1, guarantee_timestamp=2))
+    reads = wire.reads
+    for past_ms in range(1, 4):
+        moment = compose(past_ms)
+        request = bench.search_request([ROWS[1]], limit=1, guarantee_timestamp=moment)
+        assert await wire.found(request) == [1]
+    assert wire.reads == reads + 3
+    await wire.found(bench.search_request([ROWS[0]], limit=1, guarantee_timestamp=2))
+    assert wire.reads == reads + 3
 
 
 @pytest.mark.parametrize(
