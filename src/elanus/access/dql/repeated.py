@@ -43,7 +43,7 @@ class KnownRequests:
 
     def __init__(self) -> None:
         self._places: LruCache[int, tuple[int, int]] = LruCache(MAX_REMEMBERED)
-        self._known: LruCache[bytes, tuple[Any, bytes]] = LruCache(MAX_REMEMBERED)
+        self._known: LruCache[tuple[int, bytes], tuple[Any, bytes]] = LruCache(MAX_REMEMBERED)
 
     def find(self, body: bytes) -> Again | None:
         """None: it must be read."""
@@ -51,7 +51,7 @@ class KnownRequests:
         if place is None:
             return None
         start, end = place
-        known = self._known.get(body[:start] + body[end:])
+        known = self._known.get((start, body[:start] + body[end:]))
         return None if known is None else Again(*known, body[start:end])
 
     def remember(self, body: bytes, request: Any, key: bytes) -> None:
@@ -70,7 +70,7 @@ class KnownRequests:
         bare.CopyFrom(request)
         bare.ClearField("placeholder_group")
         self._places.put(len(body), place)
-        self._known.put(rest, (bare, key))
+        self._known.put((start, rest), (bare, key))
 
 
 def key_of(request: Any) -> bytes | None:
