@@ -1,14 +1,14 @@
 """What is known of one call beside its request."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from elanus.model.catalog import DEFAULT_DATABASE
 
 
-@dataclass(slots=True, kw_only=True)
-class CallContext:
+class CallContext(msgspec.Struct, kw_only=True):
     """One call. Handlers write into ``collection`` and ``stages`` what metrics and the slow-query
     log should tell.
 
@@ -16,6 +16,8 @@ class CallContext:
     identifier: what Connect gave this client; 0 if it sent none.
     started_s, deadline_s: on the monotonic clock; no deadline is None.
     stages: seconds by stage.
+    body: of a search that came as bytes, these; ``again``: the earlier one that it repeats, see
+    ``dql.repeated``.
     """
 
     method: str
@@ -26,7 +28,9 @@ class CallContext:
     started_s: float = 0.0
     deadline_s: float | None = None
     collection: str = ""
-    stages: dict[str, float] = field(default_factory=dict)
+    stages: dict[str, float] = msgspec.field(default_factory=dict)
+    body: bytes = b""
+    again: Any = None
 
     def remaining_s(self, now_s: float) -> float | None:
         """Seconds until the deadline, not less than 0; None without one."""

@@ -74,12 +74,17 @@ class Dispatcher:
         if service != SERVICE:
             raise GrpcError(GrpcStatus.UNIMPLEMENTED, f"unknown service {service}")
         known = self._known(name)
+        is_search = name == "Search"
+        again = self._proxy.known_requests.find(body) if is_search else None
         try:
-            request = parse(known.request, body, f"the request of {name}")
+            request = again.request if again is not None else _parsed(known, body)
         except ElanusError as error:
             self._observer.observe(name, "", 0.0, error.code, {})
             return bytes(respond(known.response, error).SerializeToString())
-        response = await self.call(name, request, metadata, deadline_s)
+        context = self._context(name, request, metadata, deadline_s)
+        if is_search:
+            context.body, context.again = body, again
+        response = await self._answer(known, request, context, self._handlers[name])
         return bytes(response.SerializeToString())
 
     async def call(
@@ -96,14 +101,22 @@ class Dispatcher:
         Raises GrpcError UNIMPLEMENTED for a method that is not there.
         """
         known = self._known(name)
-        clock = self._proxy.world.clock
-        context = make_context(
-            name, request, metadata, now_s=clock.monotonic_s(), timeout_s=deadline_s
-        )
-        running = self._run(known, request, context, handler or self._handlers[name])
-        if name in INTERRUPTIBLE:
+        context = self._context(name, request, metadata, deadline_s)
+        return await self._answer(known, request, context, handler or self._handlers[name])
+
+    def _context(
+        self, name: str, request: Any, metadata: Mapping[str, str], deadline_s: float | None
+    ) -> CallContext:
+        now_s = self._proxy.world.clock.monotonic_s()
+        return make_context(name, request, metadata, now_s=now_s, timeout_s=deadline_s)
+
+    async def _answer(
+        self, known: Method, request: Any, context: CallContext, handler: HandlerFunction
+    ) -> Any:
+        running = self._run(known, request, context, handler)
+        if known.name in INTERRUPTIBLE:
             return await running
-        task = self._proxy.world.tasks.spawn(name, running)
+        task = self._proxy.world.tasks.spawn(known.name, running)
         return await asyncio.shield(task)
 
     def _known(self, name: str) -> Method:
@@ -151,3 +164,7 @@ class Dispatcher:
         code = status_of(response).code
         self._observer.observe(known.name, context.collection, seconds, code, context.stages)
         return response
+
+
+def _parsed(known: Method, body: bytes) -> Any:
+    return parse(known.request, body, f"the request of {known.name}")

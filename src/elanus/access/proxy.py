@@ -3,6 +3,7 @@
 from typing import Any
 
 from elanus.access.dql.direct import DirectSearch
+from elanus.access.dql.repeated import KnownRequests
 from elanus.access.limits.limiter import Limiter
 from elanus.access.lru import LruCache
 from elanus.access.meta_cache import MetaCache
@@ -23,7 +24,8 @@ class Proxy:
     processes of their own.
     limits: which requests are admitted.
     plans: parsed filters by whatever their parser chooses as the key.
-    searches: what was asked for by searches that may come again: see ``dql.repeated``.
+    searches, known_requests: what was asked for by searches that may come again, and as which
+    bytes they came: see ``dql.repeated``.
     """
 
     def __init__(
@@ -44,5 +46,6 @@ class Proxy:
         self.limits = Limiter(world.clock, settings.quota_and_limits, self.meta, coordinator)
         self.plans: LruCache[Any, Any] = LruCache(MAX_CACHED_PLANS)
         self.searches: LruCache[Any, Any] = LruCache(MAX_REMEMBERED_SEARCHES)
+        self.known_requests = KnownRequests()
         self.node_id = 1
         self.started_ms = world.clock.now_ms()

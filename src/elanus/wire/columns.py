@@ -233,12 +233,25 @@ def encode_column(
 
 
 def ids_message(keys: Any) -> Any:
-    """A schema.IDs message of primary keys: int64 NumPy or Arrow array, or Arrow string array."""
+    """A schema.IDs message of primary keys, as ``encode_ids`` takes them."""
+    message = schema.IDs()
+    encode_ids(message, keys)
+    return message
+
+
+def encode_ids(message: Any, keys: Any) -> None:
+    """Put primary keys into a schema.IDs message: int64 NumPy or Arrow array, or Arrow string
+    array. Without any it says of which kind they would be."""
     if isinstance(keys, np.ndarray):
-        return schema.IDs(int_id=schema.LongArray(data=keys.tolist()))
-    if pa.types.is_integer(keys.type):
-        return schema.IDs(int_id=schema.LongArray(data=keys.to_numpy().tolist()))
-    return schema.IDs(str_id=schema.StringArray(data=keys.to_pylist()))
+        holder, values = message.int_id, keys.tolist()
+    elif pa.types.is_integer(keys.type):
+        holder, values = message.int_id, keys.to_numpy().tolist()
+    else:
+        holder, values = message.str_id, keys.to_pylist()
+    if values:
+        holder.data.extend(values)
+    else:
+        holder.SetInParent()
 
 
 def decode_ids(message: Any) -> Any:

@@ -7,6 +7,7 @@ the text to search for.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from elanus.wire.protocol import common, parse
 from elanus.wire.vectors import VECTOR_HOLDERS, check_finite, decode_sparse, encode_sparse
 
 TAG = "$0"
+KEPT_HEADS = 256
 
 
 class PlaceholderType(IntEnum):
@@ -111,6 +113,10 @@ def decode_queries(data: bytes, field: FieldSchema) -> Any:
     such a field can hold. Raises InvalidParameter for queries of another type, another dimension,
     or with a value that can't be in such a field.
     """
+    if field.data_type is DataType.FLOAT_VECTOR:
+        vector = _only_vector(data, field.dim)
+        if vector is not None:
+            return vector
     queries = decode_placeholders(data)
     is_list = field.data_type is DataType.ARRAY_OF_VECTOR
     vectors = field.of_elements if is_list else field
@@ -133,6 +139,23 @@ def decode_queries(data: bytes, field: FieldSchema) -> Any:
             found = widened(narrowed(found, vectors.data_type))
         check_finite(found)
     return list_column(np.concatenate([[0], np.cumsum(counts)]), found) if is_list else found
+
+
+def _only_vector(data: bytes, dim: int) -> npt.NDArray[np.float32] | None:
+    """The vector of a search by one of float32, as all clients write that; None of another."""
+    head = _head_of_one(dim)
+    if len(data) != len(head) + 4 * dim or not data.startswith(head):
+        return None
+    vector = np.frombuffer(data[len(head) :], "<f4")
+    check_finite(vector)
+    return vector[None]
+
+
+@lru_cache(maxsize=KEPT_HEADS)
+def _head_of_one(dim: int) -> bytes:
+    """What stands before the elements of the only vector."""
+    size = 4 * dim
+    return _group(PlaceholderType.FLOAT_VECTOR, [bytes(size)])[:-size]
 
 
 def _counts(

@@ -13,7 +13,7 @@ from elanus.model.reads import Hits
 from elanus.model.schema import CollectionSchema, FieldSchema, arrow_type
 from elanus.model.timestamptz import UTC_TEXT, TimeOutput
 from elanus.model.types import DataType
-from elanus.wire.columns import encode_column, ids_message
+from elanus.wire.columns import encode_column, encode_ids, ids_message
 from elanus.wire.lists import struct_message
 from elanus.wire.protocol import milvus, pack, schema
 
@@ -82,18 +82,25 @@ def search_results(
     group_field: the field whose values the hits are grouped by, if they are.
     """
     counts = hits.counts.tolist()
-    data = schema.SearchResultData(
-        num_queries=len(counts),
-        top_k=max(counts, default=0),
-        fields_data=field_messages(collection, rows, field_names, dynamic_keys, times),
-        scores=pack(hits.scores, "<f4"),
-        ids=ids_message(hits.keys),
-        topks=counts,
-        output_fields=field_names if output_fields is None else output_fields,
-        all_search_count=searched_rows,
-        primary_field_name=collection.primary.name,
-        highlight_results=highlights,
+    answer = milvus.SearchResults(
+        collection_name=collection_name or collection.name, session_ts=session_ts
     )
+    # Filled where it is: a message that is put into another one is copied.
+    data = answer.results
+    data.num_queries = len(counts)
+    data.top_k = max(counts, default=0)
+    data.all_search_count = searched_rows
+    data.primary_field_name = collection.primary.name
+    data.topks.extend(counts)
+    data.scores.extend(pack(hits.scores, "<f4"))
+    encode_ids(data.ids, hits.keys)
+    shown = field_names if output_fields is None else output_fields
+    if shown:
+        data.output_fields.extend(shown)
+    if field_names:
+        data.fields_data.extend(field_messages(collection, rows, field_names, dynamic_keys, times))
+    if highlights:
+        data.highlight_results.extend(highlights)
     if hits.elements is not None:
         data.element_indices.data.extend(hits.elements.tolist())
     if group_field is not None:
@@ -104,11 +111,7 @@ def search_results(
     if iterator is not None:
         data.search_iterator_v2_results.token = iterator.token
         data.search_iterator_v2_results.last_bound = iterator.last_bound
-    return milvus.SearchResults(
-        results=data,
-        collection_name=collection_name or collection.name,
-        session_ts=session_ts,
-    )
+    return answer
 
 
 def query_results(

@@ -32,6 +32,22 @@ def test_query_vectors_are_rows(stock):
     assert encode_vectors(rows) == data
 
 
+@pytest.mark.parametrize("largest", [1.0, 3e38])
+def test_one_vector_is_a_row(stock, largest):
+    row = np.float32([[0.5, -2.0, largest, 0.0]])
+    data = _group(stock, 101, [row.tobytes()])
+    vectors = decode_queries(data, FIELD)
+    assert vectors.dtype == np.float32
+    assert vectors.flags.c_contiguous
+    assert vectors.flags.aligned
+    np.testing.assert_array_equal(vectors, row)
+
+
+def test_a_vector_of_another_type_is_not_taken_for_one_of_the_field(stock):
+    with pytest.raises(InvalidParameter, match="VECTOR_FLOAT"):
+        decode_queries(_group(stock, 105, [bytes(16)]), FIELD)
+
+
 def test_texts_are_utf8(stock):
     data = _group(stock, 21, ["größe".encode(), b""])
     queries = decode_placeholders(data)

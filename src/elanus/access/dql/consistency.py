@@ -6,7 +6,7 @@ Session sees at least the client's own last write; Eventually waits for nothing.
 behind the last change of the collection's schema.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 from elanus.config.settings import CommonSettings
 from elanus.errors import Rejected
@@ -18,10 +18,13 @@ from elanus.services.interfaces import TimestampOracle
 
 LEGACY_EVENTUALLY = 1
 LEGACY_BOUNDED = 2
+_LEGACY = {
+    LEGACY_EVENTUALLY: ConsistencyLevel.EVENTUALLY,
+    LEGACY_BOUNDED: ConsistencyLevel.BOUNDED,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class ReadInstant:
+class ReadInstant(msgspec.Struct, frozen=True):
     """``guarantee_ts``: a shard waits until it has seen every write up to this. ``read_ts``: if it
     is not 0, every shard reads at exactly this instant. ``is_issued``: the oracle gave them.
     ``is_strong``: what it doesn't see of writes that have failed will never be there."""
@@ -32,8 +35,7 @@ class ReadInstant:
     is_strong: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """What a request says about consistency."""
 
     level: int
@@ -96,9 +98,5 @@ def _level(wish: Wish, collection: CollectionInfo) -> tuple[ConsistencyLevel, in
         raise Rejected(f"invalid consistency level: {wish.level}") from error
     if level is ConsistencyLevel.STRONG and wish.guarantee_ts > 0:
         # Clients from before consistency levels say with the timestamp alone what they want.
-        legacy = {
-            LEGACY_EVENTUALLY: ConsistencyLevel.EVENTUALLY,
-            LEGACY_BOUNDED: ConsistencyLevel.BOUNDED,
-        }
-        return legacy.get(wish.guarantee_ts, ConsistencyLevel.CUSTOMIZED), wish.guarantee_ts
+        return _LEGACY.get(wish.guarantee_ts, ConsistencyLevel.CUSTOMIZED), wish.guarantee_ts
     return level, wish.guarantee_ts

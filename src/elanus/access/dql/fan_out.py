@@ -6,9 +6,9 @@ key are all in one shard, and merging never has to choose between versions of a 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -39,8 +39,7 @@ SMALL_ANSWER_ROWS = 16
 """Answers of fewer rows are not measured: the rows' own limits keep them small."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReadScope:
+class ReadScope(msgspec.Struct, frozen=True):
     """What all reads of one request have in common."""
 
     collection: CollectionInfo

@@ -6,14 +6,13 @@ timestamp, so that a row that was found is there to be fetched, and fused scores
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import replace
 
 from elanus.access.context import CallContext
 from elanus.access.dql import consistency
@@ -98,9 +97,7 @@ def _without_offset(planned: PlannedSearch) -> PlannedSearch:
     """The offset of a sub-request is ignored; that of the whole counts."""
     if not planned.parameters.offset:
         return planned
-    return replace(
-        planned, query=msgspec.structs.replace(planned.query, top_k=planned.parameters.limit)
-    )
+    return replace(planned, query=replace(planned.query, top_k=planned.parameters.limit))
 
 
 async def _search_all(

@@ -1,11 +1,11 @@
 """Query: rows by filter, in the order of their primary keys, or how many there are."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec.structs import replace
 
 from elanus.access.context import CallContext
 from elanus.access.dql import consistency, parameters

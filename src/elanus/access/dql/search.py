@@ -6,10 +6,11 @@ same code.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from elanus.access.context import CallContext
 from elanus.access.dql import consistency, parameters
@@ -23,14 +24,14 @@ from elanus.access.dql.iterator import cut_page, page_query, state_after
 from elanus.access.dql.output import Output, resolve_output, time_output
 from elanus.access.dql.parameters import SearchParameters
 from elanus.access.dql.plans import compile_plan
-from elanus.access.dql.repeated import key_of
+from elanus.access.dql.repeated import Again, key_of
 from elanus.access.dql.scope import (
     find_meta,
     loaded_partitions,
     named_partitions,
     pruned_partitions,
 )
-from elanus.access.dql.vectors import request_vectors
+from elanus.access.dql.vectors import request_vectors, sent_vectors
 from elanus.access.meta_cache import CollectionMeta
 from elanus.access.proxy import Proxy
 from elanus.engine.filter.plan import Plan
@@ -48,8 +49,7 @@ from elanus.wire.schema import pairs_to_dict
 ACTION = "failed to search"
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedSearch:
+class PlannedSearch(msgspec.Struct, frozen=True):
     """A search that has been checked. searched: what the vectors are compared with. wanted: the
     partitions that the request asks for, partition_ids: the loaded ones of these; empty means all.
     ``group``: None if hits stand for themselves."""
@@ -69,8 +69,7 @@ class PlannedSearch:
         return not is_random and not self.parameters.is_iterator
 
 
-@dataclass(frozen=True, slots=True)
-class AskedSearch:
+class AskedSearch(msgspec.Struct, frozen=True):
     """All that a SearchRequest asks for but its instant."""
 
     planned: PlannedSearch
@@ -91,7 +90,8 @@ class HybridPart:
 
 async def search(proxy: Proxy, request: Any, context: CallContext) -> Any:
     """SearchRequest → SearchResults."""
-    _refuse_unsupported(request)
+    if context.again is None:
+        _refuse_unsupported(request)
     meta = await find_meta(proxy, context, request.collection_name)
     collection = meta.info
     asked = await _asked(proxy, meta, request, context)
@@ -146,12 +146,18 @@ async def _asked(
 ) -> AskedSearch:
     """What has been worked out of an earlier request that says the same holds for this one, too."""
     collection = meta.info
-    key = key_of(request)
+    again: Again | None = context.again
+    key = key_of(request) if again is None else again.key
     kept = None if key is None else proxy.searches.get((collection.collection_id, key))
     if kept is not None and kept[0] is meta:
         known: AskedSearch = kept[1]
-        planned = await _planned_again(proxy, meta, known.planned, request, context)
+        sent = request.placeholder_group if again is None else again.vectors
+        planned = await _planned_again(proxy, meta, known.planned, sent, request.nq)
+        if again is None and context.body and key is not None:
+            proxy.known_requests.remember(context.body, request, key)
         return AskedSearch(planned, known.output, known.times)
+    if again is not None:
+        request = again.whole()
     output = resolve_output(request.output_fields, collection.schema)
     planned = await plan_search(proxy, meta, request, context)
     given, query = planned.parameters, planned.query
@@ -202,16 +208,19 @@ async def plan_search(
     vectors = await _vectors(proxy, collection, searched, request, context, given)
     query = _vector_query(meta, field, given, vectors)
     if group is not None:
-        query = msgspec.structs.replace(query, grouping=group.grouping)
+        query = replace(query, grouping=group.grouping)
     return PlannedSearch(given, query, plan, partition_ids, wanted, searched, group)
 
 
 async def _planned_again(
-    proxy: Proxy, meta: CollectionMeta, known: PlannedSearch, request: Any, context: CallContext
+    proxy: Proxy, meta: CollectionMeta, known: PlannedSearch, sent: bytes, nq: int
 ) -> PlannedSearch:
-    """A search that was planned before, for the vectors of this request and what is loaded now."""
+    """A search that was planned before, for what is loaded and the ``nq`` vectors that were sent
+    now."""
     partition_ids = await loaded_partitions(proxy, meta.info, known.wanted, ACTION)
-    vectors = await _vectors(proxy, meta.info, known.searched, request, context, known.parameters)
+    analyzer = known.parameters.analyzer_name
+    vectors = await sent_vectors(proxy, meta.info, known.searched, sent, analyzer=analyzer)
+    _check_count(proxy, vectors, nq)
     return PlannedSearch(
         known.parameters,
         known.query.over(vectors),
@@ -238,14 +247,18 @@ async def _vectors(
     vectors = await request_vectors(
         proxy, collection, searched, request, context, analyzer=given.analyzer_name
     )
-    parameters.check_nq(len(vectors), limits)
-    if request.nq and request.nq != len(vectors):
+    _check_count(proxy, vectors, request.nq)
+    return vectors
+
+
+def _check_count(proxy: Proxy, vectors: Any, nq: int) -> None:
+    parameters.check_nq(len(vectors), proxy.settings.quota_and_limits.limits)
+    if nq and nq != len(vectors):
         raise InvalidParameter(
             "nq does not equal the number of query vectors",
-            expected=str(request.nq),
+            expected=str(nq),
             actual=str(len(vectors)),
         )
-    return vectors
 
 
 def _searched(meta: CollectionMeta, field: FieldSchema) -> FieldSchema:
@@ -361,4 +374,4 @@ def _with(names: Sequence[str], others: Sequence[str]) -> tuple[str, ...]:
 def _rounded(hits: Hits, decimals: int) -> Hits:
     if decimals < 0:
         return hits
-    return msgspec.structs.replace(hits, scores=round_scores(hits.scores, decimals))
+    return replace(hits, scores=round_scores(hits.scores, decimals))

@@ -32,10 +32,11 @@ async def request_vectors(
 ) -> Any:
     """As ``VectorQuery.vectors`` has them. ``analyzer``: of several that the text of a BM25 field
     may be read by. Raises InvalidParameter or Rejected."""
-    text = collection.schema.text_of.get(field.name)
-    if text is not None:
-        return await _terms(proxy, text, request, analyzer)
     if request.WhichOneof("search_input") == "ids":
+        if field.name in collection.schema.text_of:
+            raise InvalidParameter(
+                "search by primary keys is not supported for the output field of a BM25 function"
+            )
         if collection.schema.by_name[field.name].data_type is DataType.ARRAY_OF_VECTOR:
             raise InvalidParameter(
                 "search by primary keys is not supported for vector array (embedding list) fields, "
@@ -43,16 +44,29 @@ async def request_vectors(
             )
         keys = decode_ids(request.ids)
         return await _vectors_of_rows(proxy, collection, field, keys, request, context)
-    return decode_queries(request.placeholder_group, field)
+    return await sent_vectors(
+        proxy, collection, field, request.placeholder_group, analyzer=analyzer
+    )
 
 
-async def _terms(proxy: Proxy, text: FieldSchema, request: Any, analyzer: str) -> Any:
+async def sent_vectors(
+    proxy: Proxy,
+    collection: CollectionInfo,
+    field: FieldSchema,
+    sent: bytes,
+    *,
+    analyzer: str = "",
+) -> Any:
+    """As ``request_vectors``, of a request that has ``sent`` as its placeholder group."""
+    text = collection.schema.text_of.get(field.name)
+    if text is None:
+        return decode_queries(sent, field)
+    return await _terms(proxy, text, sent, analyzer)
+
+
+async def _terms(proxy: Proxy, text: FieldSchema, sent: bytes, analyzer: str) -> Any:
     """The counts of the terms of each query's text."""
-    if request.WhichOneof("search_input") == "ids":
-        raise InvalidParameter(
-            "search by primary keys is not supported for the output field of a BM25 function"
-        )
-    queries = decode_placeholders(request.placeholder_group)
+    queries = decode_placeholders(sent)
     if queries.type is not PlaceholderType.VARCHAR:
         raise InvalidParameter(
             "please provide varchar/text for BM25 Function based search, "

@@ -289,8 +289,10 @@ class QueryNode(LocalQueryNode):
     def _spread(self, segments: Sequence[Segment], query_count: int) -> list[list[Segment]]:
         """The segments in groups of alike size, no more than there are slots free for them."""
         slots = min(self._scheduler.free_slots, len(segments))
+        if slots <= 1:
+            return [list(segments)]
         rows = sum(segment.row_count for segment in segments)
-        if slots <= 1 or rows * query_count < _PARALLEL_ROWS:
+        if rows * query_count < _PARALLEL_ROWS:
             return [list(segments)]
         ordered = sorted(segments, key=lambda s: -s.row_count)
         while slots > 1:

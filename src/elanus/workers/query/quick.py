@@ -7,6 +7,11 @@ whatever else is under way: an insert that waits for the disk must not send the 
 to threads, where each then keeps the next one in threads. Only so much of it is done before
 everybody else has a turn; what comes in larger crowds goes to threads, where it becomes a few large
 calls.
+
+Where several searches mostly come in one turn, their kernels run one after another when all of them
+are ready for it. A kernel goes through a megabyte of vectors, and whatever Python runs behind it
+finds its caches cold: so all that is done before the kernels is done with warm ones, but for the
+first search, and all that is done behind them, too.
 """
 
 import asyncio
@@ -22,6 +27,8 @@ LONG_S = 0.006
 """What took longer counts as so long: it rarely does again."""
 WEIGHT = 1 / 8
 """Of the last time in the mean."""
+TOGETHER = 1.5
+"""Searches of a turn, in the mean, from which on they wait for each other."""
 MAX_KNOWN = 4_096
 """Searches whose times are remembered."""
 
@@ -34,6 +41,14 @@ class QuickSearches:
         self._seconds: dict[Hashable, float] = {}
         self._taken_s: float | None = None
         """Of the event loop since all else had its turn; None: nothing."""
+        self._taken = 0
+        """By so many searches."""
+        self._usually_taken = 1.0
+
+    @property
+    def come_together(self) -> bool:
+        """Whether a search that has its turn mostly isn't the only one."""
+        return self._usually_taken > TOGETHER
 
     def take_turn(self, key: Hashable) -> bool:
         """Whether a search may run on the event loop now; then it must."""
@@ -43,14 +58,16 @@ class QuickSearches:
         if seconds > (QUICK_ALONE_S if self._calls.in_flight <= 1 else QUICK_S):
             return False
         if self._taken_s is None:
-            self._taken_s = 0.0
+            self._taken_s, self._taken = 0.0, 0
             asyncio.get_running_loop().call_soon(self._end_turn)
         elif self._taken_s + seconds > TURN_S:
             return False
         self._taken_s += seconds
+        self._taken += 1
         return True
 
     def _end_turn(self) -> None:
+        self._usually_taken += (self._taken - self._usually_taken) * WEIGHT
         self._taken_s = None
 
     def note(self, key: Hashable, seconds: float) -> None:

@@ -94,8 +94,8 @@ def batch_key(loaded: Sequence[Loaded], request: SegmentSearch) -> Hashable | No
         return None
     if grouping is not None and grouping.within is not None:
         return None
-    change_ts = max((each.change_ts for each in loaded), default=0)
-    min_ts = min((each.min_ts for each in loaded), default=0)
+    change_ts = max([each.change_ts for each in loaded], default=0)
+    min_ts = min([each.min_ts for each in loaded], default=0)
     snapshot: Snapshot | int = request.snapshot
     if request.snapshot.read_ts >= change_ts and request.snapshot.expire_before_ts < min_ts:
         snapshot = change_ts

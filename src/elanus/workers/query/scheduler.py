@@ -1,11 +1,11 @@
 """Runs searches on the ``search`` pool, a bounded number at a time, and batches those that wait.
 
-As long as nothing queues a search starts at once: on the event loop if it is over sooner there,
-else if a slot is free. Else it queues; searches in the queue that ask the same of the same segments
-(field, metric, parameters, filter, and a snapshot that can't tell them apart) become one kernel
-call over all their vectors, whose hits are split again. What is to be made of a search's hits is
-made in the same thread. A request over several segments uses the slots that are free when it
-starts.
+As long as nothing queues a search starts at once: on the event loop if it is over sooner there
+(with those that come in the same turn, see ``quick``), else if a slot is free. Else it queues;
+searches in the queue that ask the same of the same segments (field, metric, parameters, filter, and
+a snapshot that can't tell them apart) become one kernel call over all their vectors, whose hits are
+split again. What is to be made of a search's hits is made in the same thread. A request over
+several segments uses the slots that are free when it starts.
 """
 
 import asyncio
@@ -60,6 +60,7 @@ class SearchScheduler:
         self._waiting = 0
         self._batches: OrderedDict[Hashable, deque[_Waiting]] = OrderedDict()
         self._turns: deque[asyncio.Future[None]] = deque()
+        self._together: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
         self._batch_is_next = False
         self._serial = 0
 
@@ -86,7 +87,9 @@ class SearchScheduler:
             same = None if key is None else (key, len(query.vectors))
             timed = partial(self._timed, same, call, query, finish)
             if same is not None and self._quick.take_turn(same):
-                return timed()
+                if not self._quick.come_together:
+                    return timed()
+                return await self._with_others(timed)
             if self._running < self._slots:
                 return await self._in_thread(timed)
         self._check_room()
@@ -97,6 +100,25 @@ class SearchScheduler:
         self._batches.setdefault(key, deque()).append(_Waiting(call, query, finish, answer))
         self._waiting += 1
         return await answer
+
+    async def _with_others(self, timed: Callable[[], Any]) -> Any:
+        """On the event loop, once all that is ready there has come as far as this."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        if not self._together:
+            loop.call_soon(self._run_together)
+        self._together.append((timed, answer))
+        return await answer
+
+    def _run_together(self) -> None:
+        together, self._together = self._together, []
+        for timed, answer in together:
+            if answer.done():
+                continue  # cancelled
+            try:
+                answer.set_result(timed())
+            except Exception as error:  # noqa: BLE001 - told to the one that it concerns
+                answer.set_exception(error)
 
     async def _in_thread(self, timed: Callable[[], Any]) -> Any:
         self._running += 1

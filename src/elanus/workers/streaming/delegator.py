@@ -80,7 +80,7 @@ class Delegator:
         async def attempt(parts: Parts, stages: Stages) -> SearchResponse:
             told = self._offers.accepted(shard, request)
             if told is not None:
-                parts.sealed = []
+                parts.sealed = ()
             asked = await weighted_search(self._world, self._replicas, parts, request)
             hits, brought = await self._search_parts(shard, parts, asked)
             stages.done("search")
@@ -133,9 +133,7 @@ class Delegator:
                 guarantee_ts, deadline_s, is_strong=request.is_strong
             )
             read_ts = request.read_ts or safe_ts
-            # Rows expire while nothing is written, too: then the safe time may stand still.
-            now_ts = request.read_ts or max(read_ts, compose(self._world.clock.now_ms()))
-            snapshot = Snapshot(read_ts, expiry_ts(now_ts, request.ttl_seconds))
+            snapshot = Snapshot(read_ts, self._expired_ts(request, read_ts))
             stages.done("wait")
             if shard.closed:
                 raise Unavailable(f"shard {shard.vchannel} is no longer here")
@@ -152,6 +150,14 @@ class Delegator:
                 if shard.view is parts.view:
                     await self._world.clock.sleep(_RETRY_PAUSE_S)
         raise AssertionError("not reached")
+
+    def _expired_ts(self, request: SearchRequest | QueryRequest, read_ts: int) -> int:
+        """Rows with an insert ts up to this one have expired."""
+        if request.ttl_seconds <= 0:
+            return 0
+        # Rows expire while nothing is written, too: then the safe time may stand still.
+        now_ts = request.read_ts or max(read_ts, compose(self._world.clock.now_ms()))
+        return expiry_ts(now_ts, request.ttl_seconds)
 
     def _deadline_s(self, request: SearchRequest | QueryRequest) -> float | None:
         """When query nodes should have answered, by the clock's ``monotonic_s``."""
@@ -173,7 +179,7 @@ class Delegator:
         query = request.query
         local = await self._replicas.local_node(parts.copies, parts.sealed)
         if local is not None:
-            asked = self._of_sealed(parts, request, tuple(parts.sealed))
+            asked = self._of_sealed(parts, request, parts.sealed)
             together = await local.search_beside(asked, parts.growing)
             return together, [together]
         found: list[Hits] = []

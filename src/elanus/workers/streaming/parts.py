@@ -1,7 +1,7 @@
 """What one read of a shard looks at, chosen in one step."""
 
 from elanus.engine.segment.base import Segment
-from elanus.errors import PartitionNotLoaded, Unavailable
+from elanus.errors import Unavailable
 from elanus.model.reads import Snapshot
 from elanus.model.timestamp import compose, physical_ms
 from elanus.services.messages import QueryRequest, SearchRequest
@@ -21,25 +21,20 @@ class Parts:
         snapshot: Snapshot,
         deadline_s: float | None,
     ) -> None:
-        loaded = parts.view.partition_ids
-        wanted = request.partition_ids
-        if loaded and wanted and not set(wanted) <= set(loaded):
-            missing = next(each for each in wanted if each not in loaded)
-            raise PartitionNotLoaded(missing)
-        chosen = frozenset(wanted or loaded)
+        view = parts.view
+        choice = shard.sealed_choices.of(view, shard.partition_ids, request.partition_ids)
+        chosen = choice.chosen
         self.snapshot = snapshot
         self.growing: list[Segment] = [
             growing.segment
             for growing in parts.growing
             if not request.ignore_growing and (not chosen or growing.partition_id in chosen)
         ]
-        # A view that was made while a partition was dropped may still name its segments.
-        sealed = [s for s in parts.view.sealed if s.partition_id in shard.partition_ids]
-        self.sealed = [s.segment_id for s in sealed if not chosen or s.partition_id in chosen]
+        self.sealed = choice.segment_ids
         self.all_growing: list[Segment] = [growing.segment for growing in parts.growing]
-        self.all_sealed = [segment.segment_id for segment in sealed]
+        self.all_sealed = choice.every_id
         self.deadline_s = deadline_s
-        self.copies = Copies(shard.vchannel, parts.view.placement, shard.lost_nodes)
+        self.copies = Copies(shard.vchannel, view.placement, shard.lost_nodes, choice.only_node)
         self.schema = shard.collection.schema
 
 
@@ -56,5 +51,5 @@ def check_fields(shard: Shard, request: SearchRequest | QueryRequest) -> None:
     wanted = [*request.output_fields, *(request.plan.fields if request.plan else ())]
     if isinstance(request, SearchRequest) and request.query.grouping is not None:
         wanted.append(request.query.grouping.field_name)
-    if not all(name in known for name in wanted):
+    if [name for name in wanted if name not in known]:
         raise Unavailable(f"the schema of {shard.vchannel} is being changed, try again")

@@ -40,14 +40,20 @@ Ask = Callable[[QueryNodeService, tuple[int, ...]], Awaitable[T]]
 
 class Copies:
     """The copies that one read may ask: ``placement`` without the ``lost`` nodes, and without
-    those that have failed in it. ``asked``: the node that answered for a segment."""
+    those that have failed in it. ``only_node``: if it isn't None, no other has a copy of what is
+    read. ``asked``: the node that answered for a segment."""
 
     def __init__(
-        self, vchannel: str, placement: Mapping[int, Sequence[int]], lost: Collection[int]
+        self,
+        vchannel: str,
+        placement: Mapping[int, Sequence[int]],
+        lost: Collection[int],
+        only_node: int | None = None,
     ) -> None:
         self.vchannel = vchannel
         self._placement = placement
         self._avoided = set(lost)
+        self._only_node = only_node
         self.asked: dict[int, int] = {}
 
     def without(self, node_id: int) -> "Copies":
@@ -58,6 +64,14 @@ class Copies:
         """Whether each of the segments has a copy on another node."""
         avoided = self._avoided | {node_id}
         return all(any(n not in avoided for n in self._placement[each]) for each in segment_ids)
+
+    def only_node_of(self, segment_ids: Sequence[int]) -> int | None:
+        """The node that alone may be asked about the segments, if there are any. Raises
+        Unavailable as ``of`` does."""
+        if self._only_node is not None and not self._avoided:
+            return self._only_node if segment_ids else None
+        nodes = {node_id for segment_id in segment_ids for node_id in self.of(segment_id)}
+        return nodes.pop() if len(nodes) == 1 else None
 
     def of(self, segment_id: int) -> list[int]:
         """Nodes that may be asked. Raises Unavailable if there is none."""
@@ -85,13 +99,13 @@ class ReplicaReader:
         self._suspects: dict[int, tuple[float, float]] = {}
         self._hedging = Hedging(world.clock)
 
-    async def local_node(self, copies: Copies, segment_ids: Iterable[int]) -> LocalQueryNode | None:
+    async def local_node(self, copies: Copies, segment_ids: Sequence[int]) -> LocalQueryNode | None:
         """The node of this process, if no other may be asked about any of the segments. Raises
         Unavailable when a segment has no copy left, or when nobody serves yet."""
-        nodes = {node_id for segment_id in segment_ids for node_id in copies.of(segment_id)}
-        if len(nodes) != 1:
+        node_id = copies.only_node_of(segment_ids)
+        if node_id is None:
             return None
-        node = await self._router.query_node(nodes.pop())
+        node = await self._router.query_node(node_id)
         return node if isinstance(node, LocalQueryNode) else None
 
     async def read(

@@ -16,6 +16,7 @@ from elanus.engine.segment.growing import GrowingSegment
 from elanus.model.catalog import CollectionInfo, IndexInfo
 from elanus.model.timestamp import physical_ms
 from elanus.services.messages import GrowingInfo, QueryView, SealedView
+from elanus.workers.streaming.choices import SealedChoices
 from elanus.workers.streaming.delete_buffer import DeleteBuffer
 from elanus.workers.streaming.seal_policy import GrowingState
 
@@ -101,6 +102,7 @@ class Shard:
     needs_coverage_check: bool = True
     unread_drops: int = 0
     view: QueryView | None = None
+    sealed_choices: SealedChoices = field(default_factory=SealedChoices)
     # Query nodes that missed deletes of the view's segments, and the timestamp before the first.
     lost_nodes: dict[int, int] = field(default_factory=dict)
     offer: Offer | None = None

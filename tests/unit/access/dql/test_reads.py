@@ -460,6 +460,15 @@ async def test_reciprocal_rank_fusion_equals_the_formula(bench: Any) -> None:
     assert instants == {answer.session_ts}
 
 
+async def test_offsets_of_sub_requests_do_not_count(bench: Any) -> None:
+    await fill(bench)
+    request = fused_request(bench, {"strategy": "rrf", "params": "{}"})
+    expected = hits_of(await bench.call(hybrid_search, request))
+    for part in request.requests:
+        part.search_params.extend(bench.pairs({"offset": 3}))
+    assert hits_of(await bench.call(hybrid_search, request)) == expected
+
+
 async def test_sub_requests_keep_their_own_filters(bench: Any) -> None:
     await fill(bench)
     request = fused_request(

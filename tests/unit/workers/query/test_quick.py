@@ -37,7 +37,7 @@ class Searches:
         self.on_loop = False
         self.on_loop_count = 0
         self._clock = clock
-        self._scheduler = SearchScheduler(world, slots=2, max_waiting=10)
+        self.scheduler = SearchScheduler(world, slots=2, max_waiting=10)
 
     def _search(self, query: VectorQuery) -> Hits:
         self.on_loop = threading.current_thread() is threading.main_thread()
@@ -53,13 +53,13 @@ class Searches:
             return empty_hits(len(query.vectors), False)
 
         query = VectorQuery("v", MetricType.L2, np.zeros((1, 2), np.float32), 10)
-        await self._scheduler.search(None, wait, query)
+        await self.scheduler.search(None, wait, query)
 
     async def search(self, key: str | None = "same", vectors: int = 1, times: int = 1) -> bool:
         query = VectorQuery("v", MetricType.L2, np.zeros((vectors, 2), np.float32), 10)
         for _ in range(times):
             await asyncio.sleep(0)  # all else has its turn
-            await self._scheduler.search(key, self._search, query)
+            await self.scheduler.search(key, self._search, query)
         return self.on_loop
 
 
@@ -141,3 +141,80 @@ async def test_what_fails_on_the_loop_fails_its_search(searches: Searches) -> No
         await searches.search()
     searches.seconds = 0.0
     assert await searches.search()
+
+
+class Crowd:
+    """Searches that come in one turn. ``events``: what happened to each, in order."""
+
+    def __init__(self, searches: Searches) -> None:
+        self.failing = -1
+        self.events: list[tuple[str, int]] = []
+        self.tasks: list[asyncio.Task[int]] = []
+        self._searches = searches
+
+    async def _one(self, number: int) -> int:
+        def call(query: VectorQuery) -> Hits:
+            self.events.append(("searched", number))
+            if number == self.failing:
+                raise ValueError(f"number {number}")
+            return empty_hits(number, False)
+
+        query = VectorQuery("v", MetricType.L2, np.zeros((1, 2), np.float32), 10)
+        self.events.append(("asked", number))
+        found = await self._searches.scheduler.search("same", call, query)
+        self.events.append(("answered", number))
+        return len(found.counts)
+
+    def begin(self, size: int) -> None:
+        self.events.clear()
+        self.tasks = [asyncio.ensure_future(self._one(number)) for number in range(size)]
+
+    async def come(self, size: int, times: int = 1) -> None:
+        for _ in range(times):
+            await asyncio.sleep(0)
+            self.begin(size)
+            await asyncio.gather(*self.tasks)
+
+
+@pytest.fixture
+async def crowd(searches: Searches) -> Crowd:
+    """That has often come."""
+    await searches.search(times=2)
+    crowd = Crowd(searches)
+    await crowd.come(3, times=ENOUGH)
+    return crowd
+
+
+async def test_searches_that_come_together_are_all_ready_before_the_first_kernel(
+    crowd: Crowd,
+) -> None:
+    await crowd.come(3)
+    assert [what for what, _ in crowd.events] == ["asked"] * 3 + ["searched"] * 3 + ["answered"] * 3
+
+
+async def test_each_of_a_crowd_gets_its_own_answer(crowd: Crowd) -> None:
+    crowd.begin(3)
+    assert await asyncio.gather(*crowd.tasks) == [0, 1, 2]
+
+
+async def test_one_that_mostly_comes_alone_waits_for_nobody(crowd: Crowd) -> None:
+    await crowd.come(1, times=ENOUGH)
+    await crowd.come(3)
+    assert [number for _, number in crowd.events] == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+
+
+async def test_what_is_cancelled_in_a_crowd_is_not_searched(crowd: Crowd) -> None:
+    crowd.begin(3)
+    asyncio.get_running_loop().call_soon(crowd.tasks[1].cancel)
+    found = await asyncio.gather(*crowd.tasks, return_exceptions=True)
+    assert isinstance(found[1], asyncio.CancelledError)
+    assert (found[0], found[2]) == (0, 2)
+    assert ("searched", 1) not in crowd.events
+
+
+async def test_what_fails_in_a_crowd_fails_alone(crowd: Crowd) -> None:
+    crowd.failing = 1
+    crowd.begin(3)
+    found = await asyncio.gather(*crowd.tasks, return_exceptions=True)
+    assert isinstance(found[1], ValueError)
+    assert (found[0], found[2]) == (0, 2)
