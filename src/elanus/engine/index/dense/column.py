@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elanus.engine.index.base import Interim, VectorColumn
-from elanus.engine.index.dense.exact import VectorBlock
+from elanus.engine.index.base import Better, Interim, VectorColumn
+from elanus.engine.index.better import better_rows
+from elanus.engine.index.dense.exact import VectorBlock, gather
 from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours, inverse_norms
 from elanus.engine.index.interim import InterimIndex, is_worth_building
 from elanus.engine.index.rows import RowSet
@@ -57,6 +58,12 @@ class DenseColumn(VectorColumn):
         known = interim if isinstance(interim, InterimIndex) else None
         return search_unindexed(self.blocks(query.metric), known, query, row_count, rows)
 
+    def better(self, metric: MetricType, top_k: int, interim: Interim) -> Better | None:
+        block = self.whole(metric)
+        if block is None or self.valid is not None or not isinstance(interim, InterimIndex):
+            return None
+        return better_rows(interim, block, top_k) if interim.metric is metric else None
+
     def take(self, offsets: Ints) -> Any:
         if len(self._blocks) == 1:
             found = self._blocks[0].vectors[offsets]
@@ -86,8 +93,10 @@ class DenseColumn(VectorColumn):
         if known is None and not is_worth_building(self.row_count, self.dim):
             return None
         blocks = self.blocks(metric)
-        if known is None or known.metric is not metric or known.is_outgrown(self.row_count):
+        if known is None or known.metric is not metric:
             known = InterimIndex.train(blocks, metric, self.row_count)
+        elif known.is_outgrown(self.row_count):
+            known = InterimIndex.train(blocks, metric, self.row_count, known.habits)
         return known.extended(blocks, self.row_count)
 
 
@@ -103,15 +112,3 @@ def with_norms(block: VectorBlock) -> VectorBlock:
     ]
     joined = np.concatenate(norms) if norms else np.empty(0, np.float32)
     return VectorBlock(block.first_row, block.vectors, joined)
-
-
-def gather(blocks: Sequence[VectorBlock], offsets: Ints, dim: int) -> npt.NDArray[Any]:
-    """The vectors of the rows at ``offsets``, (n, dim) of the blocks' dtype."""
-    dtype = blocks[0].vectors.dtype if blocks else np.dtype(np.float32)
-    result = np.empty((len(offsets), dim), dtype)
-    for block in blocks:
-        within = offsets - block.first_row
-        at = np.flatnonzero((within >= 0) & (within < len(block.vectors)))
-        if len(at):
-            result[at] = block.vectors[within[at]]
-    return result
