@@ -59,9 +59,9 @@ DEPTH_PER_HIT = 16
 DEPTH_GROWTH = 4
 ROWS_AT_ONCE = 1 << 18
 """Of all queries that are scanned for in one call."""
-SURE_DEVIATIONS = 2.25
+SURE_DEVIATIONS = 3.0
 """The worst hit must be better than the last row that was looked at by so many deviations between
-code and vector: a row behind that one belongs among the hits once in 80 cases at the very edge,
+code and vector: a row behind that one belongs among the hits once in 740 cases at the very edge,
 and ever more rarely the better it is."""
 LEAST_SCORED = 32
 """Rows that are scored at least, though none may be good enough: they tell the deviation."""
