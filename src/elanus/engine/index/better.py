@@ -1,9 +1,8 @@
 """Rows without a built index that beat what was found elsewhere, for one query, in few steps.
 
 It is the usual search of growing rows: the sealed ones have been searched, and few of the growing
-are as good. What :mod:`elanus.engine.index.unindexed` does for any search is written out here in a
-function in which all is bound that doesn't depend on the query; why is said in
-:mod:`elanus.engine.index.dense.nearest`.
+are as good. What :mod:`elanus.engine.index.unindexed` does for any search is written out here, with
+all bound that doesn't depend on the query; why is said in :mod:`elanus.engine.index.dense.nearest`.
 """
 
 import math
@@ -12,14 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elanus.engine.index.base import Better
 from elanus.engine.index.codes import ALL
 from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.neighbours import Floats, Ints
+from elanus.engine.index.habits import LEAST_DEPTH
 from elanus.engine.index.interim import (
     DEPTH_GROWTH,
     DEPTH_PER_HIT,
-    LEAST_SCORED,
     SURE_DEVIATIONS,
     InterimIndex,
 )
@@ -27,62 +25,90 @@ from elanus.engine.index.library import ROOM_SIZE, query_in_room, room, score_in
 from elanus.model.types import MetricType
 
 
-def better_rows(interim: InterimIndex, block: VectorBlock, top_k: int) -> Better | None:
-    """See ``VectorColumn.better``. block: all rows, as float32."""
-    codes, habits, covered = interim.codes, interim.habits, interim.covered
-    row_count, dim = block.vectors.shape
-    if dim % 2 or dim > ROOM_SIZE:
-        return None
-    is_cosine, is_l2 = interim.metric is MetricType.COSINE, interim.metric is MetricType.L2
-    vectors, weights = block.pointer, block.weights_pointer if is_cosine else None
-    every_tail = np.arange(covered, row_count)
-    nothing = np.empty(0, np.float32), np.empty(0, np.int64)
+class BetterRows:
+    """A Better (see ``VectorColumn.better``) over all rows of a column.
 
-    def better(
-        query: Any, least: float, end: int, mask: npt.NDArray[np.bool_] | None
+    block: these, as float32, with an even number of dimensions, at most ROOM_SIZE.
+    """
+
+    def __init__(self, interim: InterimIndex, block: VectorBlock, top_k: int) -> None:
+        row_count, self._dim = block.vectors.shape
+        self._interim = interim
+        self._block = block
+        self._top_k = top_k
+        self._is_cosine = interim.metric is MetricType.COSINE
+        self._is_l2 = interim.metric is MetricType.L2
+        self._weights = block.weights_pointer if self._is_cosine else None
+        self._behind = np.arange(interim.covered, row_count)
+
+    def __call__(
+        self, query: Any, least: float, end: int, mask: npt.NDArray[np.bool_] | None
     ) -> tuple[Floats, Ints] | None:
-        tail = every_tail[: end - covered]
-        if end < covered or query_in_room(query, is_cosine) is None:
+        interim, top_k = self._interim, self._top_k
+        codes, habits = interim.codes, interim.habits
+        behind = self._behind[: end - interim.covered]
+        if end < interim.covered or query_in_room(query, self._is_cosine) is None:
             return None
         learns = codes.is_listed and habits.learns_next()
         part = ALL if learns else habits.part
         for depth in (habits.depth, habits.depth * DEPTH_GROWTH):
-            if depth >= covered or depth + len(tail) > ROOM_SIZE:
+            if depth >= interim.covered or depth + len(behind) > ROOM_SIZE:
                 return None
-            losses = codes.scan_room(depth, part)
-            if losses is None:
+            scanned = codes.scan_room(depth, part)
+            if scanned is None:
                 return None
-            scored = depth
-            if not learns:
-                hopeful = losses.searchsorted(SURE_DEVIATIONS * habits.deviation - least)
-                scored = max(int(hopeful), LEAST_SCORED)
-            labels = room().ints[: scored + len(tail)]
-            labels[scored:] = tail
-            similarities, rows = score_in_room(vectors, weights, labels, dim, is_l2)
-            errors = losses[:scored] + similarities[:scored]
-            deviation = math.sqrt(errors.dot(errors) / scored)
-            habits.note_deviation(deviation)
+            losses, labels = scanned
+            similarities, rows, deviation = self._scored(losses, labels, behind, least)
             if learns:
-                unit = room().query[:dim][None].copy()
-                interim.learn_parts([block], unit, rows[:depth].copy(), similarities[:depth].copy())
-            good = (similarities >= least).nonzero()[0]
-            if mask is not None:
-                good = good[mask.take(rows.take(good))]
-            count, worst = len(good), least
-            if count:
-                order = similarities.take(good).argsort()[::-1]
-                good = good.take(order)
-                found = similarities.take(good)
-                if count >= top_k:
-                    worst = found.item(top_k - 1)
-                    if count > top_k and found.item(top_k) == worst:
-                        return None
+                unit = room().query[None, : self._dim]
+                interim.learn_parts([self._block], unit, rows, similarities)
+            found, good = _best(similarities, rows, least, mask)
+            worst = least if len(found) < top_k else found.item(top_k - 1)
+            if len(found) > top_k and found.item(top_k) == worst:
+                return None
             # As good as the last code may be rows behind it.
             reached = losses.searchsorted(SURE_DEVIATIONS * deviation - worst, "right")
-            needed = max(int(reached) + 1, DEPTH_PER_HIT * min(count, top_k))
+            needed = max(int(reached) + 1, DEPTH_PER_HIT * min(len(found), top_k))
             habits.note_depth(needed)
             if needed <= depth:
-                return (found[:top_k], rows.take(good[:top_k])) if count else nothing
+                return found[:top_k], good[:top_k]
         return None
 
-    return better
+    def _scored(
+        self, losses: Floats, labels: Ints, behind: Ints, least: float
+    ) -> tuple[Floats, Ints, float]:
+        """(similarities; rows; how far codes are off) of the rows behind the covered ones and those
+        of ``labels`` that may reach ``least``."""
+        chosen = labels[:LEAST_DEPTH]
+        if len(behind):
+            chosen = np.concatenate((chosen, behind))
+        similarities = self._score(chosen)
+        errors = losses[:LEAST_DEPTH] + similarities[:LEAST_DEPTH]
+        deviation = math.sqrt(errors.dot(errors) / len(errors))
+        hopeful = int(losses.searchsorted(SURE_DEVIATIONS * deviation - least))
+        if hopeful <= LEAST_DEPTH:
+            return similarities, chosen, deviation
+        others = labels[LEAST_DEPTH:hopeful]
+        # The next ones take their place.
+        similarities = similarities.copy()
+        similarities = np.concatenate((similarities, self._score(others)))
+        return similarities, np.concatenate((chosen, others)), deviation
+
+    def _score(self, rows: Ints) -> Floats:
+        """float32 (n,), in the room."""
+        block, weights = self._block, self._weights
+        return score_in_room(block.pointer, weights, rows, self._dim, self._is_l2)[0]
+
+
+def _best(
+    similarities: Floats, rows: Ints, least: float, mask: npt.NDArray[np.bool_] | None
+) -> tuple[Floats, Ints]:
+    """Those of ``mask`` (None: all) that reach ``least``, the best first."""
+    good = (similarities >= least).nonzero()[0]
+    if mask is not None:
+        good = good[mask.take(rows.take(good))]
+    found = similarities.take(good)
+    if len(good) > 1:
+        order = (-found).argsort(kind="stable")
+        found, good = found.take(order), good.take(order)
+    return found, rows.take(good)

@@ -107,20 +107,20 @@ class Codes:
             np.negative(scores, out=scores)
         return scores, labels
 
-    def scan_room(self, depth: int, part: int) -> Floats | None:
-        """As ``nearest`` for the query in the thread's room: estimated similarities times -1, so
-        that they ascend, float32 (depth,); the rows are in the room. None if there are fewer, or
-        numbers are out of range."""
+    def scan_room(self, depth: int, part: int) -> tuple[Floats, Ints] | None:
+        """As ``nearest`` for the query in the thread's room: (estimated similarities times -1, so
+        that they ascend; rows), both (depth,). None if there are fewer, or numbers are out of
+        range."""
         own = room()
         self._search(
             1, own.query_pointer, depth, own.floats_pointer, own.ints_pointer, self._scans[part]
         )
-        scores = own.floats[:depth]
+        scores, labels = own.floats[:depth], own.ints[:depth].copy()
         losses = scores.copy() if self.metric is MetricType.L2 else -scores
-        if own.ints.item(depth - 1) < 0:
+        if labels.item(-1) < 0:
             return None
         is_usual = losses.item(0) > -LARGEST_SQUARE and losses.item(-1) < LARGEST_SQUARE
-        return losses if is_usual else None
+        return (losses, labels) if is_usual else None
 
     def parts_with(self, query: Floats, vectors: Floats) -> Ints:
         """For each of some prepared vectors the smallest of ``PARTS``, by index, in which a search

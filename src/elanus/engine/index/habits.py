@@ -5,8 +5,6 @@ the lists the best rows are. Queries tell: each search says how deep it had to g
 scans all lists and says where its best rows were.
 """
 
-import math
-
 import numpy as np
 
 from elanus.engine.index.codes import ALL, PARTS
@@ -21,11 +19,11 @@ ENOUGH_PART = 0.85
 again."""
 FOUND_PART = 0.99
 """So many of the best rows are in the lists that are scanned."""
-FIRST_WHOLE = 16
+FIRST_WHOLE = 64
 """Searches that scan all lists before any is confined."""
-WHOLE_EVERY = 64
+WHOLE_EVERY = 32
 """Afterwards one of so many does."""
-FORGOTTEN_PART = 1 / 64
+FORGOTTEN_PART = 1 / 128
 """Of what is known, with each search that scans all lists."""
 
 
@@ -34,7 +32,6 @@ class Habits:
 
     def __init__(self) -> None:
         self._depth = float(LEAST_DEPTH)
-        self._deviation = np.inf
         self._searches = 0
         self._whole_searches = 0
         self._seen = np.zeros(len(PARTS))
@@ -51,16 +48,6 @@ class Habits:
             self._depth = min(self._depth * (1 + STEP * ENOUGH_PART), MOST_DEPTH)
         else:
             self._depth = max(self._depth * (1 - STEP * (1 - ENOUGH_PART)), LEAST_DEPTH)
-
-    @property
-    def deviation(self) -> float:
-        """Between codes and vectors, of late; infinite if there was no search yet."""
-        return self._deviation
-
-    def note_deviation(self, deviation: float) -> None:
-        known = self._deviation
-        is_new = not math.isfinite(known)
-        self._deviation = deviation if is_new else known + (deviation - known) * STEP
 
     @property
     def part(self) -> int:

@@ -63,8 +63,6 @@ SURE_DEVIATIONS = 3.0
 """The worst hit must be better than the last row that was looked at by so many deviations between
 code and vector: a row behind that one belongs among the hits once in 740 cases at the very edge,
 and ever more rarely the better it is."""
-LEAST_SCORED = 32
-"""Rows that are scored at least, though none may be good enough: they tell the deviation."""
 LEARNT_ROWS = 16
 """At most, of a search that says in which lists its best rows are."""
 CODED_ROW_COST = 1.5
@@ -81,8 +79,8 @@ def is_worth_building(row_count: int, dim: int) -> bool:
 @dataclass(frozen=True, slots=True)
 class Candidates:
     """For one query: rows, int64 (n,), with their exact similarities, float32 (n,). The first of
-    them are those that codes chose; ``scores``, (depth,), are the estimates of these and of further
-    ones, best first, which are off by ``deviation``."""
+    them are those that codes chose, with these estimates, ``scores`` (depth,), best first, which
+    are off by ``deviation``."""
 
     rows: Ints
     similarities: Floats
@@ -153,10 +151,10 @@ class InterimIndex(Interim):
                 yield prepare_queries(piece, self.metric)
 
     def candidates(
-        self, blocks: Sequence[VectorBlock], one: Floats, depth: int, end: int, least: float
+        self, blocks: Sequence[VectorBlock], one: Floats, depth: int, end: int
     ) -> Candidates | None:
-        """For one query those of the ``depth`` nearest of the covered rows by code that may reach
-        ``least``, then the rows from ``covered`` to ``end``. None if all rows are scanned as soon.
+        """For one query the ``depth`` nearest of the covered rows by code, then the rows from
+        ``covered`` to ``end``. None if all rows are scanned as soon.
 
         The few rows behind the covered ones are scored together with those that the codes choose:
         each call of a kernel, and each step over a long array, may be a wait for the interpreter.
@@ -172,16 +170,11 @@ class InterimIndex(Interim):
             scores, labels = self.codes.nearest(coded, depth)
         if labels.item(-1) < 0:
             return None
-        scored = depth
-        if least > LOWEST and not learns:
-            hopeless = scores[0] < least - SURE_DEVIATIONS * self.habits.deviation
-            scored = max(depth - int(np.count_nonzero(hopeless)), LEAST_SCORED)
-        rows = labels[0, :scored]
+        rows = labels[0]
         if end > self.covered:
             rows = np.concatenate((rows, np.arange(self.covered, end)))
         similarities = score_labels(one, blocks, rows[None], self.metric)[0]
-        deviation = _deviations(scores[:, :scored], similarities[None, :scored]).item()
-        self.habits.note_deviation(deviation)
+        deviation = _deviations(scores, similarities[None, :depth]).item()
         if learns:
             self.learn_parts(blocks, one, rows[:depth], similarities[:depth])
         return Candidates(rows, similarities, scores[0], deviation)

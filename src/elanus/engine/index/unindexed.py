@@ -124,7 +124,7 @@ def _with_codes(
     the codes can't tell."""
     density, mask = (1.0, None) if wanted is None else (wanted.density, wanted.mask)
     for depth in interim.depths(top_k, least, density):
-        chosen = interim.candidates(blocks, one, depth, row_count, least)
+        chosen = interim.candidates(blocks, one, depth, row_count)
         if chosen is None:
             return None
         found = _best_of(chosen.similarities, chosen.rows, top_k, least, mask)

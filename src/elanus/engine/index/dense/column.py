@@ -7,10 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from elanus.engine.index.base import Better, Interim, VectorColumn
-from elanus.engine.index.better import better_rows
+from elanus.engine.index.better import BetterRows
 from elanus.engine.index.dense.exact import VectorBlock, gather
 from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours, inverse_norms
 from elanus.engine.index.interim import InterimIndex, is_worth_building
+from elanus.engine.index.library import ROOM_SIZE
 from elanus.engine.index.rows import RowSet
 from elanus.engine.index.unindexed import search_unindexed
 from elanus.model.reads import VectorQuery
@@ -62,7 +63,9 @@ class DenseColumn(VectorColumn):
         block = self.whole(metric)
         if block is None or self.valid is not None or not isinstance(interim, InterimIndex):
             return None
-        return better_rows(interim, block, top_k) if interim.metric is metric else None
+        if interim.metric is not metric or self.dim % 2 or self.dim > ROOM_SIZE:
+            return None
+        return BetterRows(interim, block, top_k)
 
     def take(self, offsets: Ints) -> Any:
         if len(self._blocks) == 1:
