@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elanus.engine.index.codes import ALL
 from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.neighbours import Floats, Ints
-from elanus.engine.index.habits import LEAST_DEPTH
 from elanus.engine.index.interim import (
     DEPTH_GROWTH,
     DEPTH_PER_HIT,
     SURE_DEVIATIONS,
     InterimIndex,
 )
-from elanus.engine.index.library import ROOM_SIZE, query_in_room, room, score_in_room
+from elanus.engine.index.library import ROOM_SIZE, query_in_room, score_in_room
 from elanus.model.types import MetricType
 
 
@@ -45,23 +43,21 @@ class BetterRows:
         self, query: Any, least: float, end: int, mask: npt.NDArray[np.bool_] | None
     ) -> tuple[Floats, Ints] | None:
         interim, top_k = self._interim, self._top_k
-        codes, habits = interim.codes, interim.habits
+        codes, usual = interim.codes, interim.usual_depth
         behind = self._behind[: end - interim.covered]
         if end < interim.covered or query_in_room(query, self._is_cosine) is None:
             return None
-        learns = codes.is_listed and habits.learns_next()
-        part = ALL if learns else habits.part
-        for depth in (habits.depth, habits.depth * DEPTH_GROWTH):
+        for depth in (usual.rows, usual.rows * DEPTH_GROWTH):
             if depth >= interim.covered or depth + len(behind) > ROOM_SIZE:
                 return None
-            scanned = codes.scan_room(depth, part)
+            scanned = codes.scan_room(depth)
             if scanned is None:
                 return None
             losses, labels = scanned
-            similarities, rows, deviation = self._scored(losses, labels, behind, least)
-            if learns:
-                unit = room().query[None, : self._dim]
-                interim.learn_parts([self._block], unit, rows, similarities)
+            rows = np.concatenate((labels, behind)) if len(behind) else labels
+            similarities = self._score(rows)
+            errors = losses + similarities[:depth]
+            deviation = math.sqrt(errors.dot(errors) / depth)
             found, good = _best(similarities, rows, least, mask)
             worst = least if len(found) < top_k else found.item(top_k - 1)
             if len(found) > top_k and found.item(top_k) == worst:
@@ -69,30 +65,10 @@ class BetterRows:
             # As good as the last code may be rows behind it.
             reached = losses.searchsorted(SURE_DEVIATIONS * deviation - worst, "right")
             needed = max(int(reached) + 1, DEPTH_PER_HIT * min(len(found), top_k))
-            habits.note_depth(needed)
+            usual.note(needed)
             if needed <= depth:
                 return found[:top_k], good[:top_k]
         return None
-
-    def _scored(
-        self, losses: Floats, labels: Ints, behind: Ints, least: float
-    ) -> tuple[Floats, Ints, float]:
-        """(similarities; rows; how far codes are off) of the rows behind the covered ones and those
-        of ``labels`` that may reach ``least``."""
-        chosen = labels[:LEAST_DEPTH]
-        if len(behind):
-            chosen = np.concatenate((chosen, behind))
-        similarities = self._score(chosen)
-        errors = losses[:LEAST_DEPTH] + similarities[:LEAST_DEPTH]
-        deviation = math.sqrt(errors.dot(errors) / len(errors))
-        hopeful = int(losses.searchsorted(SURE_DEVIATIONS * deviation - least))
-        if hopeful <= LEAST_DEPTH:
-            return similarities, chosen, deviation
-        others = labels[LEAST_DEPTH:hopeful]
-        # The next ones take their place.
-        similarities = similarities.copy()
-        similarities = np.concatenate((similarities, self._score(others)))
-        return similarities, np.concatenate((chosen, others)), deviation
 
     def _score(self, rows: Ints) -> Floats:
         """float32 (n,), in the room."""

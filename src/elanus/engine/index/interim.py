@@ -6,7 +6,7 @@ disagree shows in these very rows: if the codes are too coarse for a query (rows
 unlike those that the codes were trained on) its search goes deeper, and in the end to an exact
 scan. So recall doesn't depend on the data.
 
-An InterimIndex never changes, but for its habits: extending or retraining gives a new one that the
+An InterimIndex never changes, but for a guess: extending or retraining gives a new one that the
 owner puts in its place, and searches go on with the one they have. So there is no lock, and no
 search ever waits.
 """
@@ -19,28 +19,25 @@ import numpy as np
 import numpy.typing as npt
 
 from elanus.engine.index.base import Interim
-from elanus.engine.index.codes import ALL, Codes
+from elanus.engine.index.codes import TRAINING_ROWS, Codes
 from elanus.engine.index.dense.chosen import score_labels
-from elanus.engine.index.dense.exact import VectorBlock, exact_search_prepared, gather
+from elanus.engine.index.dense.exact import VectorBlock, exact_search_prepared
 from elanus.engine.index.dense.neighbours import (
     LOWEST,
     Bounds,
     Floats,
     Ints,
     Neighbours,
-    best,
     best_of_each,
     least_similarity,
     part_of,
     prepare_queries,
     scatter,
 )
-from elanus.engine.index.habits import Habits
 from elanus.engine.index.rows import RowSet
 from elanus.engine.strategy import RANGE_EF, exact_cost
 from elanus.model.reads import VectorQuery
 from elanus.model.types import MetricType
-from elanus.model.vectors import widened
 
 MIN_ROWS = 2_048
 """Fewer rows are scanned as fast."""
@@ -56,15 +53,18 @@ PIECE_ROWS = 16_384
 DEPTH = 256
 DEPTH_PER_HIT = 16
 """Rows that are scored exactly: so many, or so many for each hit wanted."""
+LEAST_DEPTH, MOST_DEPTH = 128, 2_048
+"""Of the first scan for one query, which searches of late decide on."""
+DEPTH_STEP = 1 / 64
+ENOUGH_PART = 0.85
 DEPTH_GROWTH = 4
+"""How much deeper the next scan goes if one was not deep enough."""
 ROWS_AT_ONCE = 1 << 18
 """Of all queries that are scanned for in one call."""
-SURE_DEVIATIONS = 3.0
+SURE_DEVIATIONS = 3.25
 """The worst hit must be better than the last row that was looked at by so many deviations between
-code and vector: a row behind that one belongs among the hits once in 740 cases at the very edge,
+code and vector: a row behind that one belongs among the hits once in 1,700 cases at the very edge,
 and ever more rarely the better it is."""
-LEARNT_ROWS = 16
-"""At most, of a search that says in which lists its best rows are."""
 CODED_ROW_COST = 1.5
 """Of scanning a code for 100 dimensions, ns."""
 SCORED_ROW_COST = 60.0
@@ -74,6 +74,25 @@ SCORED_ROW_COST = 60.0
 def is_worth_building(row_count: int, dim: int) -> bool:
     """Whether codes answer sooner than an exact scan."""
     return row_count >= MIN_ROWS and dim >= MIN_DIM
+
+
+class UsualDepth:
+    """Follows the depth that is enough for ``ENOUGH_PART`` of the searches: one that must go deeper
+    scans all codes again. Only a guess: threads may overwrite each other's."""
+
+    def __init__(self) -> None:
+        self._depth = float(LEAST_DEPTH)
+
+    @property
+    def rows(self) -> int:
+        return int(self._depth)
+
+    def note(self, needed: int) -> None:
+        """Whether a search needed more or fewer."""
+        if needed > self._depth:
+            self._depth = min(self._depth * (1 + DEPTH_STEP * ENOUGH_PART), MOST_DEPTH)
+        else:
+            self._depth = max(self._depth * (1 - DEPTH_STEP * (1 - ENOUGH_PART)), LEAST_DEPTH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +121,12 @@ class InterimIndex(Interim):
     # Equal rows have equal codes, of which a scan keeps any.
     orders_ties = False
 
-    def __init__(self, codes: Codes, trained_rows: int, habits: Habits) -> None:
+    def __init__(self, codes: Codes, trained_rows: int, depth: UsualDepth) -> None:
         self.metric = codes.metric
         self.trained_rows = trained_rows
         self.covered = codes.count
         self.codes = codes
-        self.habits = habits
+        self.usual_depth = depth
 
     @property
     def size_bytes(self) -> int:
@@ -127,22 +146,22 @@ class InterimIndex(Interim):
         blocks: Sequence[VectorBlock],
         metric: MetricType,
         row_count: int,
-        habits: Habits | None = None,
+        depth: UsualDepth | None = None,
     ) -> "InterimIndex":
         """Codes for rows like those spread over the first ``row_count``; covers nothing yet."""
-        step = max(1, row_count // Codes.training_rows(row_count))
+        step = max(1, row_count // TRAINING_ROWS)
         ends = [max(0, row_count - block.first_row) for block in blocks]
         sample = [
             block.floats(slice(0, end, step)) for block, end in zip(blocks, ends, strict=True)
         ]
         training = prepare_queries(np.concatenate(sample), metric)
-        codes = Codes.trained(training, metric, row_count)
-        return InterimIndex(codes, row_count, habits or Habits())
+        codes = Codes.trained(training, metric)
+        return InterimIndex(codes, row_count, depth or UsualDepth())
 
     def extended(self, blocks: Sequence[VectorBlock], row_count: int) -> "InterimIndex":
         """An index that covers the first ``row_count`` rows."""
         codes = self.codes.with_added(self._prepared(blocks, row_count))
-        return InterimIndex(codes, self.trained_rows, self.habits)
+        return InterimIndex(codes, self.trained_rows, self.usual_depth)
 
     def _prepared(self, blocks: Sequence[VectorBlock], row_count: int) -> Iterator[Floats]:
         for block in trimmed(blocks, self.covered, row_count):
@@ -162,12 +181,8 @@ class InterimIndex(Interim):
         exact_ns = exact_cost(self.covered, self.covered, one.shape[1], 1)
         if not _is_cheaper(self.covered, depth, one, exact_ns):
             return None
-        learns = self.codes.is_listed and self.habits.learns_next()
-        part = ALL if learns else self.habits.part
         coded = self.codes.codable(one)
-        scores, labels = self.codes.nearest(coded, depth, part)
-        if labels.item(-1) < 0 and part != ALL:
-            scores, labels = self.codes.nearest(coded, depth)
+        scores, labels = self.codes.nearest(coded, depth)
         if labels.item(-1) < 0:
             return None
         rows = labels[0]
@@ -175,22 +190,12 @@ class InterimIndex(Interim):
             rows = np.concatenate((rows, np.arange(self.covered, end)))
         similarities = score_labels(one, blocks, rows[None], self.metric)[0]
         deviation = _deviations(scores, similarities[None, :depth]).item()
-        if learns:
-            self.learn_parts(blocks, one, rows[:depth], similarities[:depth])
         return Candidates(rows, similarities, scores[0], deviation)
-
-    def learn_parts(
-        self, blocks: Sequence[VectorBlock], one: Floats, rows: Ints, similarities: Floats
-    ) -> None:
-        """From the best rows of a search that scanned all lists."""
-        nearest = gather(blocks, rows[best(similarities, LEARNT_ROWS)], one.shape[1])
-        prepared = prepare_queries(widened(nearest), self.metric)
-        self.habits.note_parts(self.codes.parts_with(one, prepared))
 
     def depths(self, top_k: int, least: float, density: float) -> Sequence[int]:
         """How many rows, of which the part ``density`` may be found, are scored exactly, at first
         and if those were not enough."""
-        usual = self.habits.depth
+        usual = self.usual_depth.rows
         if least == LOWEST:
             usual = max(usual, math.ceil(DEPTH_PER_HIT * top_k / density))
         return usual, usual * DEPTH_GROWTH

@@ -132,7 +132,7 @@ def _with_codes(
         worst = found.similarities.item(-1) if count == top_k else least
         reach = chosen.reach(worst)
         needed = max(chosen.depth_of(reach), math.ceil(DEPTH_PER_HIT * count / density))
-        interim.habits.note_depth(needed)
+        interim.usual_depth.note(needed)
         if depth >= needed:
             # As good as ``reach`` may be rows behind those that were looked at, if codes are exact.
             is_clear = chosen.scores.item(-1) < reach

@@ -1,5 +1,5 @@
 """Searches of growing rows for those that beat hits found elsewhere, beside brute force: at any
-instant, with deleted rows, behind what codes cover, and with so many rows that these lie in lists.
+instant, with deleted rows, behind what codes cover.
 """
 
 from typing import Any
@@ -8,9 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from elanus.engine.index.codes import ALL, MIN_LISTED_ROWS
 from elanus.engine.index.dense.column import DenseColumn
-from elanus.engine.index.interim import InterimIndex
 from elanus.engine.segment.growing import GrowingSegment
 from elanus.model.reads import Hits, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema, FieldSchema, arrow_type
@@ -170,18 +168,3 @@ def test_most_searches_take_the_short_way(
     words.delete(np.array([3]), words.end + 1)
     words.recall(words.near_centres(60), 4, words.end + 1)
     assert long_ways <= 6
-
-
-@pytest.mark.parametrize("metric", DENSE_METRICS)
-def test_codes_of_many_rows_are_scanned_in_part(metric: MetricType) -> None:
-    """In as many lists as the queries of late show to be enough."""
-    words = Words(metric, rows=MIN_LISTED_ROWS + 2 * BATCH, dim=24)
-    assert words.recall(words.near_centres(150), 5, words.end) >= 0.98
-    interim = words.segment._interim["vector"]
-    assert isinstance(interim, InterimIndex)
-    assert interim.codes.is_listed
-    assert interim.habits.part < ALL
-    # Queries of another kind, near no centre: that more lists are needed is learned again.
-    unlike = words.random.standard_normal((900, 24)).astype(np.float32)
-    words.recall(unlike[:600], 5, words.end)
-    assert words.recall(unlike[600:], 5, words.end) >= 0.95

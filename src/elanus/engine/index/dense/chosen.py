@@ -78,25 +78,10 @@ def score_labels(
 def _score_few(
     query: Floats, blocks: Sequence[VectorBlock], labels: npt.NDArray[Any], metric: MetricType
 ) -> tuple[Floats, Ints] | None:
-    """See ``library.score_few``; None too if the vectors are not float32."""
-    if any(block.is_narrow for block in blocks):
+    """See ``library.score_few``; None too if the vectors are not one block of float32."""
+    block = blocks[0]
+    if len(blocks) > 1 or block.first_row or block.is_narrow:
         return None
-    if len(blocks) == 1 and not blocks[0].first_row:
-        return _score_few_of(query, blocks[0], labels, metric)
-    best: Floats | None = None
-    for block in blocks:
-        within = labels - block.first_row
-        within[(within < 0) | (within >= len(block.vectors))] = -1
-        few = _score_few_of(query, block, within, metric)
-        if few is None:
-            return None
-        best = few[0].copy() if best is None else np.maximum(best, few[0], out=best)
-    return None if best is None else (best, labels)
-
-
-def _score_few_of(
-    query: Floats, block: VectorBlock, labels: npt.NDArray[Any], metric: MetricType
-) -> tuple[Floats, Ints] | None:
     weights = block.weights_pointer if metric is MetricType.COSINE else None
     return score_few(query, block.pointer, weights, labels, metric)
 

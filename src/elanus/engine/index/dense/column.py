@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from elanus.engine.index.base import Better, Interim, VectorColumn
 from elanus.engine.index.better import BetterRows
-from elanus.engine.index.dense.exact import VectorBlock, gather
+from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours, inverse_norms
 from elanus.engine.index.interim import InterimIndex, is_worth_building
 from elanus.engine.index.library import ROOM_SIZE
@@ -99,7 +99,7 @@ class DenseColumn(VectorColumn):
         if known is None or known.metric is not metric:
             known = InterimIndex.train(blocks, metric, self.row_count)
         elif known.is_outgrown(self.row_count):
-            known = InterimIndex.train(blocks, metric, self.row_count, known.habits)
+            known = InterimIndex.train(blocks, metric, self.row_count, known.usual_depth)
         return known.extended(blocks, self.row_count)
 
 
@@ -115,3 +115,15 @@ def with_norms(block: VectorBlock) -> VectorBlock:
     ]
     joined = np.concatenate(norms) if norms else np.empty(0, np.float32)
     return VectorBlock(block.first_row, block.vectors, joined)
+
+
+def gather(blocks: Sequence[VectorBlock], offsets: Ints, dim: int) -> npt.NDArray[Any]:
+    """The vectors of the rows at ``offsets``, (n, dim) of the blocks' dtype."""
+    dtype = blocks[0].vectors.dtype if blocks else np.dtype(np.float32)
+    result = np.empty((len(offsets), dim), dtype)
+    for block in blocks:
+        within = offsets - block.first_row
+        at = np.flatnonzero((within >= 0) & (within < len(block.vectors)))
+        if len(at):
+            result[at] = block.vectors[within[at]]
+    return result

@@ -347,15 +347,3 @@ def score_pairs(
     if block.inverse_norms is not None and metric is MetricType.COSINE:
         result *= block.inverse_norms[ids]
     return result
-
-
-def gather(blocks: Sequence[VectorBlock], offsets: Ints, dim: int) -> npt.NDArray[Any]:
-    """The vectors of the rows at ``offsets``, (n, dim) of the blocks' dtype."""
-    dtype = blocks[0].vectors.dtype if blocks else np.dtype(np.float32)
-    result = np.empty((len(offsets), dim), dtype)
-    for block in blocks:
-        within = offsets - block.first_row
-        at = np.flatnonzero((within >= 0) & (within < len(block.vectors)))
-        if len(at):
-            result[at] = block.vectors[within[at]]
-    return result
