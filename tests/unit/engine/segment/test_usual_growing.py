@@ -140,14 +140,15 @@ def test_rows_that_come_later_are_found_too() -> None:
     words = Words(MetricType.L2, rows=4_000)
     query = words.near_centres(1)[0]
     least = words.least(query, 4)
-    assert len(words.found(query, least, 99).scores) == 5
-    fields = words.segment.schema.arrow
+    before = words.expected(query, least, words.end)
+    assert words.found(query, least, 99).keys[:5].tolist() == before
     columns = [pa.array([10_000]), vector_column(query[None])]
-    words.segment.append(pa.RecordBatch.from_arrays(columns, schema=fields), 50)
-    assert words.found(query, least, 99).keys.tolist()[0] == 10_000
-    assert len(words.found(query, least, 49).scores) == 5
-    words.segment.build_interim("vector", words.metric)
-    assert words.found(query, least, 99).keys.tolist()[0] == 10_000
+    batch = pa.RecordBatch.from_arrays(columns, schema=words.segment.schema.arrow)
+    words.segment.append(batch, 50)
+    for _ in range(2):
+        assert words.found(query, least, 99).keys[:6].tolist() == [10_000, *before]
+        assert words.found(query, least, 49).keys[:5].tolist() == before
+        words.segment.build_interim("vector", words.metric)
 
 
 @pytest.mark.parametrize("metric", DENSE_METRICS)
