@@ -24,6 +24,12 @@ Note = Callable[[str], None]
 Nearest = Callable[[Any], tuple[npt.NDArray[np.float32], Ints] | None]
 """(similarities, rows), best first, of the vectors of a query, of which there is one."""
 
+Better = Callable[
+    [Any, float, int, npt.NDArray[np.bool_] | None], tuple[npt.NDArray[np.float32], Ints] | None
+]
+"""(similarities, rows), best first, of (the vectors of a query, of which there is one; the least
+similarity that is wanted; the end of the rows that are; which of all rows are, None: any)."""
+
 
 def unheard(_: str) -> None:
     """A Note that nobody reads."""
@@ -81,6 +87,12 @@ class VectorColumn(ABC):
     @abstractmethod
     def forget(self) -> None:
         """Give back what was computed; it is computed again when it is needed."""
+
+    def better(self, metric: MetricType, top_k: int, interim: Interim) -> Better | None:
+        """What most searches of growing rows want, prepared to be done by as few steps as can be: a
+        function that finds the best ``top_k`` of those rows that are as similar as rows found
+        elsewhere. None, of either, if that takes more steps; then ``search`` tells."""
+        return None
 
     def is_interim_due(self, current: Interim | None) -> bool:
         """Whether ``extended`` would make searches faster."""

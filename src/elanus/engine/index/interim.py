@@ -1,12 +1,10 @@
-"""A code of each vector that answers while no built index is there: for growing and unindexed
-segments.
+"""Answers while no built index is there: for growing and unindexed segments.
 
-Four bits stand for two dimensions (product quantisation), so that all codes are scanned at many
-times the speed of the vectors, in one call. The nearest by code are scored exactly; the vectors
-stay where they are, in the segment. How far codes and vectors disagree shows in these very rows:
-if the codes are too coarse for a query (rows too much alike, or unlike those that the codes were
-trained on) its search goes deeper, and in the end to an exact scan. So recall doesn't depend on
-the data.
+A code of each vector is there instead (see :mod:`elanus.engine.index.codes`). The nearest by code
+are scored exactly; the vectors stay where they are, in the segment. How far codes and vectors
+disagree shows in these very rows: if the codes are too coarse for a query (rows too much alike, or
+unlike those that the codes were trained on) its search goes deeper, and in the end to an exact
+scan. So recall doesn't depend on the data.
 
 An InterimIndex never changes, but for a guess: extending or retraining gives a new one that the
 owner puts in its place, and searches go on with the one they have. So there is no lock, and no
@@ -14,13 +12,14 @@ search ever waits.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from elanus.engine.index.base import Interim
+from elanus.engine.index.codes import TRAINING_ROWS, Codes
 from elanus.engine.index.dense.chosen import score_labels
 from elanus.engine.index.dense.exact import VectorBlock, exact_search_prepared
 from elanus.engine.index.dense.neighbours import (
@@ -35,7 +34,6 @@ from elanus.engine.index.dense.neighbours import (
     prepare_queries,
     scatter,
 )
-from elanus.engine.index.library import faiss, faiss_metric, search_faiss
 from elanus.engine.index.rows import RowSet
 from elanus.engine.strategy import RANGE_EF, exact_cost
 from elanus.model.reads import VectorQuery
@@ -51,29 +49,22 @@ TAIL_PART = 1 / 128
 ``TAIL_ROWS``, and this part of what is covered, because adding copies all codes."""
 RETRAIN_GROWTH = 4
 """Trained anew when this many times the rows are there."""
-TRAINING_ROWS = 2_048
-ITERATIONS = 4
 PIECE_ROWS = 16_384
 DEPTH = 256
 DEPTH_PER_HIT = 16
 """Rows that are scored exactly: so many, or so many for each hit wanted."""
-LEAST_DEPTH = 128
-"""Enough for many searches that know how good a row must be to be of any use."""
+LEAST_DEPTH, MOST_DEPTH = 128, 2_048
+"""Of the first scan for one query, which searches of late decide on."""
+DEPTH_STEP = 1 / 64
+ENOUGH_PART = 0.85
 DEPTH_GROWTH = 4
+"""How much deeper the next scan goes if one was not deep enough."""
 ROWS_AT_ONCE = 1 << 18
 """Of all queries that are scanned for in one call."""
 SURE_DEVIATIONS = 3.25
 """The worst hit must be better than the last row that was looked at by so many deviations between
-code and vector: a row behind that one belongs among the hits once in 1,700 cases at the very
-edge, and ever more rarely the better it is."""
-SHALLOW_DEVIATIONS = 3.5
-"""The same where LEAST_DEPTH rows were looked at, from which the deviation is less well known."""
-SHALLOW_SHARE = 0.8
-"""LEAST_DEPTH is tried first if it is enough for so many of the searches: one that must go deeper
-scans all codes again."""
-SHARE_WEIGHT = 1 / 16
-"""Of the last search in this share."""
-LARGEST_CODED = np.float32(1e15)
+code and vector: a row behind that one belongs among the hits once in 1,700 cases at the very edge,
+and ever more rarely the better it is."""
 CODED_ROW_COST = 1.5
 """Of scanning a code for 100 dimensions, ns."""
 SCORED_ROW_COST = 60.0
@@ -85,30 +76,61 @@ def is_worth_building(row_count: int, dim: int) -> bool:
     return row_count >= MIN_ROWS and dim >= MIN_DIM
 
 
+class UsualDepth:
+    """Follows the depth that is enough for ``ENOUGH_PART`` of the searches: one that must go deeper
+    scans all codes again. Only a guess: threads may overwrite each other's."""
+
+    def __init__(self) -> None:
+        self._depth = float(LEAST_DEPTH)
+
+    @property
+    def rows(self) -> int:
+        return int(self._depth)
+
+    def note(self, needed: int) -> None:
+        """Whether a search needed more or fewer."""
+        if needed > self._depth:
+            self._depth = min(self._depth * (1 + DEPTH_STEP * ENOUGH_PART), MOST_DEPTH)
+        else:
+            self._depth = max(self._depth * (1 - DEPTH_STEP * (1 - ENOUGH_PART)), LEAST_DEPTH)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """For one query: rows, int64 (n,), with their exact similarities, float32 (n,). The first of
+    them are those that codes chose, with these estimates, ``scores`` (depth,), best first, which
+    are off by ``deviation``."""
+
+    rows: Ints
+    similarities: Floats
+    scores: Floats
+    deviation: float
+
+    def reach(self, worst: float) -> float:
+        """By code; what is behind isn't as good as ``worst``."""
+        return worst - SURE_DEVIATIONS * self.deviation
+
+    def depth_of(self, reach: float) -> int:
+        """How many codes must be looked at to get there; more than were if these are too few."""
+        return len(self.scores) - int(np.count_nonzero(self.scores <= reach)) + 1
+
+
 class InterimIndex(Interim):
     """Covers the rows ``0 … covered-1`` of a segment. ``trained_rows``: there were so many."""
 
     # Equal rows have equal codes, of which a scan keeps any.
     orders_ties = False
 
-    def __init__(
-        self, metric: MetricType, codes: Any, trained_rows: int, shallow_share: float = 1.0
-    ) -> None:
-        self.metric = metric
+    def __init__(self, codes: Codes, trained_rows: int, depth: UsualDepth) -> None:
+        self.metric = codes.metric
         self.trained_rows = trained_rows
-        self.covered = int(codes.ntotal)
-        self._codes = codes
-        # Only a guess of what the next search needs: threads may overwrite each other's.
-        self._shallow_share = shallow_share
-
-    @staticmethod
-    def bytes_per_row(dim: int) -> int:
-        """Of memory, for a field of so many dimensions."""
-        return (dim + 3) // 4
+        self.covered = codes.count
+        self.codes = codes
+        self.usual_depth = depth
 
     @property
     def size_bytes(self) -> int:
-        return int(self._codes.codes.size())
+        return self.codes.size_bytes
 
     @property
     def wanted_tail(self) -> int:
@@ -120,37 +142,38 @@ class InterimIndex(Interim):
         return row_count >= RETRAIN_GROWTH * self.trained_rows
 
     @staticmethod
-    def train(blocks: Sequence[VectorBlock], metric: MetricType, row_count: int) -> "InterimIndex":
+    def train(
+        blocks: Sequence[VectorBlock],
+        metric: MetricType,
+        row_count: int,
+        depth: UsualDepth | None = None,
+    ) -> "InterimIndex":
         """Codes for rows like those spread over the first ``row_count``; covers nothing yet."""
         step = max(1, row_count // TRAINING_ROWS)
         ends = [max(0, row_count - block.first_row) for block in blocks]
         sample = [
             block.floats(slice(0, end, step)) for block, end in zip(blocks, ends, strict=True)
         ]
-        training = _codable(prepare_queries(np.concatenate(sample), metric))
-        dim = training.shape[1]
-        codes = faiss.IndexPQFastScan(dim, dim // 2, 4, faiss_metric(metric))
-        codes.pq.cp.niter = ITERATIONS
-        codes.pq.cp.min_points_per_centroid = 1
-        codes.train(training)
-        return InterimIndex(metric, codes, row_count)
+        training = prepare_queries(np.concatenate(sample), metric)
+        codes = Codes.trained(training, metric)
+        return InterimIndex(codes, row_count, depth or UsualDepth())
 
     def extended(self, blocks: Sequence[VectorBlock], row_count: int) -> "InterimIndex":
         """An index that covers the first ``row_count`` rows."""
-        codes = faiss.clone_index(self._codes)
+        codes = self.codes.with_added(self._prepared(blocks, row_count))
+        return InterimIndex(codes, self.trained_rows, self.usual_depth)
+
+    def _prepared(self, blocks: Sequence[VectorBlock], row_count: int) -> Iterator[Floats]:
         for block in trimmed(blocks, self.covered, row_count):
             for start in range(0, len(block.vectors), PIECE_ROWS):
                 piece = block.floats(slice(start, start + PIECE_ROWS))
-                codes.add(_codable(prepare_queries(piece, self.metric)))
-        return InterimIndex(self.metric, codes, self.trained_rows, self._shallow_share)
+                yield prepare_queries(piece, self.metric)
 
     def candidates(
         self, blocks: Sequence[VectorBlock], one: Floats, depth: int, end: int
-    ) -> tuple[Floats, Ints, float, float] | None:
+    ) -> Candidates | None:
         """For one query the ``depth`` nearest of the covered rows by code, then the rows from
-        ``covered`` to ``end``: (exact similarities, rows, both (n,); what covered hits must reach
-        to be all there, and to have been all there at LEAST_DEPTH, if that is less). None if all
-        rows are scanned as soon.
+        ``covered`` to ``end``. None if all rows are scanned as soon.
 
         The few rows behind the covered ones are scored together with those that the codes choose:
         each call of a kernel, and each step over a long array, may be a wait for the interpreter.
@@ -158,38 +181,24 @@ class InterimIndex(Interim):
         exact_ns = exact_cost(self.covered, self.covered, one.shape[1], 1)
         if not _is_cheaper(self.covered, depth, one, exact_ns):
             return None
-        scores, labels = self.nearest(self._coded(one), depth)
+        coded = self.codes.codable(one)
+        scores, labels = self.codes.nearest(coded, depth)
         if labels.item(-1) < 0:
             return None
         rows = labels[0]
         if end > self.covered:
             rows = np.concatenate((rows, np.arange(self.covered, end)))
         similarities = score_labels(one, blocks, rows[None], self.metric)[0]
-        return similarities, rows, *_bars_of_one(scores[0], similarities[:depth])
+        deviation = _deviations(scores, similarities[None, :depth]).item()
+        return Candidates(rows, similarities, scores[0], deviation)
 
     def depths(self, top_k: int, least: float, density: float) -> Sequence[int]:
         """How many rows, of which the part ``density`` may be found, are scored exactly, at first
         and if those were not enough."""
-        usual = max(DEPTH, math.ceil(DEPTH_PER_HIT * top_k / density))
-        if least == LOWEST or top_k >= LEAST_DEPTH or self._shallow_share < SHALLOW_SHARE:
-            return usual, usual * DEPTH_GROWTH
-        return LEAST_DEPTH, usual, usual * DEPTH_GROWTH
-
-    def note_shallow(self, is_enough: bool) -> None:
-        """Whether LEAST_DEPTH was enough for a search, or would have been. Where rows like the
-        growing ones are searched for, which the sealed ones are not like, it never is."""
-        self._shallow_share += SHARE_WEIGHT * (is_enough - self._shallow_share)
-
-    def _coded(self, queries: Floats) -> Floats:
-        is_unit = self.metric is MetricType.COSINE
-        return queries if is_unit and not queries.shape[1] % 2 else _codable(queries)
-
-    def nearest(self, coded: Floats, depth: int) -> tuple[Floats, Ints]:
-        """By code, the best first: similarities and rows, both (nq, depth); -1 is no row."""
-        scores, labels = search_faiss(self._codes, coded, depth)
-        if self.metric is MetricType.L2:
-            np.negative(scores, out=scores)
-        return scores, labels
+        usual = self.usual_depth.rows
+        if least == LOWEST:
+            usual = max(usual, math.ceil(DEPTH_PER_HIT * top_k / density))
+        return usual, usual * DEPTH_GROWTH
 
     def search(
         self,
@@ -229,7 +238,7 @@ class _Search:
         self._metric = index.metric
         self._blocks = blocks
         self._queries = queries
-        self._coded = _codable(queries)
+        self._coded = index.codes.codable(queries)
         self._rows = rows
         self._limit = limit
         self._bounds = Bounds.of(query)
@@ -269,7 +278,7 @@ class _Search:
         queries, coded = self._queries, self._coded
         if not everyone:
             queries, coded = queries[which], coded[which]
-        scores, labels = self._index.nearest(coded, depth)
+        scores, labels = self._index.codes.nearest(coded, depth)
         # Scores that are no numbers leave fewer rows than asked for, and no query sure.
         is_whole = labels.min(axis=1) >= 0
         similarities = score_labels(queries, self._blocks, labels, self._metric)
@@ -315,33 +324,16 @@ def _bar(scores: Floats, similarities: Floats) -> Floats:
     """float32 (nq,): hits that reach it are all there. scores: by code, (nq, depth), best first;
     similarities: of the same rows by their vectors."""
     with np.errstate(invalid="ignore", over="ignore"):
-        errors = scores - similarities
-        deviations = np.sqrt(np.vecdot(errors, errors) / scores.shape[1])
-        bar: Floats = scores[:, -1] + SURE_DEVIATIONS * deviations
+        bar: Floats = scores[:, -1] + SURE_DEVIATIONS * _deviations(scores, similarities)
     return bar
 
 
-def _bars_of_one(scores: Floats, similarities: Floats) -> tuple[float, float]:
-    """``_bar`` of one query, both (depth,), in fewer steps; and what it would have been had only
-    LEAST_DEPTH rows been looked at."""
+def _deviations(scores: Floats, similarities: Floats) -> Floats:
+    """float32 (nq,): how far the ones are off the others, both (nq, depth)."""
     with np.errstate(invalid="ignore", over="ignore"):
         errors = scores - similarities
-        square = np.vecdot(errors, errors).item()
-    depth = len(scores)
-    deviation = math.sqrt(square / depth)
-    shallow_bar = scores.item(min(depth, LEAST_DEPTH) - 1) + SHALLOW_DEVIATIONS * deviation
-    if depth <= LEAST_DEPTH:
-        return shallow_bar, shallow_bar
-    return scores.item(-1) + SURE_DEVIATIONS * deviation, shallow_bar
-
-
-def _codable(vectors: Floats) -> Floats:
-    """Without numbers whose squares would leave the range of float32, and with a dimension of
-    zeros more if there is an odd number of them."""
-    clipped: Floats = np.minimum(np.maximum(vectors, -LARGEST_CODED), LARGEST_CODED)
-    if clipped.shape[1] % 2:
-        clipped = np.pad(clipped, ((0, 0), (0, 1)))
-    return clipped
+        deviations: Floats = np.sqrt(np.vecdot(errors, errors) / scores.shape[1])
+    return deviations
 
 
 def trimmed(blocks: Sequence[VectorBlock], first_row: int, end: int) -> list[VectorBlock]:

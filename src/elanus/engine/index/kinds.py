@@ -7,9 +7,9 @@ import numpy as np
 from elanus.engine.index.base import VectorColumn
 from elanus.engine.index.binary.column import BinaryColumn
 from elanus.engine.index.binary.exact import BinaryBlock
+from elanus.engine.index.codes import Codes
 from elanus.engine.index.dense.column import DenseColumn
 from elanus.engine.index.dense.exact import VectorBlock
-from elanus.engine.index.interim import InterimIndex
 from elanus.engine.index.lists.column import VectorListColumn
 from elanus.engine.index.sparse.column import SparseColumn
 from elanus.model.schema import FieldSchema
@@ -56,4 +56,4 @@ def interim_bytes_per_row(field: FieldSchema) -> int:
         return SPARSE_ROW_BYTES
     if field.data_type in _WITHOUT_INTERIM:
         return 0
-    return InterimIndex.bytes_per_row(field.dim)
+    return Codes.bytes_per_row(field.dim)

@@ -3,6 +3,7 @@
 What an interim index covers is chosen by its codes, the rest is scanned.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,7 +31,6 @@ from elanus.engine.index.dense.neighbours import (
 )
 from elanus.engine.index.interim import (
     DEPTH_PER_HIT,
-    LEAST_DEPTH,
     MIN_ROWS,
     InterimIndex,
     trimmed,
@@ -123,21 +123,20 @@ def _with_codes(
     """The best of ``wanted`` (None: all) among the first ``row_count`` rows for one query. None if
     the codes can't tell."""
     density, mask = (1.0, None) if wanted is None else (wanted.density, wanted.mask)
-    depths = interim.depths(top_k, least, density)
-    for depth in depths:
+    for depth in interim.depths(top_k, least, density):
         chosen = interim.candidates(blocks, one, depth, row_count)
         if chosen is None:
             return None
-        similarities, rows, bar, shallow_bar = chosen
-        found = _best_of(similarities, rows, top_k, least, mask)
+        found = _best_of(chosen.similarities, chosen.rows, top_k, least, mask)
         count = min(len(found.offsets), top_k)
         worst = found.similarities.item(-1) if count == top_k else least
-        needed = DEPTH_PER_HIT * count / density
-        if least > LOWEST and depth == depths[0]:
-            interim.note_shallow(needed <= LEAST_DEPTH and worst >= shallow_bar)
-        if depth >= needed and worst >= bar:
-            # As good as the bar may be rows behind those that were looked at, if codes are exact.
-            return found if worst > bar else replace(found, holds_ties=False)
+        reach = chosen.reach(worst)
+        needed = max(chosen.depth_of(reach), math.ceil(DEPTH_PER_HIT * count / density))
+        interim.usual_depth.note(needed)
+        if depth >= needed:
+            # As good as ``reach`` may be rows behind those that were looked at, if codes are exact.
+            is_clear = chosen.scores.item(-1) < reach
+            return found if is_clear else replace(found, holds_ties=False)
     return None
 
 

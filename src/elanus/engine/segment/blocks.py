@@ -33,8 +33,8 @@ from elanus.model.vectors import (
 )
 
 FIRST_BLOCK_ROWS = 1_024
-LARGEST_BLOCK_ROWS = 1 << 18
-LARGEST_BLOCK_BYTES = 64 << 20
+LARGEST_BLOCK_ROWS = 1 << 20
+LARGEST_BLOCK_BYTES = 256 << 20
 _SPARSE = "vectors"
 
 Block = TypeVar("Block")

@@ -32,6 +32,7 @@ from elanus.engine.segment.grouped import search_groups
 from elanus.engine.segment.hits import hits_of, key_order, missing_column, rows_of
 from elanus.engine.segment.keys import KeyIndex, equal
 from elanus.engine.segment.ties import find_with_ties
+from elanus.engine.segment.usual_growing import UsualGrowing, is_usual
 from elanus.model.reads import Hits, Rows, Snapshot, VectorQuery
 from elanus.model.schema import CollectionSchema
 from elanus.model.types import MetricType
@@ -73,6 +74,7 @@ class GrowingSegment(Segment):
         self._integer_keys = Numbers(np.int64)
         self._deletes = DeleteTimes()
         self._interim: dict[str, Interim] = {}
+        self._usual = UsualGrowing()
         self._state = _State(
             row_count=0,
             chunks=(),
@@ -171,8 +173,12 @@ class GrowingSegment(Segment):
 
     def search(self, query: VectorQuery, snapshot: Snapshot, plan: Plan | None) -> Hits:
         state = self._state
-        end, rows = self._wanted(state, snapshot, plan)
         column = state.vectors.get(query.field_name)
+        if plan is None and column is not None:
+            usual = self._usual_hits(state, column, query, snapshot)
+            if usual is not None:
+                return usual
+        end, rows = self._wanted(state, snapshot, plan)
         if column is not None:
             rows = column.with_vectors(rows, end)
 
@@ -223,6 +229,23 @@ class GrowingSegment(Segment):
         return column.statistics(terms, self._interim.get(field_name))
 
     # --- parts of the above -------------------------------------------------------------------
+
+    def _usual_hits(
+        self, state: _State, column: VectorColumn, query: VectorQuery, snapshot: Snapshot
+    ) -> Hits | None:
+        """None if it is another search."""
+        interim = self._interim.get(query.field_name)
+        if interim is None or not is_usual(query):
+            return None
+        if snapshot.expire_before_ts and state.timestamps[0] <= snapshot.expire_before_ts:
+            return None
+        end = _visible_prefix(state, snapshot)
+        alive = self._deletes.alive(end, snapshot.read_ts)
+        found = self._usual.find(column, interim, query, end, alive)
+        if found is None:
+            return None
+        keys, timestamps = self._keys_at(state, found.offsets), state.timestamps[found.offsets]
+        return hits_of(found, query.metric, keys, timestamps, self.segment_id)
 
     def _found(
         self,

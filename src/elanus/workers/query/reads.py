@@ -65,7 +65,9 @@ class Beside:
         query = with_least(self._request.query, hits)
         snapshot, plan = self._request.snapshot, self._request.plan
         found = [segment.search(query, snapshot, plan) for segment in self._others]
-        return self._then(merge_found([hits, *found], query))
+        if any(len(each.scores) for each in found):
+            hits = merge_found([hits, *found], query)
+        return self._then(hits)
 
 
 def with_least(query: VectorQuery, hits: Hits) -> VectorQuery:

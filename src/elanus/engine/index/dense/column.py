@@ -6,10 +6,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from elanus.engine.index.base import Interim, VectorColumn
+from elanus.engine.index.base import Better, Interim, VectorColumn
+from elanus.engine.index.better import BetterRows
 from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.neighbours import Floats, Ints, Neighbours, inverse_norms
 from elanus.engine.index.interim import InterimIndex, is_worth_building
+from elanus.engine.index.library import ROOM_SIZE
 from elanus.engine.index.rows import RowSet
 from elanus.engine.index.unindexed import search_unindexed
 from elanus.model.reads import VectorQuery
@@ -57,6 +59,14 @@ class DenseColumn(VectorColumn):
         known = interim if isinstance(interim, InterimIndex) else None
         return search_unindexed(self.blocks(query.metric), known, query, row_count, rows)
 
+    def better(self, metric: MetricType, top_k: int, interim: Interim) -> Better | None:
+        block = self.whole(metric)
+        if block is None or self.valid is not None or not isinstance(interim, InterimIndex):
+            return None
+        if interim.metric is not metric or self.dim % 2 or self.dim > ROOM_SIZE:
+            return None
+        return BetterRows(interim, block, top_k)
+
     def take(self, offsets: Ints) -> Any:
         if len(self._blocks) == 1:
             found = self._blocks[0].vectors[offsets]
@@ -86,8 +96,10 @@ class DenseColumn(VectorColumn):
         if known is None and not is_worth_building(self.row_count, self.dim):
             return None
         blocks = self.blocks(metric)
-        if known is None or known.metric is not metric or known.is_outgrown(self.row_count):
+        if known is None or known.metric is not metric:
             known = InterimIndex.train(blocks, metric, self.row_count)
+        elif known.is_outgrown(self.row_count):
+            known = InterimIndex.train(blocks, metric, self.row_count, known.usual_depth)
         return known.extended(blocks, self.row_count)
 
 
