@@ -25,6 +25,7 @@ RECALL = 0.95
 CLIENTS = 4
 WARM_UP_SEARCHES = 20  # of each client, see client.py
 CLIENT_KINDS = ("", "light_")  # pymilvus, and one that costs next to nothing: see light.py
+WHILE_INSERTING = (("", "Bounded"), ("", "Strong"), ("light_", "Bounded"))
 IDLE_WAITS = 30
 IDLE_SHARE = 0.15  # of one core
 
@@ -114,7 +115,9 @@ def time_first_answer(server: Server, client: Client, ef: int) -> float:
         return time.monotonic() - killed
 
 
-def compare(servers: list[Server], data: Path, seconds: float, turns: int) -> dict[str, Any]:
+def compare(
+    servers: list[Server], data: Path, seconds: float, insert_s: float, turns: int
+) -> dict[str, Any]:
     """Every figure of each server, by its name.
 
     The servers take turns, so that a machine that is slower for a while is so for both; a figure
@@ -139,18 +142,13 @@ def compare(servers: list[Server], data: Path, seconds: float, turns: int) -> di
     take_turns("latency and throughput", lambda s, c, ef, _: search_turn(s, c, ef, turn_s))
     take_turns("bulk insert", lambda s, c, ef, turn: c.run("bulk", rows=50_000))
     take_turns("Strong search", lambda s, c, ef, turn: c.run("strong", ef=ef, rounds=10))
-    take_turns(
-        "search while inserting",
-        lambda s, c, ef, turn: searches_while_inserting(
-            c, CLIENT_KINDS[0], ef, turn_s, 20_000_000 + turn * 10**6
-        ),
-    )
-    take_turns(
-        "search while inserting, light clients",
-        lambda s, c, ef, turn: searches_while_inserting(
-            c, CLIENT_KINDS[1], ef, turn_s, 30_000_000 + turn * 10**6
-        ),
-    )
+    for number, (kind, consistency) in enumerate(WHILE_INSERTING):
+        take_turns(
+            f"{consistency} search while inserting" + (", light clients" if kind else ""),
+            lambda s, c, ef, turn, k=kind, level=consistency, n=number: searches_while_inserting(
+                c, k, level, ef, insert_s / turns, (20 + 10 * n + turn) * 1_000_000
+            ),
+        )
     for server in servers:
         say(server, "kill -9")
         seconds_away = time_first_answer(server, clients[server.name], results[server.name]["ef"])
@@ -174,26 +172,30 @@ def concurrent_searches(client: Client, kind: str, ef: int, seconds: float) -> f
 
 
 def searches_while_inserting(
-    client: Client, kind: str, ef: int, seconds: float, first_id: int
+    client: Client, kind: str, consistency: str, ef: int, seconds: float, first_id: int
 ) -> Figures:
     with ExitStack() as stack:
         options = {"rate": 2_000, "seconds": seconds, "first_id": first_id}
         writer = stack.enter_context(client.started(f"{kind}inserting", **options))
-        inserted, *searched = go([writer, *searchers(stack, client, kind, ef, seconds)])
+        asking = searchers(stack, client, kind, ef, seconds, consistency=consistency)
+        inserted, *searched = go([writer, *asking])
     searches = sum(answer["searches"] for answer in searched)
+    prefix = f"{kind}{consistency.lower()}_"
     return {
-        f"{kind}search_qps_while_inserting": searches / seconds,
-        f"{kind}inserted_rows_per_s_while_searching": inserted["rows_per_s"],
+        f"{prefix}search_qps_while_inserting": searches / seconds,
+        f"{prefix}inserted_rows_per_s_while_searching": inserted["rows_per_s"],
     }
 
 
 def searchers(
-    stack: ExitStack, client: Client, kind: str, ef: int, seconds: float
+    stack: ExitStack, client: Client, kind: str, ef: int, seconds: float, **options: object
 ) -> list[subprocess.Popen[str]]:
     """CLIENTS processes that are about to search for ``seconds``, with other queries each."""
     return [
         stack.enter_context(
-            client.started(f"{kind}throughput", ef=ef, seconds=seconds, offset=number * 250)
+            client.started(
+                f"{kind}throughput", ef=ef, seconds=seconds, offset=number * 250, **options
+            )
         )
         for number in range(CLIENTS)
     ]
@@ -227,6 +229,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=300_000)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each throughput test")
+    parser.add_argument(
+        "--insert-seconds", type=float, default=50.0, help="of each test with 2,000 inserts/s"
+    )
     parser.add_argument("--turns", type=int, default=5, help="that each test is cut into")
     parser.add_argument("--only", choices=["elanus", "milvus"])
     arguments = parser.parse_args()
@@ -239,7 +244,9 @@ def main() -> None:
     if arguments.only != "milvus":
         servers.append(ElanusServer(work / "elanus"))
     try:
-        results = compare(servers, data, arguments.seconds, arguments.turns)
+        results = compare(
+            servers, data, arguments.seconds, arguments.insert_seconds, arguments.turns
+        )
     finally:
         for server in servers:
             if server.pid and server.processes():

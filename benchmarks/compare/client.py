@@ -140,17 +140,20 @@ def latency(data, options):
 def throughput(data, options):
     """One of the concurrent clients: waits for the common start, searches until the end."""
     target = collection()
-    queries = data["queries"]
+    queries, consistency = data["queries"], options.get("consistency", "Bounded")
+
+    def ask(number):
+        return search(target, queries[number : number + 1], options["ef"], consistency=consistency)
+
     for number in range(20):
-        search(target, queries[number : number + 1], options["ef"])
+        ask(number)
     print("ready", flush=True)
     sys.stdin.readline()
     end = time.monotonic() + options["seconds"]
     done = options["offset"]
     first = done
     while time.monotonic() < end:
-        answer = search(target, queries[done % 1_000 : done % 1_000 + 1], options["ef"])
-        assert len(answer[0]) == 10
+        assert len(ask(done % 1_000)[0]) == 10
         done += 1
     return {"searches": done - first}
 
