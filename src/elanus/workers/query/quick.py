@@ -21,7 +21,9 @@ from elanus.runtime.calls import Calls
 
 QUICK_S, QUICK_ALONE_S = 0.001, 0.0015
 """Searches that may take so long run on the event loop: always, and if no other call is there."""
-TURN_S = 0.003
+FEW_SLOTS, QUICK_OF_FEW_S = 2, 0.002
+"""Where so few threads search, the same: cores that others use too gain less by them."""
+TURN_S = 0.004
 """Of searches on the event loop before all else there has its turn."""
 LONG_S = 0.006
 """What took longer counts as so long: it rarely does again."""
@@ -34,10 +36,16 @@ MAX_KNOWN = 4_096
 
 
 class QuickSearches:
-    """``key``: of searches that ask the same of the same rows with other vectors, as many."""
+    """``key``: of searches that ask the same of the same rows with other vectors, as many.
 
-    def __init__(self, calls: Calls) -> None:
+    slots: threads that search.
+    """
+
+    def __init__(self, calls: Calls, slots: int) -> None:
         self._calls = calls
+        has_few = slots <= FEW_SLOTS
+        self._quick_s = QUICK_OF_FEW_S if has_few else QUICK_S
+        self._quick_alone_s = QUICK_OF_FEW_S if has_few else QUICK_ALONE_S
         self._seconds: dict[Hashable, float] = {}
         self._taken_s: float | None = None
         """Of the event loop since all else had its turn; None: nothing."""
@@ -55,7 +63,8 @@ class QuickSearches:
         seconds = self._seconds.get(key)
         if seconds is None:
             return False
-        if seconds > (QUICK_ALONE_S if self._calls.in_flight <= 1 else QUICK_S):
+        is_alone = self._calls.in_flight <= 1
+        if seconds > (self._quick_alone_s if is_alone else self._quick_s):
             return False
         if self._taken_s is None:
             self._taken_s, self._taken = 0.0, 0

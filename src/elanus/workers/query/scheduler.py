@@ -53,7 +53,7 @@ class SearchScheduler:
 
     def __init__(self, world: World, *, slots: int, max_waiting: int) -> None:
         self._world = world
-        self._quick = QuickSearches(world.calls)
+        self._quick = QuickSearches(world.calls, slots)
         self._slots = max(1, slots)
         self._max_waiting = max_waiting
         self._running = 0

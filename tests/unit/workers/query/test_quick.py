@@ -12,9 +12,10 @@ from elanus.engine.reduce import empty_hits
 from elanus.model.reads import Hits, VectorQuery
 from elanus.model.types import MetricType
 from elanus.runtime.world import World
-from elanus.workers.query.quick import QUICK_ALONE_S, QUICK_S, TURN_S
+from elanus.workers.query.quick import FEW_SLOTS, QUICK_ALONE_S, QUICK_OF_FEW_S, QUICK_S, TURN_S
 from elanus.workers.query.scheduler import SearchScheduler
 
+SLOTS = FEW_SLOTS + 1
 ENOUGH = 100
 """Searches after which the former ones hardly count."""
 
@@ -31,13 +32,13 @@ class SearchClock:
 class Searches:
     """Searches that take ``seconds``; ``on_loop``: where the last one ran."""
 
-    def __init__(self, world: World, clock: SearchClock) -> None:
+    def __init__(self, world: World, clock: SearchClock, slots: int = SLOTS) -> None:
         self.world = world
         self.seconds = 0.0
         self.on_loop = False
         self.on_loop_count = 0
         self._clock = clock
-        self.scheduler = SearchScheduler(world, slots=2, max_waiting=10)
+        self.scheduler = SearchScheduler(world, slots=slots, max_waiting=10)
 
     def _search(self, query: VectorQuery) -> Hits:
         self.on_loop = threading.current_thread() is threading.main_thread()
@@ -89,6 +90,18 @@ async def test_beside_other_calls_only_the_quickest_do(searches: Searches) -> No
     assert await searches.search(times=ENOUGH)
 
 
+async def test_where_few_threads_search_more_stays_on_the_loop() -> None:
+    clock = SearchClock()
+    async with running_world(clock) as world:  # type: ignore[arg-type]
+        searches = Searches(world, clock, FEW_SLOTS)
+        searches.seconds = QUICK_OF_FEW_S * 0.9
+        await searches.search()
+        world.calls.in_flight = 4
+        assert await searches.search()
+        searches.seconds = QUICK_OF_FEW_S * 1.5
+        assert not await searches.search(times=ENOUGH)
+
+
 async def test_a_crowd_leaves_the_loop_to_others_after_a_while(searches: Searches) -> None:
     searches.seconds = QUICK_S * 0.9
     await searches.search(times=2)
@@ -105,9 +118,9 @@ async def test_slow_searches_in_all_threads_keep_no_quick_one_from_the_loop(
 ) -> None:
     await searches.search(times=2)
     ended = threading.Event()
-    slow = [asyncio.ensure_future(searches.block(ended)) for _ in range(2)]
+    slow = [asyncio.ensure_future(searches.block(ended)) for _ in range(SLOTS)]
     await asyncio.sleep(0)
-    searches.world.calls.in_flight = 3
+    searches.world.calls.in_flight = SLOTS + 1
     try:
         assert await searches.search()
     finally:
