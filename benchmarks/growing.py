@@ -7,17 +7,19 @@ rows a second are inserted, and by the number of rows that grow, which are other
 sealed ones (``--repeat``: the same as a fifth of these, over and over). ``--delete``: ten of them
 have been deleted. Figures are the server's processor time, so that what else the machine does
 counts less. ``--beside`` names the interpreter of another installation of Elanus: both servers run
-and take turns.
+and are searched by turns of less than a second, so that a machine that is slower for a while is so
+for both.
 """
 
 import argparse
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.compare.__main__ import CLIENTS, RESULTS, Client, go
+from benchmarks.compare.__main__ import CLIENTS, RESULTS, Client, answers_of, go, release
 from benchmarks.compare.data import CACHE, QUERIES, buckets, words
 from benchmarks.compare.servers import ElanusServer
 
@@ -25,6 +27,7 @@ EF = 128
 RATE = 2_000
 GROWING = (2_000, 10_000, 40_000)
 """By default."""
+TURN_S = 0.7
 FIRST_ID = 1_000_000
 REPEATED_PART = 5
 DELETED_ROWS = 10
@@ -90,47 +93,57 @@ class Subject:
         spent_ms = (self.server.cpu_s() - cpu_s) * 1e3
         print(f"{self.name:8} inserting alone: {spent_ms / seconds:6.1f} ms/s", flush=True)
 
-    def search(self, seconds: float, *, inserting: bool) -> None:
-        """Prints what a search costs."""
-        with ExitStack() as stack:
-            workers = [
-                stack.enter_context(
-                    self.client.started(
-                        "light_throughput", ef=EF, seconds=seconds, offset=number * 250
-                    )
-                )
-                for number in range(CLIENTS)
-            ]
-            before = self.growing
-            if inserting:
-                options = self._inserting(int(RATE * seconds), seconds)
-                workers.append(
-                    stack.enter_context(self.client.started("light_inserting", **options))
-                )
-            cpu_s = self.server.cpu_s()
-            answers = go(workers)[:CLIENTS]
-            spent_ms = (self.server.cpu_s() - cpu_s) * 1e3
-        searches = sum(answer["searches"] for answer in answers)
-        what = f"{before} rows growing" + (", inserting" if inserting else "")
-        print(
-            f"{self.name:8} {what:32} {searches / seconds:6.0f} QPS "
-            f"{spent_ms / searches:6.3f} ms of the server a search",
-            flush=True,
-        )
-
 
 def measure(subjects: Sequence[Subject], growing: Sequence[int], seconds: float) -> None:
-    def turns(rows: int, *, inserting: bool) -> None:
+    search(subjects, seconds, inserting=False)
+    for rows in growing:
         for subject in subjects:
             subject.grow(rows)
-            subject.search(seconds, inserting=inserting)
-
-    turns(0, inserting=False)
-    for rows in growing:
-        turns(rows, inserting=False)
-        turns(rows, inserting=True)
+        search(subjects, seconds, inserting=False)
+        search(subjects, seconds, inserting=True)
     for subject in subjects:
         subject.insert(seconds)
+
+
+def search(subjects: Sequence[Subject], seconds: float, *, inserting: bool) -> None:
+    """Prints what a search costs each of them, searched for ``seconds`` in all, by turns."""
+    first, before = subjects[0], subjects[0].growing
+    turns = max(1, round(seconds / TURN_S))
+    options = {
+        "addresses": [f"127.0.0.1:{subject.server.port}" for subject in subjects],
+        "turn_s": TURN_S,
+        "turns": turns,
+    }
+    with ExitStack() as stack:
+        workers = [
+            stack.enter_context(
+                first.client.started("light_alternating", ef=EF, offset=number * 250, **options)
+            )
+            for number in range(CLIENTS)
+        ]
+        if inserting:
+            inserts = {"rate": RATE, "first_id": 10 * FIRST_ID + before * len(subjects), **options}
+            command = "light_alternating_inserting"
+            workers.append(stack.enter_context(first.client.started(command, **inserts)))
+        cpu_s = [0.0] * len(subjects)
+        release(workers)
+        started = time.monotonic()
+        for number in range(turns * len(subjects)):
+            server = subjects[number % len(subjects)].server
+            spent_s = server.cpu_s()
+            time.sleep(max(0.0, started + (number + 1) * TURN_S - time.monotonic()))
+            cpu_s[number % len(subjects)] += server.cpu_s() - spent_s
+        answers = answers_of(workers)[:CLIENTS]
+    what = f"{before} rows growing" + (", inserting" if inserting else "")
+    for number, subject in enumerate(subjects):
+        searches = sum(answer["searches"][number] for answer in answers)
+        print(
+            f"{subject.name:8} {what:32} {searches / (turns * TURN_S):6.0f} QPS "
+            f"{cpu_s[number] * 1e3 / searches:6.3f} ms of the server a search",
+            flush=True,
+        )
+        if inserting:
+            subject.growing += int(turns * TURN_S * RATE)
 
 
 def main() -> None:
@@ -138,7 +151,7 @@ def main() -> None:
     parser.add_argument("--beside", help="the interpreter of another installation")
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--growing", type=int, nargs="+", default=GROWING)
-    parser.add_argument("--seconds", type=float, default=4.0, help="of each figure")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each figure")
     parser.add_argument("--repeat", action="store_true", help="sealed rows again and again")
     parser.add_argument("--delete", action="store_true", help="and a few deleted rows")
     arguments = parser.parse_args()

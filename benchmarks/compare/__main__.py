@@ -201,11 +201,19 @@ def searchers(
     ]
 
 
-def go(workers: list[subprocess.Popen[str]]) -> list[dict[str, float]]:
+def go(workers: list[subprocess.Popen[str]]) -> list[dict[str, Any]]:
+    release(workers)
+    return answers_of(workers)
+
+
+def release(workers: list[subprocess.Popen[str]]) -> None:
     for worker in workers:
         assert worker.stdin is not None
         worker.stdin.write("go\n")
         worker.stdin.flush()
+
+
+def answers_of(workers: list[subprocess.Popen[str]]) -> list[dict[str, Any]]:
     answers = []
     for worker in workers:
         assert worker.stdout is not None

@@ -185,6 +185,16 @@ def light_inserting(data, options):
     return light.inserts(NAME, data, options)
 
 
+def light_alternating(data, options):
+    """Searches of several servers by turns."""
+    return light.alternating_searches(NAME, data, options)
+
+
+def light_alternating_inserting(data, options):
+    """Inserts into several servers by turns."""
+    return light.alternating_inserts(NAME, data, options)
+
+
 def strong(data, options):
     """A Strong search that follows an insert at once and must see it."""
     target = collection()

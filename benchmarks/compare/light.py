@@ -5,6 +5,7 @@ second say of a server is hidden behind itself. Here its requests are made befor
 sent over a bare channel; of an answer no more is read than whether it is whole.
 """
 
+import itertools
 import sys
 import time
 
@@ -35,6 +36,51 @@ def searches(name, data, options):
         _check_hits(call(requests[done % len(requests)]))
         done += 1
     return {"searches": done - first}
+
+
+def alternating_searches(name, data, options):
+    """Of the servers at ``addresses``, in turns of ``turn_s``, so many of each; how many each
+    answered."""
+    calls = [_method("Search", address) for address in options["addresses"]]
+    requests = [search_request(name, query[None], options["ef"]) for query in data["queries"]]
+    for call in calls:
+        for request in requests[:WARM_UP_SEARCHES]:
+            _check_hits(call(request))
+    _wait_for_start()
+    done, number = [0] * len(calls), options["offset"]
+    for server, end in _turns(options):
+        while time.monotonic() < end:
+            _check_hits(calls[server](requests[number % len(requests)]))
+            number += 1
+            done[server] += time.monotonic() < end
+    return {"searches": done}
+
+
+def alternating_inserts(name, data, options):
+    """As ``inserts``, into the server whose turn it is."""
+    calls = [_method("Insert", address) for address in options["addresses"]]
+    turn_s, size = options["turn_s"], options["rate"] // BATCHES_PER_S
+    fields = connections._fetch_handler("default").describe_collection(name)["fields"]
+    batches = int(options["turns"] * len(calls) * turn_s * BATCHES_PER_S)
+    ids = [np.arange(size) + options["first_id"] + size * batch for batch in range(batches)]
+    requests = iter([insert_request(name, fields, part, data["growing"]) for part in ids])
+    _wait_for_start()
+    for server, end in _turns(options):
+        for request in itertools.islice(requests, int(turn_s * BATCHES_PER_S)):
+            begun = time.monotonic()
+            calls[server](request)
+            if begun > end:
+                break
+            time.sleep(max(0.0, begun + 1 / BATCHES_PER_S - time.monotonic()))
+    return {"inserted": batches * size}
+
+
+def _turns(options):
+    """(server, when its turn ends)."""
+    started, turn_s = time.monotonic(), options["turn_s"]
+    servers = len(options["addresses"])
+    for number in range(options["turns"] * servers):
+        yield number % servers, started + (number + 1) * turn_s
 
 
 def inserts(name, data, options):
@@ -84,8 +130,9 @@ def insert_request(name, fields, ids, rows):
     return Prepare.batch_insert_param(name, columns, "", fields).SerializeToString()
 
 
-def _method(name):
-    channel = grpc.insecure_channel(connections.get_connection_addr("default")["address"])
+def _method(name, address=None):
+    address = address or connections.get_connection_addr("default")["address"]
+    channel = grpc.insecure_channel(address)
     return channel.unary_unary(SERVICE + name)
 
 
