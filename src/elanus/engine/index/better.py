@@ -13,12 +13,7 @@ import numpy.typing as npt
 
 from elanus.engine.index.dense.exact import VectorBlock
 from elanus.engine.index.dense.neighbours import Floats, Ints
-from elanus.engine.index.interim import (
-    DEPTH_GROWTH,
-    DEPTH_PER_HIT,
-    SURE_DEVIATIONS,
-    InterimIndex,
-)
+from elanus.engine.index.interim import DEPTH_PER_HIT, SURE_DEVIATIONS, InterimIndex
 from elanus.engine.index.library import ROOM_SIZE, query_in_room, score_in_room
 from elanus.model.types import MetricType
 
@@ -43,14 +38,13 @@ class BetterRows:
         self, query: Any, least: float, end: int, mask: npt.NDArray[np.bool_] | None
     ) -> tuple[Floats, Ints] | None:
         interim, top_k = self._interim, self._top_k
-        codes, usual = interim.codes, interim.usual_depth
         behind = self._behind[: end - interim.covered]
         if end < interim.covered or query_in_room(query, self._is_cosine) is None:
             return None
-        for depth in (usual.rows, usual.rows * DEPTH_GROWTH):
+        for depth in interim.depths(top_k, least, density=1.0):
             if depth >= interim.covered or depth + len(behind) > ROOM_SIZE:
                 return None
-            scanned = codes.scan_room(depth)
+            scanned = interim.codes.scan_room(depth)
             if scanned is None:
                 return None
             losses, labels = scanned
@@ -65,7 +59,7 @@ class BetterRows:
             # As good as the last code may be rows behind it.
             reached = losses.searchsorted(SURE_DEVIATIONS * deviation - worst, "right")
             needed = max(int(reached) + 1, DEPTH_PER_HIT * min(len(found), top_k))
-            usual.note(needed)
+            interim.usual_depth.note(needed)
             if needed <= depth:
                 return found[:top_k], good[:top_k]
         return None
